@@ -1,0 +1,77 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+RUNTIME := $(VENV)/.installed-runtime
+TESTS := $(VENV)/.installed-tests
+SAMPLES := samples/ctich_053 samples/ge_head.zip
+SOURCES := src tests scripts
+# Two test processes share the cores: one thread each, or they wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
+
+.PHONY: help demo test check format lint types imports lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
+	    printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: $(RUNTIME)  ## install the runtime and segment the sample scans into demo_out/
+	@for sample in $(SAMPLES); do \
+	    name=$$(basename "$$sample" .zip); \
+	    echo "== $$sample"; \
+	    $(VENV)/bin/strokeseg segment "$$sample" -o "demo_out/$$name"; \
+	done
+	@echo; echo "Open these in a browser:"
+	@for sample in $(SAMPLES); do echo "  $(CURDIR)/demo_out/$$(basename "$$sample" .zip)/report.html"; done
+
+test: $(TESTS)  ## everything: lint, types, import rules, all tests with coverage
+	@scripts/install-debian
+	@$(MAKE) --no-print-directory lint types imports
+	$(PYTEST) --durations=10 --cov --cov-report=term
+
+check: $(TESTS)  ## under a minute: format, lint, types, import rules, fast tests
+	@$(MAKE) --no-print-directory lint types imports
+	$(PYTEST) -q -m "not slow and not browser"
+
+lint: $(TESTS)
+	$(PYTHON) -m ruff format --check $(SOURCES)
+	$(PYTHON) -m ruff check $(SOURCES)
+
+types: $(TESTS)
+	$(PYTHON) -m mypy
+
+imports: $(TESTS)
+	$(VENV)/bin/lint-imports
+
+format: $(TESTS)  ## bring the code into form
+	$(PYTHON) -m ruff check --fix $(SOURCES)
+	$(PYTHON) -m ruff format $(SOURCES)
+
+lock: $(TESTS)  ## write requirements/*.txt from what is installed
+	$(PYTHON) scripts/lock.py
+
+clean:  ## remove the environment, the demo's results and the caches; trained networks in runs/ stay
+	rm -rf $(VENV) demo_out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	    .coverage .coverage.* htmlcov
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A half-made environment is removed, so that the next call starts afresh.
+$(PYTHON):
+	@python=$$(scripts/find-python); echo "Making $(VENV) with $$($$python --version)"; \
+	    $$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The stamps: nothing is installed again until a list of requirements changes.
+$(RUNTIME): requirements/runtime.txt pyproject.toml | $(PYTHON)
+	@echo "Installing the runtime"
+	@$(PIP) -r requirements/runtime.txt
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+$(TESTS): requirements/test.txt $(RUNTIME)
+	@echo "Installing what training and the tests need (this takes some minutes)"
+	@$(PIP) -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,61 @@
+"""StrokeSeg: a head CT goes in, the measured and outlined intracranial hemorrhage comes out. Research use only.
+
+>>> import strokeseg
+>>> result = strokeseg.segment("study.zip")  # doctest: +SKIP
+>>> result.findings.volume_ml  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from strokeseg.version import __version__
+
+if TYPE_CHECKING:
+    from strokeseg import errors
+    from strokeseg.errors import StrokesegError
+    from strokeseg.measure import measure
+    from strokeseg.pipeline import Result, segment
+    from strokeseg.read import read
+    from strokeseg.result import Findings, Lesion, Remark
+    from strokeseg.scan import Planes, Scan
+
+_HOMES = {
+    "segment": "pipeline",
+    "Result": "pipeline",
+    "read": "read",
+    "measure": "measure",
+    "Scan": "scan",
+    "Planes": "scan",
+    "Findings": "result",
+    "Lesion": "result",
+    "Remark": "result",
+    "StrokesegError": "errors",
+    "errors": "errors",
+}
+
+__all__ = [
+    "Findings",
+    "Lesion",
+    "Planes",
+    "Remark",
+    "Result",
+    "Scan",
+    "StrokesegError",
+    "__version__",
+    "errors",
+    "measure",
+    "read",
+    "segment",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import strokeseg` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'strokeseg' has no attribute {name!r}")
+    home = import_module(f"strokeseg.{_HOMES[name]}")
+    value = home if name == _HOMES[name] == "errors" else getattr(home, name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,59 @@
+"""From a scan to the probability map, on the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.infer.engine import Engine, load
+from strokeseg.infer.postprocess import keep_lesions
+from strokeseg.infer.preprocess import head_square, network_input, onto_grid, upright
+from strokeseg.scan import Scan
+
+__all__ = ["Answer", "answer", "load"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The network's answer.
+
+    Parameters
+    ----------
+    probability : float16, (slices, rows, columns)
+    mask : bool, the same shape; at the card's threshold, without specks
+    dropped_specks : how many components were too small
+    """
+
+    probability: NDArray[np.float16]
+    mask: NDArray[np.bool_]
+    dropped_specks: int
+
+
+def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress | None = None) -> Answer:
+    """Segment every slice.
+
+    Parameters
+    ----------
+    flip : answer each slice also mirrored and take the mean
+    progress : is called with (slices done, slices in all)
+    """
+    hu = upright(scan, scan.hu)
+    square = head_square(hu)
+    probability = np.empty(hu.shape, dtype=np.float16)
+    for index, plane in enumerate(hu):
+        image = network_input(plane, square, engine.card.size)
+        logits = engine.logits(image)
+        if flip:
+            mirrored = engine.logits(np.ascontiguousarray(image[..., ::-1]))
+            logits = (logits + mirrored[:, ::-1]) / 2
+        sure = 1 / (1 + np.exp(-logits.astype(np.float32)))
+        probability[index] = onto_grid(sure, square, plane.shape)
+        if progress:
+            progress(index + 1, len(hu))
+    mask, dropped = keep_lesions(probability, scan, square, engine.card)
+    return Answer(upright(scan, probability), upright(scan, mask), dropped)

@@ -1,0 +1,67 @@
+"""From files to gated scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from strokeseg.scan import Scan
+
+__all__ = ["read", "read_one"]
+
+Window = tuple[float, float]
+Spacing = tuple[float, float, float]
+
+
+def read(
+    path: str | Path,
+    *,
+    series: str | None = None,
+    window: Window | None = None,
+    spacing_mm: Spacing | None = None,
+) -> list[Scan]:
+    """Read every head CT series that a path holds, each as it was acquired.
+
+    Parameters
+    ----------
+    path : DICOM folder, zip or file; NIfTI; a picture, or a folder or zip of pictures (one stack)
+    series : only the series whose instance UID begins so
+    window : (centre, width) of pictures; estimated where not given
+    spacing_mm : (slice, row, column) of pictures, mm
+
+    Returns
+    -------
+    list of Scan, one a series; each has passed the gate and carries its remarks
+
+    Raises
+    ------
+    UnreadableFile, EmptyInput, UnsafeArchive, TooLarge, UnsupportedTransferSyntax
+        if nothing can be read: `unreadable`, `empty`, `unsafe-archive`, `too-large`, `transfer-syntax`
+    NotCT, NotHead, NoHounsfield, InconsistentGeometry
+        if it is no head CT that can be measured: `not-ct`, `not-head`, `no-hounsfield`, `geometry`
+    """
+    from strokeseg.read import source
+
+    return source.scans(Path(path), series, window, spacing_mm)
+
+
+def read_one(
+    path: str | Path,
+    *,
+    series: str | None = None,
+    window: Window | None = None,
+    spacing_mm: Spacing | None = None,
+) -> Scan:
+    """Read the one series to segment: the one asked for, the only one, or the one that stands out.
+
+    Parameters are those of :func:`read`.
+
+    Raises
+    ------
+    SeveralSeries
+        `several-series`, if none stands out; the sentence lists them
+    InputError
+        as :func:`read`
+    """
+    from strokeseg.read import source
+
+    return source.one_scan(Path(path), series, window, spacing_mm)

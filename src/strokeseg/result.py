@@ -1,0 +1,150 @@
+"""What comes out: the models that are `result.json`, and the meshes of the 3D scene.
+
+The pydantic models are the JSON Schema (``strokeseg.result/1``). A quantity that was not, or could not be measured is
+null, never a guess; a remark says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = "strokeseg.result/1"
+DISCLAIMER = (
+    "StrokeSeg is research software and no medical device. It has not been cleared for diagnosis; "
+    "no decision about a patient may rest on it."
+)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Remark(_Model):
+    """Something about the input or the answer that a reader must know."""
+
+    code: str
+    severity: Literal["info", "repaired", "warning"]
+    message: str
+    slices: list[int] = Field(default_factory=list, description="indices into the scan's slices, inferior first")
+
+
+class Lesion(_Model):
+    """One connected bleed."""
+
+    id: int = Field(description="1 is the largest")
+    pixels: int = Field(description="pixels of the mask, over all slices")
+    slices: tuple[int, int] = Field(description="first and last slice, indices, inferior first")
+    probability: float | None = Field(description="mean of the probability map over the lesion")
+    volume_ml: float | None
+    side: Literal["left", "right", "both", "midline"] | None = None
+    abc2_ml: float | None = None
+    max_diameter_mm: float | None = Field(default=None, description="longest in-plane diameter")
+    mean_hu: float | None = None
+    centroid_lps_mm: tuple[float, float, float] | None = None
+
+
+class Findings(_Model):
+    """What was measured; null is "not measured"."""
+
+    hemorrhage: bool
+    confidence: float | None = Field(description="highest mean probability of a lesion; not calibrated")
+    volume_ml: float | None
+    volume_interval_ml: tuple[float, float] | None = None
+    interval_level: float | None = None
+    midline_shift_mm: float | None = None
+    midline_shift_side: Literal["left", "right"] | None = None
+    intraventricular_ml: float | None = None
+    dropped_specks: int = Field(default=0, description="components under the smallest size, left out of the mask")
+    lesions: list[Lesion] = Field(default_factory=list)
+
+
+class InputInfo(_Model):
+    """The input's form; nothing of the patient."""
+
+    kind: Literal["dicom", "nifti", "pictures", "array"]
+    series_uid: str | None
+    slices: int
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float] | None
+    slice_weights_mm: list[float] | None
+    tilt_deg: float
+    calibrated: bool
+    window: tuple[float, float] | None = Field(default=None, description="(centre, width) of pictures")
+
+
+class ModelInfo(_Model):
+    """The network that answered."""
+
+    name: str
+    version: str
+    sha256: str
+    engine: str
+    precision: str
+    threshold: float
+
+
+class Timing(_Model):
+    """Seconds of each step, and in all."""
+
+    read: float = 0.0
+    infer: float = 0.0
+    measure: float = 0.0
+    surface: float = 0.0
+    write: float = 0.0
+    total: float = 0.0
+
+
+class ResultDocument(_Model):
+    """`result.json`."""
+
+    schema_: Literal["strokeseg.result/1"] = Field(default="strokeseg.result/1", alias="schema")
+    software: str
+    status: Literal["accepted", "repaired"]
+    remarks: list[Remark]
+    input: InputInfo
+    model: ModelInfo
+    findings: Findings
+    timing_s: Timing
+    files: dict[str, str] = Field(default_factory=dict, description="name: path relative to this file")
+    disclaimer: str = DISCLAIMER
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A closed triangle surface.
+
+    Parameters
+    ----------
+    vertices_mm : float32, (n, 3), LPS mm
+    faces : int32, (m, 3), indices into the vertices, counter-clockwise seen from outside
+    """
+
+    vertices_mm: NDArray[np.float32]
+    faces: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The head in three dimensions.
+
+    ``lesions[i]`` is the surface of the lesion with id ``i + 1``. ``to_scale`` is False where the spacing is not known.
+    """
+
+    brain: Mesh | None
+    lesions: tuple[Mesh, ...]
+    to_scale: bool
+
+
+def json_schema() -> dict[str, Any]:
+    """Give the JSON Schema of `result.json`."""
+    schema = ResultDocument.model_json_schema(mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

@@ -1,0 +1,218 @@
+"""A head CT exactly as it was acquired: Hounsfield units and the plane of every slice.
+
+Frames and orders used everywhere: arrays are (slice, row, column); points are LPS millimetres (x to the patient's left,
+y to the back, z to the head), as in DICOM. Nothing is resampled here. A tilted gantry is just planes whose step from
+slice to slice is not along their normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.result import Remark
+
+Floats = NDArray[np.float64]
+
+# What a picture without a stated spacing is drawn at: a head is about 1.9 m of pixels wide at no known scale, so the
+# 3D scene is labelled "not to scale" and no measure in mm or ml is given.
+NOMINAL_FIELD_OF_VIEW_MM = 230.0
+NOMINAL_STEP_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Where every slice lies in the patient.
+
+    Parameters
+    ----------
+    positions_mm : (slices, 3), LPS mm of the centre of each slice's first pixel; sorted along ``normal``
+    row_cosine : (3,), LPS unit vector along a row, the way the column index grows
+    column_cosine : (3,), LPS unit vector along a column, the way the row index grows
+    pixel_spacing_mm : (between rows, between columns), mm
+    thickness_mm : nominal slice thickness, mm, or None where it is not known; only a single slice's weight uses it
+    """
+
+    positions_mm: Floats
+    row_cosine: Floats
+    column_cosine: Floats
+    pixel_spacing_mm: tuple[float, float]
+    thickness_mm: float | None = None
+
+    @property
+    def normal(self) -> Floats:
+        """The unit normal, LPS: row cosine x column cosine."""
+        return np.cross(self.row_cosine, self.column_cosine)
+
+    @property
+    def along_normal_mm(self) -> Floats:
+        """(slices,), each slice's place along the normal, mm."""
+        return np.asarray(self.positions_mm @ self.normal)
+
+    @property
+    def gaps_mm(self) -> Floats:
+        """(slices - 1,), distances between neighbours along the normal, mm."""
+        return np.diff(self.along_normal_mm)
+
+    @property
+    def weights_mm(self) -> Floats:
+        """(slices,), each slice's share of the axis, mm: half the distance to each neighbour along the normal.
+
+        An end slice reaches as far outwards as inwards. At a gap that :attr:`missing` marks, a slice reaches at most
+        0.75 times the ordinary step, so that no slice stands for tissue that was never imaged. A single slice weighs
+        its thickness, or 0 where that is not known.
+        """
+        gaps = self.gaps_mm
+        if gaps.size == 0:
+            return np.array([self.thickness_mm or 0.0])
+        half = gaps / 2
+        half[self.missing] = 0.75 * np.median(gaps[~self.missing])
+        return np.concatenate([half[:1], half]) + np.concatenate([half, half[-1:]])
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(slices - 1,), True at a gap in which slices are missing: 1.7 times wider than every gap beside it.
+
+        A series with two ordinary steps (thin below, thick above) has none: its wide gaps stand beside wide gaps.
+        """
+        gaps = self.gaps_mm
+        if gaps.size < 3:
+            return np.zeros(gaps.size, dtype=bool)
+        padded = np.concatenate([gaps[1:2], gaps, gaps[-2:-1]])
+        return np.asarray(gaps > 1.7 * np.maximum(padded[:-2], padded[2:]))
+
+    @property
+    def tilt_deg(self) -> float:
+        """The angle between the step from slice to slice and the normal, degrees, from positions alone."""
+        if len(self.positions_mm) < 2:
+            return 0.0
+        step = self.positions_mm[-1] - self.positions_mm[0]
+        length = float(np.linalg.norm(step))
+        if length == 0:
+            return 0.0
+        across = step - (step @ self.normal) * self.normal
+        return float(np.degrees(np.arctan2(np.linalg.norm(across), abs(step @ self.normal))))
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        """The area of one pixel, mm²."""
+        return self.pixel_spacing_mm[0] * self.pixel_spacing_mm[1]
+
+    def to_lps_mm(self, indices: Any) -> Floats:
+        """Map (slice, row, column) indices to LPS mm; a fractional slice lies between its neighbours' planes.
+
+        Parameters
+        ----------
+        indices : (n, 3), in the order (slice, row, column); may be fractional, and may reach outside the scan by
+            any amount: beyond the ends the last step goes on
+
+        Returns
+        -------
+        (n, 3), LPS mm
+        """
+        indices = np.atleast_2d(np.asarray(indices, dtype=np.float64))
+        count = len(self.positions_mm)
+        if count == 1:
+            origin = self.positions_mm[0] + indices[:, :1] * (self.thickness_mm or 1.0) * self.normal
+        else:
+            low = np.clip(np.floor(indices[:, 0]).astype(int), 0, count - 2)
+            part = (indices[:, 0] - low)[:, None]
+            origin = (1 - part) * self.positions_mm[low] + part * self.positions_mm[low + 1]
+        row_mm, column_mm = self.pixel_spacing_mm
+        return np.asarray(
+            origin
+            + indices[:, 1:2] * row_mm * self.column_cosine
+            + indices[:, 2:3] * column_mm * self.row_cosine
+        )
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A head CT with the plane of every slice.
+
+    Parameters
+    ----------
+    hu : int16, (slices, rows, columns), Hounsfield units; for pictures an estimate from their grey levels
+    planes : where the slices lie; nominal where ``spacing_known`` is False
+    calibrated : False for pictures, whose grey levels are not Hounsfield units
+    spacing_known : False for pictures without a stated spacing: then nothing in mm or ml may be said
+    kind : "dicom" | "nifti" | "pictures" | "array"
+    series_uid : DICOM series instance UID where there is one
+    sop_instance_uids : one a slice where there are some, in the order of the slices
+    window : (centre, width) that was given or estimated for pictures
+    remarks : what was seen and repaired on reading
+    """
+
+    hu: NDArray[np.int16]
+    planes: Planes
+    calibrated: bool = True
+    spacing_known: bool = True
+    kind: str = "array"
+    series_uid: str | None = None
+    sop_instance_uids: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
+    remarks: tuple[Remark, ...] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        if self.hu.ndim != 3 or self.hu.dtype != np.int16:
+            raise ValueError(f"hu must be int16 (slices, rows, columns), not {self.hu.dtype} {self.hu.shape}")
+        if len(self.planes.positions_mm) != len(self.hu):
+            raise ValueError(f"{len(self.hu)} slices but {len(self.planes.positions_mm)} planes")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(slices, rows, columns)."""
+        return (self.hu.shape[0], self.hu.shape[1], self.hu.shape[2])
+
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, float] | None:
+        """(between rows, between columns), mm, or None where it is not known."""
+        return self.planes.pixel_spacing_mm if self.spacing_known else None
+
+    @property
+    def weights_mm(self) -> Floats | None:
+        """(slices,), each slice's share of the axis, mm, or None where it is not known."""
+        if not self.spacing_known or not np.all(self.planes.weights_mm > 0):
+            return None
+        return self.planes.weights_mm
+
+    def with_remarks(self, *remarks: Remark) -> Scan:
+        """Give the same scan with further remarks."""
+        return replace(self, remarks=self.remarks + remarks)
+
+    @classmethod
+    def from_array(
+        cls, hu: Any, spacing_mm: Sequence[float] | None = None, *, calibrated: bool = True, kind: str = "array"
+    ) -> Scan:
+        """Make a scan from an array: axial slices, inferior to superior, rows to the back, columns to the left.
+
+        Parameters
+        ----------
+        hu : (slices, rows, columns) or (rows, columns), Hounsfield units, any number type; rounded to int16
+        spacing_mm : (slice, row, column), mm; None where it is not known
+        calibrated : False where the values are grey levels and no Hounsfield units
+
+        Raises
+        ------
+        ValueError
+            if the array is not two- or three-dimensional, is empty, holds NaN, or a spacing is not above zero
+        """
+        values = np.asarray(hu)
+        values = values[None] if values.ndim == 2 else values
+        if values.ndim != 3 or values.size == 0:
+            raise ValueError(f"hu must be (slices, rows, columns) or (rows, columns), not {np.shape(hu)}")
+        if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
+            raise ValueError("hu must hold finite numbers only")
+        if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0 < float(s) < 1e3 for s in spacing_mm)):
+            raise ValueError(f"spacing_mm must be three lengths above 0 (slice, row, column), not {spacing_mm}")
+        nominal = NOMINAL_FIELD_OF_VIEW_MM / max(values.shape[1:])
+        step, row, column = (float(s) for s in spacing_mm or (NOMINAL_STEP_MM, nominal, nominal))
+        positions = np.zeros((len(values), 3))
+        positions[:, 2] = np.arange(len(values)) * step
+        planes = Planes(positions, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (row, column), step)
+        whole = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+        return cls(whole, planes, calibrated=calibrated, spacing_known=spacing_mm is not None, kind=kind)

@@ -1,0 +1,146 @@
+"""What a training slice goes through: a bleed put in, geometry, and the intensity model of CT.
+
+Intensities are Hounsfield units until the last step, the window. Geometry is one resampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from strokeseg.infer.preprocess import WINDOW, cut, head_square, resize, window
+from strokeseg.train.data import UNKNOWN, Sample
+
+Floats32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+STORED_SIZE = 384
+_LOW, _HIGH = -40.0, 120.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A training slice as it waits in memory: the square around the head, 384 x 384, Hounsfield units as 8 bit."""
+
+    source: str
+    patient: str
+    code: Bytes
+    mask: Bytes
+    boxed: bool
+
+    @property
+    def hu(self) -> Floats32:
+        """Hounsfield units, clipped to -40..120, in steps of 0.63."""
+        return self.code.astype(np.float32) / 255 * (_HIGH - _LOW) + _LOW
+
+
+def store(sample: Sample) -> Stored:
+    """Cut the head out of a slice, as inference does, and keep it small."""
+    square = head_square(sample.hu[None])
+    hu = resize(np.clip(cut(sample.hu, square, -1024), _LOW, _HIGH), (STORED_SIZE, STORED_SIZE))
+    code = np.rint((hu - _LOW) / (_HIGH - _LOW) * 255).astype(np.uint8)
+    outline = cut(sample.mask, square, 0)
+    blood = resize(outline == 1, code.shape) > 0.5
+    unknown = resize(outline == UNKNOWN, code.shape) > 0.3
+    mask = np.where(blood, 1, np.where(unknown, UNKNOWN, 0)).astype(np.uint8)
+    return Stored(sample.source, sample.patient, code, mask, sample.boxed)
+
+
+def brain(hu: Floats32) -> NDArray[np.bool_]:
+    """Mark the inside of the skull, where one closes; nothing where none does."""
+    skull = ndimage.binary_closing(hu > 76, iterations=3)
+    inside = ndimage.binary_fill_holes(skull) & ~skull
+    labels, count = ndimage.label(ndimage.binary_opening(inside, iterations=2))
+    if count == 0:
+        return np.zeros(hu.shape, dtype=bool)
+    largest = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    return largest if largest.mean() > 0.08 else np.zeros(hu.shape, dtype=bool)
+
+
+def paste(hu: Floats32, mask: Bytes, donor: Stored, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
+    """Carry another slice's real bleed to the same place of this one, where soft tissue lies there."""
+    shift = rng.integers(-25, 26, 2)
+    blood = np.roll(np.flip(donor.mask == 1, 1) if (flip := rng.random() < 0.5) else donor.mask == 1, shift, (0, 1))
+    theirs = np.roll(np.flip(donor.hu, 1) if flip else donor.hu, shift, (0, 1))
+    tissue = ndimage.gaussian_filter(hu, 1.5)
+    blood = blood & (tissue > 10) & (tissue < 70)
+    if blood.sum() < 30:
+        return hu, mask
+    edge = ndimage.gaussian_filter(blood.astype(np.float32), 1.0)
+    return hu * (1 - edge) + theirs * edge, np.where(blood, np.uint8(1), mask)
+
+
+def crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
+    """Lay a crescent (subdural) or a lens (extradural) of isodense to bright blood under the skull."""
+    inside = brain(hu)
+    if not inside.any():
+        return hu, mask
+    depth = ndimage.distance_transform_edt(inside)
+    rows, columns = np.indices(hu.shape)
+    middle_row, middle_column = np.argwhere(inside).mean(0)
+    angle = np.arctan2(rows - middle_row, columns - middle_column)
+    lens = rng.random() < 0.35
+    half = rng.uniform(0.2, 0.5) if lens else rng.uniform(0.4, 1.3)
+    away = np.abs((angle - rng.uniform(-np.pi, np.pi) + np.pi) % (2 * np.pi) - np.pi) / half
+    profile = np.clip(1 - away**2, 0, 1) ** (0.8 if lens else 0.5)
+    thick = (rng.uniform(8, 26) if lens else rng.uniform(3, 16)) * profile
+    wave = ndimage.gaussian_filter(rng.standard_normal(hu.shape), 12)
+    blood = inside & (depth < thick * (1 + 3 * wave))
+    if blood.sum() < 40:
+        return hu, mask
+    grey = rng.choice([rng.uniform(34, 45), rng.uniform(45, 58), rng.uniform(58, 72)])
+    texture = rng.normal(0, rng.uniform(2, 5), hu.shape) + 60 * wave * rng.uniform(0, 1)
+    edge = ndimage.gaussian_filter(blood.astype(np.float32), 0.8)
+    out = hu * (1 - edge) + (grey + ndimage.gaussian_filter(texture, 0.8) * 1.5) * edge
+    return out.astype(np.float32), np.where(blood, np.uint8(1), mask)
+
+
+def _flow(size: int, boxed: bool, rng: np.random.Generator) -> Floats32:
+    """Make the (2, size, size) map from the output's pixels to the stored slice's (row, column)."""
+    scale = STORED_SIZE / size / rng.uniform(0.85, 1.2)
+    stretch = rng.uniform(0.92, 1.08)
+    angle = 0.0 if boxed else np.radians(rng.normal(0, 12))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:
+        turn = turn @ np.diag([1, -1])
+    if rng.random() < 0.12:
+        turn = turn @ np.diag([-1, 1])
+    if rng.random() < 0.06:
+        turn = turn @ np.array([[0, 1], [1, 0]])
+    turn = turn @ np.diag([scale * stretch, scale / stretch])
+    grid = np.stack(np.indices((size, size))).reshape(2, -1) - (size - 1) / 2
+    centre = (STORED_SIZE - 1) / 2 + rng.uniform(-16, 16, 2)
+    places = (turn @ grid + centre[:, None]).reshape(2, size, size)
+    if not boxed and rng.random() < 0.3:
+        coarse = rng.normal(0, rng.uniform(2, 7), (2, 6, 6))
+        places = places + np.stack([resize(plane, (size, size)) for plane in coarse])
+    return places.astype(np.float32)
+
+
+def geometry(hu: Floats32, mask: Bytes, size: int, boxed: bool, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
+    """Turn, flip, scale and bend; boxes are only flipped, scaled and shifted, so that they stay boxes."""
+    places = _flow(size, boxed, rng)
+    moved = ndimage.map_coordinates(hu, places, order=1, cval=_LOW)
+    return moved, ndimage.map_coordinates(mask, places, order=0, cval=0)
+
+
+def intensity(hu: Floats32, rng: np.random.Generator) -> Floats32:
+    """Vary what scanners and exports vary: resolution, kernel, noise, window, contrast curve; gives 0..1."""
+    if rng.random() < 0.25:
+        small = int(hu.shape[0] * rng.uniform(0.4, 0.85))
+        hu = resize(resize(hu, (small, small)), hu.shape)
+    if rng.random() < 0.3:
+        blurred = ndimage.gaussian_filter(hu, rng.uniform(0.4, 1.1))
+        hu = blurred if rng.random() < 0.6 else hu + rng.uniform(0.3, 0.9) * (hu - blurred)
+    if rng.random() < 0.5:
+        noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape), sigma := rng.uniform(0.0, 1.0))
+        hu = hu + noise * rng.uniform(0.5, 5) * (1 + 2 * sigma)
+    centre = WINDOW[0] + rng.normal(0, 2.5) if rng.random() < 0.8 else WINDOW[0]
+    width = WINDOW[1] * np.exp(rng.normal(0.03, 0.16)) if rng.random() < 0.8 else WINDOW[1]
+    seen = window(hu, (centre, width))
+    if rng.random() < 0.3:
+        seen = seen ** np.exp(rng.normal(0, 0.15))
+    return seen.astype(np.float32)
