@@ -10,22 +10,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# At once, though light: these functions share their names with the packages that hold them, and a package that is
+# imported later would take the name for itself.
+from strokeseg.measure import measure
+from strokeseg.read import read
 from strokeseg.version import __version__
 
 if TYPE_CHECKING:
     from strokeseg import errors
     from strokeseg.errors import StrokesegError
-    from strokeseg.measure import measure
     from strokeseg.pipeline import Result, segment
-    from strokeseg.read import read
     from strokeseg.result import Findings, Lesion, Remark
     from strokeseg.scan import Planes, Scan
 
 _HOMES = {
     "segment": "pipeline",
     "Result": "pipeline",
-    "read": "read",
-    "measure": "measure",
     "Scan": "scan",
     "Planes": "scan",
     "Findings": "result",
@@ -56,6 +56,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'strokeseg' has no attribute {name!r}")
     home = import_module(f"strokeseg.{_HOMES[name]}")
-    value = home if name == _HOMES[name] == "errors" else getattr(home, name)
+    value = home if name == "errors" else getattr(home, name)
     globals()[name] = value
     return value

@@ -97,7 +97,7 @@ class NoHounsfield(InputError):
     """The values cannot be Hounsfield units and no rescale says how to get them."""
 
     code = "no-hounsfield"
-    default_remedy = "Export the series again with its rescale slope and intercept, or give it as pictures with --window."
+    default_remedy = "Export it again with rescale slope and intercept, or give it as pictures with --window."
 
 
 class SeveralSeries(InputError):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg import infer, read, surface, write
+from strokeseg import infer, surface, write
 from strokeseg.infer import Progress
-from strokeseg.measure import label, measure
-from strokeseg.read import gate
+from strokeseg.measure import measure
+from strokeseg.measure.lesions import label
+from strokeseg.read import gate, read_one
 from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
 from strokeseg.version import __version__
@@ -50,24 +51,13 @@ class Result:
     @property
     def document(self) -> ResultDocument:
         """The result as `result.json` holds it, without files."""
-        scan, weights = self.scan, self.scan.weights_mm
+        scan = self.scan
         repaired = any(remark.severity == "repaired" for remark in scan.remarks)
         return ResultDocument(
             software=f"strokeseg {__version__}",
             status="repaired" if repaired else "accepted",
             remarks=self.remarks,
-            input=InputInfo(
-                kind=scan.kind,
-                series_uid=scan.series_uid,
-                slices=scan.shape[0],
-                rows=scan.shape[1],
-                columns=scan.shape[2],
-                pixel_spacing_mm=scan.pixel_spacing_mm,
-                slice_weights_mm=None if weights is None else [round(float(w), 4) for w in weights],
-                tilt_deg=round(scan.planes.tilt_deg, 2),
-                calibrated=scan.calibrated,
-                window=scan.window,
-            ),
+            input=input_info(scan),
             model=self.model,
             findings=self.findings,
             timing_s=self.timing,
@@ -144,7 +134,7 @@ def segment(
     if isinstance(source, Scan):
         scan = gate.check(source)
     else:
-        scan = read.read_one(source, series=series, window=window, spacing_mm=spacing_mm)
+        scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm)
     read_s = _since(start)
     start = time.perf_counter()
     loaded = infer.load(model, engine, threads)
@@ -164,6 +154,44 @@ def segment(
         threshold=card.threshold,
     )
     return Result(scan, answer.probability, answer.mask, findings, info, timing)
+
+
+def input_info(scan: Scan) -> InputInfo:
+    """Give a scan's form as `result.json` holds it; nothing of the patient."""
+    weights = scan.weights_mm
+    return InputInfo(
+        kind=scan.kind,
+        series_uid=scan.series_uid,
+        slices=scan.shape[0],
+        rows=scan.shape[1],
+        columns=scan.shape[2],
+        pixel_spacing_mm=scan.pixel_spacing_mm,
+        slice_weights_mm=None if weights is None else [round(float(w), 4) for w in weights],
+        tilt_deg=round(scan.planes.tilt_deg, 2),
+        calibrated=scan.calibrated,
+        window=scan.window,
+    )
+
+
+def predictor(
+    model: str = "default",
+    *,
+    engine: str = "auto",
+    threads: int = 0,
+    window: tuple[float, float] | None = None,
+    flip: bool = False,
+) -> Callable[[Path], NDArray[np.float16]]:
+    """Give what `evaluate` scores: a function from an image's path to its probability map.
+
+    The map is (slices, rows, columns) on the image's own grid, as :func:`segment` gives it. Parameters are those of
+    :func:`segment`; its errors are raised here for the model, and by the function for an image.
+    """
+    loaded = infer.load(model, engine, threads)
+
+    def predict(path: Path) -> NDArray[np.float16]:
+        return infer.answer(read_one(path, window=window), loaded, flip=flip).probability
+
+    return predict
 
 
 def _since(start: float) -> float:
@@ -195,7 +223,8 @@ def _not_measured(scan: Scan, findings: Findings) -> list[Remark]:
             Remark(
                 code="not-measured",
                 severity="info",
-                message="This version does not measure the volume's interval, the side, midline shift or ventricular blood.",
+                message="This version does not measure the volume's interval, the side, the midline shift "
+                "or ventricular blood.",
             )
         )
     return remarks

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from strokeseg.infer.engine import Engine, load
 from strokeseg.infer.postprocess import keep_lesions
@@ -47,12 +49,11 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     probability = np.empty(hu.shape, dtype=np.float16)
     for index, plane in enumerate(hu):
         image = network_input(plane, square, engine.card.size)
-        logits = engine.logits(image)
+        logits: NDArray[np.floating[Any]] = engine.logits(image)
         if flip:
             mirrored = engine.logits(np.ascontiguousarray(image[..., ::-1]))
             logits = (logits + mirrored[:, ::-1]) / 2
-        sure = 1 / (1 + np.exp(-logits.astype(np.float32)))
-        probability[index] = onto_grid(sure, square, plane.shape)
+        probability[index] = onto_grid(expit(logits), square, plane.shape)
         if progress:
             progress(index + 1, len(hu))
     mask, dropped = keep_lesions(probability, scan, square, engine.card)

@@ -58,8 +58,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@lru_cache(maxsize=4)
-def load(model: str = "default", engine: str = "auto", threads: int = 0, folder: Path = models.MODELS) -> Engine:
+def load(model: str = "default", engine: str = "auto", threads: int = 0) -> Engine:
     """Load a network; the same call again gives the loaded one.
 
     Parameters
@@ -79,5 +78,10 @@ def load(model: str = "default", engine: str = "auto", threads: int = 0, folder:
         raise EngineMissing(f"no engine named {engine!r}; there are {', '.join(ENGINES)}")
     if engine == "openvino":
         raise EngineMissing("the engine openvino is not supported by this version")
-    card, data = models.weights(model, folder)
+    return _loaded(model, threads, models.folder())
+
+
+@lru_cache(maxsize=4)
+def _loaded(model: str, threads: int, _folder: Path) -> Engine:
+    card, data = models.weights(model)
     return OnnxRuntime(card, data, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strokeseg.errors import CorruptModel, UnknownModel
 
-MODELS = Path(__file__).parents[1] / "models"
+SHIPPED = Path(__file__).parents[1] / "models"
+FOLDER_VARIABLE = "STROKESEG_MODELS"
+"""Environment variable that names another folder of models than the shipped one."""
 
 
 class Card(BaseModel):
@@ -33,12 +36,17 @@ class Card(BaseModel):
     metrics: dict[str, Any] = Field(description="figures on patients who were not trained on")
 
 
-def names(folder: Path = MODELS) -> list[str]:
+def folder() -> Path:
+    """Give the folder of the models: the shipped one, or the one that the environment names."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or SHIPPED)
+
+
+def names() -> list[str]:
     """List the installed models."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+    return sorted(path.stem for path in folder().glob("*.json"))
 
 
-def card(name: str, folder: Path = MODELS) -> Card:
+def card(name: str) -> Card:
     """Read a model's card.
 
     Raises
@@ -48,15 +56,15 @@ def card(name: str, folder: Path = MODELS) -> Card:
     CorruptModel
         `model-checksum`, if the card cannot be read
     """
-    if name not in names(folder):
-        raise UnknownModel(f"no model named {name!r}; installed: {', '.join(names(folder)) or 'none'}")
+    if name not in names():
+        raise UnknownModel(f"no model named {name!r}; installed: {', '.join(names()) or 'none'}")
     try:
-        return Card.model_validate_json((folder / f"{name}.json").read_bytes())
+        return Card.model_validate_json((folder() / f"{name}.json").read_bytes())
     except ValidationError as error:
         raise CorruptModel(f"the card of model {name!r} cannot be read: {error.errors()[0]['msg']}") from None
 
 
-def weights(name: str, folder: Path = MODELS) -> tuple[Card, bytes]:
+def weights(name: str) -> tuple[Card, bytes]:
     """Read a model's weights and hold them to the card's checksum.
 
     Raises
@@ -66,8 +74,8 @@ def weights(name: str, folder: Path = MODELS) -> tuple[Card, bytes]:
     CorruptModel
         `model-checksum`, if a byte differs or the file is missing
     """
-    found = card(name, folder)
-    path = folder / f"{name}.onnx"
+    found = card(name)
+    path = folder() / f"{name}.onnx"
     if not path.is_file():
         raise CorruptModel(f"the weights of model {name!r} are missing: {path.name}")
     data = path.read_bytes()

@@ -16,7 +16,7 @@ from scipy import ndimage
 from strokeseg.scan import Scan
 
 WINDOW = (40.0, 80.0)
-"""(centre, width) of the network's input, Hounsfield units: the brain window, since every training set holds it whole."""
+"""(centre, width) of the network's input, Hounsfield units: the brain window, which every training set holds whole."""
 
 _TISSUE_HU = 10.0
 _MARGIN = 0.04
@@ -72,7 +72,7 @@ def head_square(hu: NDArray[np.int16]) -> Square:
         return Square((height - side) // 2, (width - side) // 2, side)
     top, bottom = rows[0] * _COARSE, min(height, (rows[-1] + 1) * _COARSE)
     left, right = columns[0] * _COARSE, min(width, (columns[-1] + 1) * _COARSE)
-    side = int(round(max(bottom - top, right - left) * (1 + 2 * _MARGIN)))
+    side = round(max(bottom - top, right - left) * (1 + 2 * _MARGIN))
     return Square(int((top + bottom - side) // 2), int((left + right - side) // 2), side)
 
 

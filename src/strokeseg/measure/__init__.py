@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from strokeseg.measure.lesions import abc2_ml, label, max_diameter_mm
-from strokeseg.result import Findings, Lesion
-from strokeseg.scan import Scan
+    from strokeseg.result import Findings
+    from strokeseg.scan import Scan
 
-__all__ = ["abc2_ml", "label", "max_diameter_mm", "measure"]
+__all__ = ["measure"]
 
 
 def measure(
@@ -34,47 +34,6 @@ def measure(
     ValueError
         if the shapes differ, or the mask holds anything but 0 and 1
     """
-    values = np.asarray(mask)
-    if values.shape != scan.shape:
-        raise ValueError(f"the mask is {values.shape}, the scan {scan.shape}")
-    if values.dtype != bool and not np.isin(values, (0, 1)).all():
-        raise ValueError("the mask must hold only 0 and 1")
-    labels, count = label(values.astype(bool), scan)
-    lesions = [_lesion(scan, labels, number, probability) for number in range(1, count + 1)]
-    volumes = [lesion.volume_ml for lesion in lesions]
-    sure = [lesion.probability for lesion in lesions if lesion.probability is not None]
-    if not lesions and probability is not None:
-        sure = [float(np.max(probability))]
-    return Findings(
-        hemorrhage=bool(lesions),
-        confidence=round(max(sure), 3) if sure else None,
-        volume_ml=None if scan.weights_mm is None else round(sum(v for v in volumes if v is not None), 3),
-        dropped_specks=dropped_specks,
-        lesions=lesions,
-    )
+    from strokeseg.measure import findings
 
-
-def _lesion(
-    scan: Scan, labels: NDArray[np.int32], number: int, probability: NDArray[np.floating[Any]] | None
-) -> Lesion:
-    where = labels == number
-    slices, rows, columns = np.nonzero(where)
-    weights = scan.weights_mm
-    volume = centroid = None
-    if weights is not None:
-        share = weights[slices]
-        volume = float(share.sum() * scan.planes.pixel_area_mm2 / 1000)
-        middle = np.average(np.column_stack([slices, rows, columns]), axis=0, weights=share)
-        centroid = scan.planes.to_lps_mm(middle)[0]
-    known = scan.spacing_known
-    return Lesion(
-        id=number,
-        pixels=len(slices),
-        slices=(int(slices.min()), int(slices.max())),
-        probability=None if probability is None else round(float(np.mean(probability[where], dtype=np.float64)), 3),
-        volume_ml=None if volume is None else round(volume, 3),
-        abc2_ml=None if weights is None else round(abc2_ml(where, scan), 3),
-        max_diameter_mm=round(max_diameter_mm(where, scan), 1) if known else None,
-        mean_hu=round(float(scan.hu[where].mean()), 1) if scan.calibrated else None,
-        centroid_lps_mm=None if centroid is None else (float(centroid[0]), float(centroid[1]), float(centroid[2])),
-    )
+    return findings.measure(scan, mask, probability, dropped_specks)

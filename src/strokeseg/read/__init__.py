@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from strokeseg.scan import Scan
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from strokeseg.scan import Scan
 
 __all__ = ["read", "read_one"]
 
@@ -39,6 +42,8 @@ def read(
     NotCT, NotHead, NoHounsfield, InconsistentGeometry
         if it is no head CT that can be measured: `not-ct`, `not-head`, `no-hounsfield`, `geometry`
     """
+    from pathlib import Path
+
     from strokeseg.read import source
 
     return source.scans(Path(path), series, window, spacing_mm)
@@ -62,6 +67,8 @@ def read_one(
     InputError
         as :func:`read`
     """
+    from pathlib import Path
+
     from strokeseg.read import source
 
     return source.one_scan(Path(path), series, window, spacing_mm)

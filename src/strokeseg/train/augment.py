@@ -34,7 +34,7 @@ class Stored:
     @property
     def hu(self) -> Floats32:
         """Hounsfield units, clipped to -40..120, in steps of 0.63."""
-        return self.code.astype(np.float32) / 255 * (_HIGH - _LOW) + _LOW
+        return self.code.astype(np.float32) * np.float32((_HIGH - _LOW) / 255) + np.float32(_LOW)
 
 
 def store(sample: Sample) -> Stored:
@@ -111,7 +111,7 @@ def _flow(size: int, boxed: bool, rng: np.random.Generator) -> Floats32:
     if rng.random() < 0.06:
         turn = turn @ np.array([[0, 1], [1, 0]])
     turn = turn @ np.diag([scale * stretch, scale / stretch])
-    grid = np.stack(np.indices((size, size))).reshape(2, -1) - (size - 1) / 2
+    grid = np.indices((size, size)).reshape(2, -1) - (size - 1) / 2
     centre = (STORED_SIZE - 1) / 2 + rng.uniform(-16, 16, 2)
     places = (turn @ grid + centre[:, None]).reshape(2, size, size)
     if not boxed and rng.random() < 0.3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -47,7 +48,7 @@ class TrainTable(_Table):
     decay_from: float = Field(default=0.6, description="share of the steps after which the rate falls")
     ema: float = Field(default=0.998, ge=0, lt=1)
     seed: int = 0
-    precision: str = "bf16-mixed"
+    precision: Literal["bf16-mixed", "16-mixed", "32-true"] = "bf16-mixed"
     validate_every: int = Field(default=150, gt=0, description="steps")
     workers: int = Field(default=1, ge=0)
 

@@ -1,4 +1,4 @@
-"""The training sets as adapters: each yields slices in Hounsfield units (or an estimate), masks or boxes, patient, licence.
+"""The training sets as adapters: each yields slices in Hounsfield units (or an estimate), masks or boxes, patients.
 
 A mask is uint8: 0 no blood, 1 blood, 2 unknown (left out of the loss). A slice with boxes has mask 1 inside its boxes
 and ``boxed`` True. Orientation is as the set gives it.
@@ -130,7 +130,9 @@ def _head_ct_normal(folder: Path) -> Iterator[Sample]:
     for row in _index(folder):
         if row["label_hemorrhage"] == "0":
             hu = _hu(_first(folder / "images_unmasked", row["id"]), -20, 100)
-            yield Sample("head_ct_normal", row["id"], f"headct:{row['neardup_group']}", hu, np.zeros(hu.shape, np.uint8))
+            yield Sample(
+                "head_ct_normal", row["id"], f"headct:{row['neardup_group']}", hu, np.zeros(hu.shape, np.uint8)
+            )
 
 
 def _cpaisd(folder: Path) -> Iterator[Sample]:
@@ -163,7 +165,9 @@ SOURCES: dict[str, Source] = {
     "ctich_boxes": Source("ctich_boxes", _boxes, "CC BY 4.0", "CT-ICH, boxes"),
     "phe_sich": Source("phe_sich_clots", _pairs("phe_sich", 0, 80, "phe"), "non-commercial", "PHE-SICH, derived masks"),
     "head_ct": Source("head_ct_hemorrhage", _head_ct, "unverified, not shipped", "Kaggle Head CT, masks"),
-    "head_ct_normal": Source("head_ct_hemorrhage", _head_ct_normal, "unverified, not shipped", "Kaggle Head CT, normals"),
+    "head_ct_normal": Source(
+        "head_ct_hemorrhage", _head_ct_normal, "unverified, not shipped", "Kaggle Head CT, normals"
+    ),
     "cpaisd": Source("cpaisd_ischemic_mini", _cpaisd, "CC BY 4.0", "ischemic strokes without blood"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from strokeseg.errors import TrainError
 from strokeseg.infer.preprocess import resize, window
@@ -59,6 +60,22 @@ class TrainingSlices(Dataset[Batch]):
         return {"image": image, "mask": torch.from_numpy(mask), "boxed": torch.tensor(sample.boxed)}
 
 
+class Onward(Sampler[int]):
+    """The samples in order, from the one at which an earlier run stopped.
+
+    Its length is still that of the whole run: Lightning counts the batches of before as done.
+    """
+
+    def __init__(self, first: int, samples: int) -> None:
+        self.first, self.samples = first, samples
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.samples))
+
+    def __len__(self) -> int:
+        return self.samples
+
+
 class ValidationSlices(Dataset[Batch]):
     """The held-out slices as inference sees them."""
 
@@ -70,7 +87,7 @@ class ValidationSlices(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         sample = self.samples[index]
-        image = torch.from_numpy(resize(window(sample.hu), (self.size, self.size)))[None] * 2 - 1
+        image = torch.from_numpy(resize(window(sample.hu), (self.size, self.size)) * 2 - 1)[None]
         return {"image": image, "mask": torch.from_numpy(sample.mask), "index": torch.tensor(index)}
 
 
@@ -152,8 +169,8 @@ def counts(probability: augment.Floats32, mask: augment.Bytes) -> np.ndarray[Any
 def validation_scores(samples: list[Stored], seen: dict[int, np.ndarray[Any, Any]]) -> dict[str, Any]:
     """Score the held-out patients: the mean over sources of the mean over patients, at the best common threshold.
 
-    A patient's Dice pools the patient's slices. Patients without blood count at no Dice, but in ``false_ml``'s
-    stead as ``quiet``: the share of slices without blood on which nothing is answered at that threshold.
+    A patient's Dice pools the patient's slices. Slices without blood count in ``quiet``: the share of them on which
+    nothing is answered at that threshold.
     """
     patients: dict[tuple[str, str], np.ndarray[Any, Any]] = {}
     quiet = []
@@ -184,11 +201,10 @@ def validation_scores(samples: list[Stored], seen: dict[int, np.ndarray[Any, Any
     }
 
 
-def _load(config: Config, root: Path) -> list[Stored]:
+def stored_samples(config: Config, root: Path) -> list[Stored]:
+    """Read every source of the configuration."""
     return [
-        augment.store(sample)
-        for source in config.data.sources
-        for sample in data.load(root, source, config.data.limit)
+        augment.store(sample) for source in config.data.sources for sample in data.load(root, source, config.data.limit)
     ]
 
 
@@ -208,7 +224,7 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
         if a data set cannot be used, the loss is not finite, or the memory does not suffice
     """
     lightning.seed_everything(config.train.seed, verbose=False)
-    samples = _load(config, root)
+    samples = stored_samples(config, root)
     validation = split.validation_patients(
         samples, config.data.validation, config.data.validation_share, config.train.seed
     )
@@ -216,7 +232,11 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
     if not training or not held_out:
         raise TrainError(f"{len(training)} slices to train on and {len(held_out)} to validate on: both must be there")
     out.mkdir(parents=True, exist_ok=True)
-    record = {"config": config.model_dump(mode="json"), "slices": {}, "validation_patients": sorted(validation)}
+    record: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "slices": {},
+        "validation_patients": sorted(validation),
+    }
     for name in config.data.sources:
         sides = [sum(s.source == name for s in side) for side in (training, held_out)]
         record["slices"][name] = {"train": sides[0], "validation": sides[1]}
@@ -224,7 +244,7 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
     table = config.train
     trainer = lightning.Trainer(
         max_steps=max(1, table.samples // table.batch),
-        precision=table.precision if table.precision in ("bf16-mixed", "16-mixed", "32-true") else "32-true",
+        precision=table.precision,
         accelerator="auto",
         devices=1,
         logger=CSVLogger(str(out), name="", version=""),
@@ -234,18 +254,26 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
         ],
         enable_progress_bar=progress,
         enable_model_summary=False,
+        check_val_every_n_epoch=None,  # so that a run taken up again validates at the same steps
         val_check_interval=min(table.validate_every, max(1, table.samples // table.batch)),
         log_every_n_steps=10,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
     )
+    last = out / "last.ckpt"
+    done = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.exists() else 0
     loaders = (
-        DataLoader(TrainingSlices(training, config), table.batch, num_workers=table.workers, drop_last=True),
+        DataLoader(
+            TrainingSlices(training, config),
+            table.batch,
+            sampler=Onward(done * table.batch, table.samples),
+            num_workers=table.workers,
+            drop_last=True,
+        ),
         DataLoader(ValidationSlices(held_out, config.network.size), table.batch),
     )
-    last = out / "last.ckpt"
     try:
-        trainer.fit(Module(config, held_out), *loaders, ckpt_path=str(last) if resume and last.exists() else None)
+        trainer.fit(Module(config, held_out), *loaders, ckpt_path=str(last) if done else None)
     except (torch.OutOfMemoryError, MemoryError) as error:
         half = max(1, table.batch // 2)
         raise TrainError(f"a batch of {table.batch} does not fit into memory", f"Try train.batch = {half}.") from error

@@ -18,7 +18,11 @@ def outlined(logits: Tensor, mask: Tensor) -> Tensor:
     """
     known = (mask != UNKNOWN).float()
     truth = (mask == 1).float()
-    entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight=known) * known.numel() / known.sum().clamp(min=1)
+    entropy = (
+        functional.binary_cross_entropy_with_logits(logits, truth, weight=known)
+        * known.numel()
+        / known.sum().clamp(min=1)
+    )
     answer = torch.sigmoid(logits) * known
     overlap = 2 * (answer * truth).sum() + 1
     return entropy + 1 - overlap / (answer.sum() + truth.sum() + 1)
