@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 TESTS := $(VENV)/.installed-tests
-SAMPLES := samples/ctich_053 samples/ge_head.zip
+SAMPLES := samples/ctich_081 samples/ge_head.zip
 SOURCES := src tests scripts
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal

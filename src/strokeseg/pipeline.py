@@ -19,8 +19,6 @@ from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocum
 from strokeseg.scan import Scan
 from strokeseg.version import __version__
 
-FORMATS = ("json", "nifti", "mesh", "report", "keys")
-
 
 @dataclass(frozen=True)
 class Result:
@@ -63,7 +61,7 @@ class Result:
             timing_s=self.timing,
         )
 
-    def save(self, out: str | Path, formats: Sequence[str] = FORMATS) -> ResultDocument:
+    def save(self, out: str | Path, formats: Sequence[str] = write.FORMATS) -> ResultDocument:
         """Write the result into a folder, which is made if missing; each file appears whole or not at all.
 
         Parameters

@@ -19,6 +19,10 @@ __all__ = ["Answer", "answer", "load"]
 
 Progress = Callable[[int, int], None]
 
+DENSEST_BLOOD_HU = 110
+"""Above it lie bone, calcification, contrast medium and metal. Blood's density follows its hemoglobin, and a retracted
+clot reaches 80-100 HU (New & Aronow, Radiology 1976;121:635); 10 HU are left for noise."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -39,6 +43,8 @@ class Answer:
 def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress | None = None) -> Answer:
     """Segment every slice.
 
+    Where the scan is calibrated, what is denser than blood can be (:data:`DENSEST_BLOOD_HU`) is answered with 0.
+
     Parameters
     ----------
     flip : answer each slice also mirrored and take the mean
@@ -53,7 +59,10 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
         if flip:
             mirrored = engine.logits(np.ascontiguousarray(image[..., ::-1]))
             logits = (logits + mirrored[:, ::-1]) / 2
-        probability[index] = onto_grid(expit(logits), square, plane.shape)
+        sure = onto_grid(expit(logits), square, plane.shape)
+        if scan.calibrated:
+            sure[plane > DENSEST_BLOOD_HU] = 0
+        probability[index] = sure
         if progress:
             progress(index + 1, len(hu))
     mask, dropped = keep_lesions(probability, scan, square, engine.card)

@@ -1,0 +1,80 @@
+"""The command line. One module a command group, and no logic: each command calls the package and shows the answer.
+
+`strokeseg --help` must be quick, so a command imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from strokeseg.cli import doctor, evaluate, models, segment, terminal, train
+from strokeseg.version import __version__
+
+__all__ = ["app", "main"]
+
+_EPILOG = """\b
+Examples:
+  strokeseg segment study.zip -o results
+  strokeseg inspect study.zip
+  strokeseg models list
+
+Each command tells more: strokeseg segment --help.
+
+\b
+Exit codes: 0 done (blood or none), 2 wrong usage, 3 refused (the code and the remedy are
+on stderr), 1 a fault of StrokeSeg, 130 stopped by Ctrl-C.
+"""
+
+# Plain help: drawing it with rich would triple the start-up time.
+app = typer.Typer(
+    name="strokeseg",
+    epilog=_EPILOG,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command(
+    short_help="Find and measure the bleeding in a head CT.", epilog=segment.SEGMENT_EXAMPLES, no_args_is_help=True
+)(segment.segment)
+app.command(short_help="Say what an input holds.", epilog=segment.INSPECT_EXAMPLES, no_args_is_help=True)(
+    segment.inspect
+)
+app.command(short_help="Train a network, or export a trained one.", epilog=train.EXAMPLES)(train.train)
+app.command(short_help="Score a network against drawn masks.", epilog=evaluate.EXAMPLES, no_args_is_help=True)(
+    evaluate.evaluate
+)
+app.add_typer(models.app, name="models", short_help="List, show or check the installed networks.")
+app.command(short_help="Check this installation.", epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        terminal.data(f"strokeseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def strokeseg(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar=terminal.DEBUG, help="Show the traceback of every error, to report a fault."),
+    ] = False,
+) -> None:
+    """Find, outline and measure bleeding in a CT of the head.
+
+    For research. StrokeSeg is no medical device: no decision about a patient may rest on it.
+    """
+    terminal.debug(debug)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit code; without arguments that of the process."""
+    return terminal.run(app, arguments)

@@ -1,0 +1,121 @@
+"""The options that several commands share, each with its help and the form that it is read in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+
+class Window(NamedTuple):
+    """A grey-level window, Hounsfield units."""
+
+    centre: float
+    width: float
+
+
+class Spacing(NamedTuple):
+    """The distances between slices, rows and columns, mm."""
+
+    slice: float
+    row: float
+    column: float
+
+
+class EngineName(StrEnum):
+    """What runs the network; the names of :data:`strokeseg.infer.engine.ENGINES`."""
+
+    auto = "auto"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+def window(text: str) -> Window:
+    """Read "40,80"."""
+    return Window(*_numbers(text, 2, "CENTRE,WIDTH in Hounsfield units, as 40,80"))
+
+
+def spacing(text: str) -> Spacing:
+    """Read "5,0.45,0.45"."""
+    numbers = _numbers(text, 3, "SLICE,ROW,COLUMN in mm, as 5,0.45,0.45")
+    if min(numbers) <= 0:
+        raise typer.BadParameter(f"{text!r}: every distance must be above 0 mm")
+    return Spacing(*numbers)
+
+
+def _numbers(text: str, count: int, form: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(abs(number) < 1e5 for number in numbers):
+        raise typer.BadParameter(f"{text!r} is not {form}")
+    return numbers
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read "json,nifti"; what the names may be is not known here."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+Input = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        show_default=False,
+        help="A DICOM folder, zip or file; a NIfTI volume (.nii, .nii.gz); a picture (PNG, JPEG, ...), or a folder or "
+        "zip of pictures, which is read as one stack in the order of the names.",
+    ),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="Network to use; `strokeseg models list` shows which there are.")
+]
+Engine = Annotated[EngineName, typer.Option("--engine", metavar="NAME", help="auto, onnxruntime or openvino.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, max=1024, metavar="N", help="Processor threads; 0 is all cores.")
+]
+Flip = Annotated[
+    bool, typer.Option("--flip", help="Answer every slice also mirrored and take the mean; takes twice as long.")
+]
+SpacingOption = Annotated[
+    Spacing | None,
+    typer.Option(
+        "--spacing",
+        parser=spacing,
+        metavar="SLICE,ROW,COLUMN",
+        show_default=False,
+        help="Pictures only: mm between slices, rows and columns, as 5,0.45,0.45. Without it nothing is given in mm "
+        "or ml.",
+    ),
+]
+WindowOption = Annotated[
+    Window | None,
+    typer.Option(
+        "--window",
+        parser=window,
+        metavar="CENTRE,WIDTH",
+        show_default=False,
+        help="Pictures only: the window that they were made with, as 40,80. Estimated where not given.",
+    ),
+]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        metavar="UID",
+        show_default=False,
+        help="DICOM only: the series instance UID, or how it begins, where the input holds several; "
+        "`strokeseg inspect` lists them.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+
+
+def unused(kind: str, window: Window | None, spacing: Spacing | None, series: str | None) -> list[str]:
+    """Name the options that were given and that an input of this kind makes no use of."""
+    of_pictures = {"--window": window is not None, "--spacing": spacing is not None}
+    of_dicom = {"--series": series is not None}
+    given = (of_pictures if kind != "pictures" else {}) | (of_dicom if kind != "dicom" else {})
+    return [name for name, is_given in given.items() if is_given]

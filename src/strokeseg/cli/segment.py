@@ -1,0 +1,130 @@
+"""`strokeseg segment` and `strokeseg inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strokeseg.cli import options, terminal
+from strokeseg.errors import UsageError
+
+SEGMENT_EXAMPLES = """\b
+Examples:
+  strokeseg segment study.zip -o results       a DICOM study; results/report.html shows what was found
+  strokeseg segment head.nii.gz --formats json,nifti
+  strokeseg segment slices/ --spacing 5,0.45,0.45 --window 40,80      pictures of known scale
+  strokeseg segment study.zip -o results --json | jq .findings.volume_ml
+"""
+INSPECT_EXAMPLES = """\b
+Examples:
+  strokeseg inspect study.zip
+  strokeseg inspect study.zip --json | jq '.series[].input.series_uid'
+"""
+
+
+def segment(
+    source: options.Input,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            show_default="NAME_strokeseg here, after the input's name",
+            help="Folder for the results; made if missing.",
+        ),
+    ] = None,
+    model: options.ModelName = "default",
+    engine: options.Engine = options.EngineName.auto,
+    threads: options.Threads = 0,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--formats",
+            metavar="LIST",
+            help="Which files to write: json (result.json, always written), nifti (mask and CT), mesh (3D scene), "
+            "report (report.html), keys (pictures of the key slices).",
+        ),
+    ] = "json,nifti,mesh,report,keys",
+    spacing: options.SpacingOption = None,
+    window: options.WindowOption = None,
+    series: options.Series = None,
+    flip: options.Flip = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")
+    ] = False,
+) -> None:
+    """Find the bleeding in a head CT, measure it, and write the results into a folder.
+
+    Reads one series, which is refused with a reason where it is no head CT. The answer is printed; the results are
+    files that other programs open, and report.html for a browser. Existing results in the folder are replaced.
+    """
+    from strokeseg import pipeline, write
+    from strokeseg.cli import summary
+
+    folder, chosen = _out(source, out), options.names(formats)
+    write.check(folder, chosen)
+    with terminal.progress("segmenting", "slices") as progress:
+        result = pipeline.segment(
+            source,
+            model=model,
+            engine=engine.value,
+            threads=threads,
+            window=window,
+            spacing_mm=spacing,
+            series=series,
+            flip=flip,
+            progress=progress,
+        )
+    for option in options.unused(result.scan.kind, window, spacing, series):
+        terminal.note(f"note: {option} is not used for this input ({result.scan.kind}).")
+    document = result.save(folder, chosen)
+    if as_json:
+        terminal.data((folder / "result.json").read_bytes())
+    else:
+        terminal.show(*summary.result(document, folder))
+
+
+def inspect(
+    source: options.Input,
+    spacing: options.SpacingOption = None,
+    window: options.WindowOption = None,
+    series: options.Series = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say what an input holds and whether it can be segmented, without doing it.
+
+    Every head CT series is listed with its geometry and what is to be known of it. An input that cannot be used is
+    refused as `strokeseg segment` would: with a code, a reason and a remedy, and exit code 3.
+    """
+    from strokeseg.cli import summary
+    from strokeseg.read import read
+
+    scans = read(source, series=series, window=window, spacing_mm=spacing)
+    for option in options.unused(scans[0].kind, window, spacing, series):
+        terminal.note(f"note: {option} is not used for this input ({scans[0].kind}).")
+    if as_json:
+        terminal.data(summary.inspection_json(scans))
+    else:
+        terminal.show(*summary.inspection(source, scans))
+
+
+def _out(source: Path, out: Path | None) -> Path:
+    """Choose the folder for results, never inside the input: the next run would read its own pictures as slices.
+
+    Raises
+    ------
+    UsageError
+        `usage`, if it would lie in the input
+    """
+    whole = source.resolve()
+    stem = whole.name.removesuffix(".gz").removesuffix(".nii") if whole.name.endswith(".nii.gz") else whole.stem
+    stem = whole.name if whole.is_dir() else stem
+    folder = out or Path(f"{stem or 'scan'}_strokeseg")
+    if whole.is_dir() and (folder.resolve() == whole or whole in folder.resolve().parents):
+        raise UsageError(
+            f"the results would lie in the input folder: {folder}", "Name a folder outside of the input with -o."
+        )
+    return folder

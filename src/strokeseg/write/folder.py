@@ -1,0 +1,124 @@
+"""All files of a result or none: a hidden folder beside their place, then renames."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from strokeseg.errors import DiskFull, NotWritable, StrokesegError
+
+# A result.json could be edited by anyone: only plain names like ours are ever taken from it.
+_OURS = re.compile(r"result\.json|result\.schema\.json|mask\.nii\.gz|ct\.nii\.gz|scene\.glb|report\.html|key_\d+\.png")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Delivery:
+    """A folder for results in which files are made (:attr:`partial`) and then put in place (:meth:`put`).
+
+    Leaving the block by an error removes everything that was made, the folder itself and its new parents included. An
+    OSError becomes `disk-full` or `not-writable`.
+
+    Parameters
+    ----------
+    out : the folder of the results, made if missing
+    """
+
+    partial: Path
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._made: list[Path] = []
+        self._keep = False
+
+    def __enter__(self) -> Delivery:
+        try:
+            if self.out.exists() and not self.out.is_dir():
+                raise NotWritable(f"{self.out}: is a file, a folder is needed", "Give a folder with -o.")
+            self._make(self.out)
+            self.partial = Path(tempfile.mkdtemp(prefix=".strokeseg-", suffix=".partial", dir=self.out))
+        except OSError as error:
+            self._remove_made()
+            raise _translated(error, self.out) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.partial, ignore_errors=True)
+        if not self._keep:
+            self._remove_made()
+        if isinstance(error, OSError):
+            raise _translated(error, self.out) from error
+
+    def refuse_foreign(self, names: list[str]) -> None:
+        """Raise `not-writable` if one of the names is taken by a file that no earlier result of ours lists."""
+        earlier = self._earlier()
+        for name in names:
+            if os.path.lexists(self.out / name) and name not in earlier:
+                raise NotWritable(
+                    f"{self.out / name}: is there already and no result.json of StrokeSeg lists it",
+                    "Give another folder with -o, or move the file away.",
+                )
+
+    def put(self, names: list[str], last: str) -> None:
+        """Rename the files into place, ``last`` at the end; the earlier result's files go away.
+
+        The earlier `result.json` goes first, so that no moment shows it beside files of another run. If a rename fails,
+        the earlier files come back.
+        """
+        self.refuse_foreign(names)
+        aside = self.partial / "earlier"
+        aside.mkdir()
+        moved: list[str] = []
+        earlier = sorted(self._earlier(), key=lambda name: name != last)
+        try:
+            for name in earlier:
+                os.replace(self.out / name, aside / name)
+            for name in sorted(names, key=lambda name: name == last):
+                os.replace(self.partial / name, self.out / name)
+                moved.append(name)
+        except BaseException:
+            for name in moved:
+                (self.out / name).unlink(missing_ok=True)
+            for name in reversed(earlier):
+                if (aside / name).exists():
+                    os.replace(aside / name, self.out / name)
+            raise
+        self._keep = True
+
+    def _earlier(self) -> set[str]:
+        """Give the files of an earlier result: what its `result.json` lists and is still there."""
+        try:
+            document = json.loads((self.out / "result.json").read_text("utf-8"))
+            if not document["schema"].startswith("strokeseg.result/"):
+                return set()
+            listed = {"result.json", *document["files"].values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return set()
+        return {name for name in listed if _OURS.fullmatch(str(name)) and (self.out / name).is_file()}
+
+    def _make(self, folder: Path) -> None:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir()
+            self._made.append(path)
+
+    def _remove_made(self) -> None:
+        for path in reversed(self._made):
+            try:
+                path.rmdir()
+            except OSError:  # somebody else has put something there
+                return
+
+
+def _translated(error: OSError, out: Path) -> StrokesegError:
+    if error.errno in _FULL:
+        return DiskFull(f"{out}: no space is left for the results")
+    reason = error.strerror or type(error).__name__
+    return NotWritable(f"{out}: cannot be written ({reason})")

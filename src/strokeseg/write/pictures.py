@@ -1,0 +1,163 @@
+"""Slices as pictures: face up, the patient's left on the right, the bleeding outlined."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from strokeseg.scan import Scan
+
+WINDOW = (40.0, 80.0)
+"""(centre, width), Hounsfield units: the brain window."""
+
+OUTLINE = (255, 208, 46)
+MOST_IN_REPORT = 60
+_MOST_KEYS = 5
+_WITHOUT_BLEEDING = 6
+_LEAST_SIDE, _MOST_SIDE = 512, 2048
+_LETTER = (200, 208, 216)
+# Just above 0: the line passes outside of every marked pixel, at most half a pixel away, and cuts no corner of it.
+_LEVEL = 0.02
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SlicePicture:
+    """One slice of the report.
+
+    Parameters
+    ----------
+    index : the slice's index, inferior first
+    jpeg : grey, face up, the patient's left on the right, without outline
+    size : (width, height) of the picture, pixels
+    outlines : closed lines around the bleeding, each (n, 2), (x, y) in the picture's pixels from its top left corner
+    """
+
+    index: int
+    jpeg: bytes
+    size: tuple[int, int]
+    outlines: tuple[Points, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The slices of the report, and of how many with bleeding they are."""
+
+    slices: tuple[SlicePicture, ...]
+    positive: int
+
+
+def save_keys(folder: Path, scan: Scan, mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> dict[str, str]:
+    """Write `key_1.png`, ...: for each of the five largest lesions the slice on which it is largest.
+
+    Two lesions that are largest on the same slice share a picture. Without any lesion the middle slice is written,
+    without outline.
+
+    Parameters
+    ----------
+    mask : bool, (slices, rows, columns)
+    labels : int32, the same shape, 1 is the largest lesion
+
+    Returns
+    -------
+    The names of the files
+    """
+    lesions = range(1, min(int(labels.max()), _MOST_KEYS) + 1)
+    chosen = [int((labels == lesion).sum((1, 2)).argmax()) for lesion in lesions] or [len(mask) // 2]
+    files = {}
+    for number, index in enumerate(dict.fromkeys(chosen), 1):
+        files[f"key_{number}"] = f"key_{number}.png"
+        key_picture(scan, mask, index).save(folder / files[f"key_{number}"], optimize=False, compress_level=6)
+    return files
+
+
+def for_report(scan: Scan, mask: NDArray[np.bool_]) -> Shown:
+    """Draw the slices that the report shows: those with bleeding, at most 60; without any, six spread over the scan."""
+    positive = np.flatnonzero(mask.any((1, 2)))
+    if positive.size:
+        chosen = positive[_spread(positive.size, MOST_IN_REPORT)]
+    else:
+        # The middles of equal parts: the ends of a whole scan show little brain.
+        parts = min(len(mask), _WITHOUT_BLEEDING)
+        chosen = ((np.arange(parts) + 0.5) * len(mask) / parts).astype(int)
+    pictures = []
+    for index in chosen:
+        image = Image.fromarray(_grey(scan, int(index)))
+        packed = io.BytesIO()
+        image.save(packed, "JPEG", quality=85, optimize=True)
+        lines = _outlines(scan, mask[index], image.size)
+        pictures.append(SlicePicture(int(index), packed.getvalue(), image.size, lines))
+    return Shown(tuple(pictures), int(positive.size))
+
+
+def key_picture(scan: Scan, mask: NDArray[np.bool_], index: int) -> Image.Image:
+    """Draw one slice with the outline of its bleeding, the letters of the sides, and its number counted from 1.
+
+    Returns
+    -------
+    RGB picture, at least 512 pixels a side, square pixels
+    """
+    grey = Image.fromarray(_grey(scan, index))
+    image = grey.convert("RGB")
+    # Drawn at twice the size and averaged: a smooth line of about one pixel.
+    line = Image.new("L", (grey.width * 2, grey.height * 2))
+    for points in _outlines(scan, mask[index], grey.size):
+        ImageDraw.Draw(line).line([(x * 2 - 0.5, y * 2 - 0.5) for x, y in points], fill=255, width=2)
+    image.paste(OUTLINE, (0, 0, *grey.size), line.resize(grey.size, Image.Resampling.BOX))
+    draw, (width, height) = ImageDraw.Draw(image), image.size
+    font, small = ImageFont.load_default(height / 24), ImageFont.load_default(height / 36)
+    margin, edge = height / 40, {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
+    draw.text((margin, height * 0.3), "R", _LETTER, font, "lm", **edge)  # type: ignore[arg-type]
+    draw.text((width - margin, height * 0.3), "L", _LETTER, font, "rm", **edge)  # type: ignore[arg-type]
+    caption = f"slice {index + 1} of {len(mask)}"
+    draw.text((margin, height - margin), caption, _LETTER, small, "ls", **edge)  # type: ignore[arg-type]
+    return image
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """Give up to ``most`` indices spread evenly over ``count``, both ends among them."""
+    return np.unique(np.rint(np.linspace(0, count - 1, min(count, most))).astype(np.int64))
+
+
+def _upright(scan: Scan, plane: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Turn one slice (rows, columns) face up, the patient's left on the right, by flips alone."""
+    rows = slice(None, None, -1 if scan.planes.column_cosine[1] < 0 else 1)
+    columns = slice(None, None, -1 if scan.planes.row_cosine[0] < 0 else 1)
+    return plane[rows, columns]
+
+
+def _size(scan: Scan) -> tuple[int, int]:
+    """Give (width, height) of a slice's picture: square pixels, sides of 512 to 2048, the upper bound first."""
+    row_mm, column_mm = scan.planes.pixel_spacing_mm
+    finest = min(row_mm, column_mm)
+    height, width = scan.shape[1] * row_mm / finest, scan.shape[2] * column_mm / finest
+    scale = min(max(1.0, _LEAST_SIDE / min(height, width)), _MOST_SIDE / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _grey(scan: Scan, index: int) -> NDArray[np.uint8]:
+    """Give one slice in the brain window as an upright picture, uint8 (height, width)."""
+    centre, width = WINDOW
+    level = (np.asarray(_upright(scan, scan.hu[index]), dtype=np.float32) - (centre - width / 2)) / width
+    image = Image.fromarray(np.rint(np.clip(level, 0, 1) * 255).astype(np.uint8))
+    size = _size(scan)
+    return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC))
+
+
+def _outlines(scan: Scan, plane: NDArray[np.bool_], size: tuple[int, int]) -> tuple[Points, ...]:
+    """Give the closed lines around a slice's mask, (n, 2) each, (x, y) in a picture of the size (width, height)."""
+    from skimage.measure import find_contours
+
+    if not plane.any():
+        return ()
+    upright = np.pad(np.asarray(_upright(scan, plane), dtype=np.float32), 1)
+    scale = np.array([size[0] / plane.shape[1], size[1] / plane.shape[0]])
+    # Minus the padding, plus half a pixel: from pixel centres to the picture's corner.
+    lines = find_contours(upright, _LEVEL)  # type: ignore[no-untyped-call]
+    return tuple((line[:, ::-1] - 0.5) * scale for line in lines)

@@ -1,0 +1,110 @@
+"""A head by geometry, and a network by hand that finds its bleed: what the commands must show is known beforehand."""
+
+import hashlib
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from strokeseg.cli import main
+
+SIZE = 96
+SPACING_MM = (5.0, 1.5, 1.5)
+SLICES, SIDE = 12, 128
+BLEED_RADIUS_MM, BLEED_SLICES = 18.0, (4, 7)
+BLEED_ML = np.pi * BLEED_RADIUS_MM**2 * SPACING_MM[0] * 4 / 1000
+
+
+def head(bleed=True):
+    """An elliptic skull around brain of 35 HU, a cylinder of 65 HU in slices 4 to 7; (slices, rows, columns)."""
+    rows, columns = (np.mgrid[:SIDE, :SIDE] - SIDE / 2 + 0.5) * SPACING_MM[1]
+    apart = np.hypot(rows / 85, columns / 70)
+    hu = np.full((SLICES, SIDE, SIDE), -1000, np.int16)
+    hu[:, apart <= 1] = 1000
+    hu[:, apart <= 0.9] = 35
+    if bleed:
+        hu[BLEED_SLICES[0] : BLEED_SLICES[1] + 1, np.hypot(rows - 10, columns - 20) <= BLEED_RADIUS_MM] = 65
+    return hu
+
+
+def save_nifti(path, hu):
+    slice_mm, row_mm, column_mm = SPACING_MM
+    # Rows run to the back and columns to the left: both against RAS.
+    affine = np.diag([-column_mm, -row_mm, slice_mm, 1.0])
+    nibabel.save(nibabel.Nifti1Image(hu.transpose(2, 1, 0), affine), path)
+    return path
+
+
+def a_network():
+    """Logits high where the input lies between 0.3 and 0.95 (52 to 78 HU), thin borders opened away."""
+    constants = {"low": 0.3, "high": 0.95, "k": 40.0}
+    nodes = [
+        helper.make_node("Sub", ["image", "low"], ["above"]),
+        helper.make_node("Sub", ["high", "image"], ["below"]),
+        helper.make_node("Min", ["above", "below"], ["inside"]),
+        helper.make_node("Neg", ["inside"], ["outside"]),
+        helper.make_node("MaxPool", ["outside"], ["grown"], kernel_shape=[5, 5], pads=[2] * 4),
+        helper.make_node("Neg", ["grown"], ["eroded"]),
+        helper.make_node("MaxPool", ["eroded"], ["opened"], kernel_shape=[5, 5], pads=[2] * 4),
+        helper.make_node("Mul", ["opened", "k"], ["logits"]),
+    ]
+    shape = [1, 1, SIZE, SIZE]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "logits")]
+    values = [numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "band", ends[:1], ends[1:], values)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path, monkeypatch):
+    """A folder of networks with the one by hand as `default`, and an empty current directory."""
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    data = a_network()
+    card = {
+        "name": "default",
+        "version": "7",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "precision": "fp32",
+        "architecture": "a band of [grey]",
+        "size": SIZE,
+        "threshold": 0.5,
+        "smallest_mm3": 100.0,
+        "smallest_share": 4e-4,
+        "licence": "MIT",
+        "limits": ["sees only its own phantom"],
+        "training": {},
+        "metrics": {"dice": {"value": 1.0}},
+    }
+    (folder / "default.onnx").write_bytes(data)
+    (folder / "default.json").write_text(json.dumps(card))
+    monkeypatch.setenv("STROKESEG_MODELS", str(folder))
+    monkeypatch.delenv("STROKESEG_DEBUG", raising=False)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return folder
+
+
+@pytest.fixture
+def bleeding(tmp_path):
+    return save_nifti(tmp_path / "bleeding.nii.gz", head())
+
+
+@pytest.fixture
+def healthy(tmp_path):
+    return save_nifti(tmp_path / "healthy.nii.gz", head(bleed=False))
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return (code, *capfd.readouterr())
+
+    return call

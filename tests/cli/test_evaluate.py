@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.cli.conftest import BLEED_SLICES, head, save_nifti
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Two patients' slices as pictures: each bleed is drawn as a person would, and the healthy slices are empty."""
+    folder = tmp_path / "pairs"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    hu, truth = head(), head() == 65
+    for patient in ("001", "002"):
+        for index in (0, *BLEED_SLICES):
+            grey = np.clip(hu[index] / 80 * 255, 0, 255).astype(np.uint8)
+            Image.fromarray(grey).save(folder / "images" / f"{patient}_{index}.png")
+            Image.fromarray(truth[index].astype(np.uint8) * 255).save(folder / "masks" / f"{patient}_{index}.png")
+    return folder
+
+
+def test_the_table_and_the_figures(run, pairs, tmp_path):
+    figures = tmp_path / "figures.json"
+    code, said, complaints = run("evaluate", pairs, "--window", "40,80", "--json", figures)
+    assert code == 0 and complaints == ""
+    assert "6 slices of 2 patients" in said and "Dice" in said and "threshold 0.5" in said
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert found["per_patient"]["dice"]["value"] > 0.9
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_dash_prints_json_in_place_of_the_table(run, pairs):
+    code, said, complaints = run("evaluate", pairs, "--window", "40,80", "--threshold", "0.9", "--json", "-")
+    assert code == 0 and complaints == ""
+    assert json.loads(said)["threshold"] == 0.9
+    assert json.loads(said)["n_slices_with_blood"] == 4
+
+
+def test_options_reach_the_pairs(run, pairs):
+    (pairs / "images").rename(pairs / "ct")
+    (pairs / "masks").rename(pairs / "blood")
+    given = ("--images", "ct", "--masks", "blood", "--window", "40,80", "--json", "-")
+    found = json.loads(run("evaluate", pairs, *given, "--patient", r"(\d)_\d$")[1])
+    assert {row["patient"] for row in found["patients"]} == {"1", "2"}
+    mask = pairs / "blood" / "001_0.png"
+    values = np.array(Image.open(mask))
+    values[:5] = 128
+    Image.fromarray(values).save(mask)
+    assert run("evaluate", pairs, *given)[0] == 3
+    assert run("evaluate", pairs, *given, "--ignore", "128")[0] == 0
+
+
+def test_volumes_are_scored_on_their_own_grid(run, tmp_path):
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    save_nifti(folder / "one.nii.gz", head())
+    save_nifti(folder / "one_mask.nii.gz", (head() == 65).astype(np.int16))
+    found = json.loads(run("evaluate", folder, "--json", "-")[1])
+    assert found["n_slices"] == 12 and found["pooled"]["dice"]["value"] > 0.9
+
+
+def test_a_folder_without_pairs(run, tmp_path):
+    code, said, complaints = run("evaluate", tmp_path / "nowhere")
+    assert (code, said) == (3, "")
+    assert complaints.startswith("error[train]: ") and "remedy: " in complaints
+
+
+@pytest.mark.parametrize("place", ["no/such/folder.json", "."])
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, place):
+    code, said, complaints = run("evaluate", tmp_path / "nowhere", "--json", tmp_path / place)
+    assert (code, said) == (3, "") and complaints.startswith("error[not-writable]: ")

@@ -1,0 +1,116 @@
+"""The command's side of training; the training itself has its own tests."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+CONFIG = """
+[data]
+root = "sets"
+validation = ["a"]
+[data.sources]
+a = 1.0
+[network]
+name = "tiny"
+[train]
+samples = 8
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "sets").mkdir()
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stand-ins for the two functions that need torch: they keep what they were called with."""
+    kept = []
+    loop, export = ModuleType("strokeseg.train.loop"), ModuleType("strokeseg.train.export")
+
+    def run(config, root, out, *, resume, progress):
+        kept.append(("run", config.network.name, root, out, resume, progress))
+        print("a bar")
+        return out / "best.ckpt"
+
+    def write(config, out, root, models):
+        kept.append(("export", config.network.name, root, out, models))
+        return SimpleNamespace(name="tiny", version="1", sha256="00", threshold=0.4)
+
+    loop.run, export.export = run, write
+    import strokeseg.train as package
+
+    for name, module in (("loop", loop), ("export", export)):
+        monkeypatch.setitem(sys.modules, f"strokeseg.train.{name}", module)
+        monkeypatch.setattr(package, name, module, raising=False)
+    return kept
+
+
+def test_it_trains_into_a_folder_named_after_the_network(run, config, tmp_path, calls):
+    code, said, complaints = run("train", config)
+    assert code == 0 and said.endswith("best.ckpt\n") and "a bar" in complaints
+    (call,) = calls
+    assert call[1] == "tiny" and call[2] == tmp_path / "sets" and str(call[3]) == "runs/tiny"
+    assert call[4:] == (False, False)
+
+
+def test_a_run_that_is_there_is_not_replaced_by_accident(run, config, tmp_path, calls):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.ckpt").touch()
+    code, _, complaints = run("train", config, "-o", tmp_path / "run")
+    assert code == 2 and "--resume" in complaints and "--fresh" in complaints and calls == []
+    assert run("train", config, "-o", tmp_path / "run", "--resume")[0] == 0
+    assert run("train", config, "-o", tmp_path / "run", "--fresh")[0] == 0
+    assert [call[4] for call in calls] == [True, False]
+
+
+def test_resume_of_nothing_begins_and_says_so(run, config, calls):
+    code, _, complaints = run("train", config, "--resume")
+    assert code == 0 and "a new one begins" in complaints and len(calls) == 1
+
+
+def test_export_trains_nothing(run, config, tmp_path, calls):
+    code, said, _ = run("train", config, "--export", "--models", tmp_path / "m", "--data", tmp_path)
+    assert code == 0 and said.startswith("tiny 1, sha256 00")
+    (call,) = calls
+    assert call[0] == "export" and call[2] == tmp_path and call[4] == tmp_path / "m"
+
+
+@pytest.mark.parametrize("more", [("--export", "--resume"), ("--export", "--fresh"), ("--models", "m")])
+def test_options_that_contradict(run, config, calls, more):
+    code, _, complaints = run("train", config, *more)
+    assert code == 2 and "error[usage]" in complaints and calls == []
+
+
+def test_bad_configurations(run, config, tmp_path, calls):
+    for arguments, told in (
+        ((tmp_path / "none.toml",), "no such configuration"),
+        ((), "configs/default.toml"),
+        ((config, "--data", tmp_path / "none"), "no such folder of data sets"),
+    ):
+        code, _, complaints = run("train", *arguments)
+        assert code == 3 and complaints.startswith("error[train]: ") and told in complaints
+    config.write_text(CONFIG + "sampels = 3\n")
+    code, _, complaints = run("train", config)
+    assert code == 3 and "train.sampels" in complaints and calls == []
+
+
+@pytest.mark.parametrize("more", [(), ("--export",)])
+def test_without_torch_it_says_what_to_install(run, config, monkeypatch, more):
+    import strokeseg.train as package
+
+    for name in ("loop", "export"):
+        monkeypatch.delitem(sys.modules, f"strokeseg.train.{name}", raising=False)
+        monkeypatch.delattr(package, name, raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("torch", "lightning")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    code, _, complaints = run("train", config, *more)
+    assert code == 3 and complaints.startswith("error[train]: the package ")
+    assert 'remedy: pip install "strokeseg[train]"' in complaints
