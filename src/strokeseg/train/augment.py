@@ -98,9 +98,46 @@ def crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Float
     return out.astype(np.float32), np.where(blood, np.uint8(1), mask)
 
 
+def bone(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
+    """Let the skull grow inwards: a thick cap as near the vertex, or ridges as at the skull's base.
+
+    The training sets hold hardly a slice from there, and in the brain window a cap of bone looks like a large bleed.
+    """
+    inside = brain(hu)
+    if not inside.any():
+        return hu, mask
+    depth = ndimage.distance_transform_edt(inside)
+    wave = ndimage.gaussian_filter(rng.standard_normal(hu.shape), 14)
+    if rng.random() < 0.5:
+        reach = np.full(hu.shape, rng.uniform(3, 60))
+    else:
+        rows, columns = np.indices(hu.shape)
+        middle_row, middle_column = np.argwhere(inside).mean(0)
+        angle = np.arctan2(rows - middle_row, columns - middle_column)
+        reach = np.zeros(hu.shape)
+        for _ in range(rng.integers(1, 6)):
+            away = np.abs((angle - rng.uniform(-np.pi, np.pi) + np.pi) % (2 * np.pi) - np.pi) / rng.uniform(0.08, 0.5)
+            reach = np.maximum(reach, rng.uniform(10, 110) * np.clip(1 - away**2, 0, 1))
+    grown = inside & (depth < reach * (1 + 4 * wave))
+    edge = ndimage.gaussian_filter(grown.astype(np.float32), rng.uniform(0.6, 3.0))
+    out = hu * (1 - edge) + rng.uniform(95, _HIGH) * edge
+    return out.astype(np.float32), np.where(edge > 0.3, np.uint8(0), mask)
+
+
+def misread(hu: Floats32, rng: np.random.Generator) -> Floats32:
+    """Read a picture of one common brain window (centre 40; width 80 or 120) as one of the other.
+
+    A picture does not say its window, and an estimate is wrong for one in five: contrast grows or shrinks by half.
+    """
+    made, read = (120.0, 80.0) if rng.random() < 0.5 else (80.0, 120.0)
+    seen = np.clip(hu - WINDOW[0], -made / 2, made / 2)
+    return (seen * (read / made) + WINDOW[0]).astype(np.float32)
+
+
 def _flow(size: int, boxed: bool, rng: np.random.Generator) -> Floats32:
     """Make the (2, size, size) map from the output's pixels to the stored slice's (row, column)."""
-    scale = STORED_SIZE / size / rng.uniform(0.85, 1.2)
+    # Near the vertex a head fills half of the square that holds all of it.
+    scale = STORED_SIZE / size / (rng.uniform(0.5, 0.85) if rng.random() < 0.2 else rng.uniform(0.85, 1.2))
     stretch = rng.uniform(0.92, 1.08)
     angle = 0.0 if boxed else np.radians(rng.normal(0, 12))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -129,6 +166,8 @@ def geometry(hu: Floats32, mask: Bytes, size: int, boxed: bool, rng: np.random.G
 
 def intensity(hu: Floats32, rng: np.random.Generator) -> Floats32:
     """Vary what scanners and exports vary: resolution, kernel, noise, window, contrast curve; gives 0..1."""
+    if rng.random() < 0.15:
+        hu = misread(hu, rng)
     if rng.random() < 0.25:
         small = int(hu.shape[0] * rng.uniform(0.4, 0.85))
         hu = resize(resize(hu, (small, small)), hu.shape)

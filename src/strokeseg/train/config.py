@@ -54,10 +54,11 @@ class TrainTable(_Table):
 
 
 class SynthesisTable(_Table):
-    """How often a training slice is given a bleed that it did not have."""
+    """How often a training slice is given what it did not have."""
 
     paste: float = Field(default=0.2, ge=0, le=1, description="a real bleed of another slice")
     crescent: float = Field(default=0.15, ge=0, le=1, description="a crescent or lens under the skull")
+    bone: float = Field(default=0.15, ge=0, le=1, description="a skull that grows inwards, which is no blood")
 
 
 class Config(_Table):

@@ -55,6 +55,8 @@ class TrainingSlices(Dataset[Batch]):
                 hu, mask = augment.paste(hu, mask, self.donors[rng.integers(len(self.donors))], rng)
             if rng.random() < self.config.synthesis.crescent:
                 hu, mask = augment.crescent(hu, mask, rng)
+            if rng.random() < self.config.synthesis.bone:
+                hu, mask = augment.bone(hu, mask, rng)
         hu, mask = augment.geometry(hu, mask, self.config.network.size, sample.boxed, rng)
         image = torch.from_numpy(augment.intensity(hu, rng))[None] * 2 - 1
         return {"image": image, "mask": torch.from_numpy(mask), "boxed": torch.tensor(sample.boxed)}
