@@ -13,7 +13,7 @@ SOURCES := src tests scripts
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test check format lint types imports lock clean
+.PHONY: help demo test check format lint types imports lock picture clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
@@ -53,6 +53,9 @@ format: $(TESTS)  ## bring the code into form
 
 lock: $(TESTS)  ## write requirements/*.txt from what is installed
 	$(PYTHON) scripts/lock.py
+
+picture: $(TESTS)  ## draw the picture on top of the README from the demo's report
+	$(PYTHON) scripts/picture.py
 
 clean:  ## remove the environment, the demo's results and the caches; trained networks in runs/ stay
 	rm -rf $(VENV) demo_out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

@@ -18,8 +18,8 @@ from strokeseg.result import Remark
 
 Floats = NDArray[np.float64]
 
-# What a picture without a stated spacing is drawn at: a head is about 1.9 m of pixels wide at no known scale, so the
-# 3D scene is labelled "not to scale" and no measure in mm or ml is given.
+# What a picture without a stated spacing is drawn at. It is no measure: the 3D scene is labelled "not to scale", and
+# nothing in mm or ml is given.
 NOMINAL_FIELD_OF_VIEW_MM = 230.0
 NOMINAL_STEP_MM = 5.0
 
@@ -124,9 +124,7 @@ class Planes:
             origin = (1 - part) * self.positions_mm[low] + part * self.positions_mm[low + 1]
         row_mm, column_mm = self.pixel_spacing_mm
         return np.asarray(
-            origin
-            + indices[:, 1:2] * row_mm * self.column_cosine
-            + indices[:, 2:3] * column_mm * self.row_cosine
+            origin + indices[:, 1:2] * row_mm * self.column_cosine + indices[:, 2:3] * column_mm * self.row_cosine
         )
 
 
@@ -205,12 +203,16 @@ class Scan:
         values = values[None] if values.ndim == 2 else values
         if values.ndim != 3 or values.size == 0:
             raise ValueError(f"hu must be (slices, rows, columns) or (rows, columns), not {np.shape(hu)}")
-        if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
-            raise ValueError("hu must hold finite numbers only")
-        if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0 < float(s) < 1e3 for s in spacing_mm)):
-            raise ValueError(f"spacing_mm must be three lengths above 0 (slice, row, column), not {spacing_mm}")
+        if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            raise ValueError("hu must hold finite real numbers only")
+        if spacing_mm is not None:
+            lengths = np.asarray(spacing_mm)
+            if lengths.shape != (3,) or lengths.dtype.kind not in "iuf" or not ((lengths > 0) & (lengths < 1e3)).all():
+                raise ValueError(f"spacing_mm must be three lengths above 0 (slice, row, column), not {spacing_mm}")
         nominal = NOMINAL_FIELD_OF_VIEW_MM / max(values.shape[1:])
-        step, row, column = (float(s) for s in spacing_mm or (NOMINAL_STEP_MM, nominal, nominal))
+        step, row, column = (
+            float(s) for s in ((NOMINAL_STEP_MM, nominal, nominal) if spacing_mm is None else spacing_mm)
+        )
         positions = np.zeros((len(values), 3))
         positions[:, 2] = np.arange(len(values)) * step
         planes = Planes(positions, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (row, column), step)

@@ -1,13 +1,10 @@
 """A head by geometry, and a network by hand that finds its bleed: what the commands must show is known beforehand."""
 
-import hashlib
-import json
-
 import nibabel
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
+import handmade
 from strokeseg.cli import main
 
 SIZE = 96
@@ -39,47 +36,25 @@ def save_nifti(path, hu):
 
 def a_network():
     """Logits high where the input lies between 0.3 and 0.95 (52 to 78 HU), thin borders opened away."""
-    constants = {"low": 0.3, "high": 0.95, "k": 40.0}
+    window = {"kernel_shape": [5, 5], "pads": [2] * 4}
     nodes = [
-        helper.make_node("Sub", ["image", "low"], ["above"]),
-        helper.make_node("Sub", ["high", "image"], ["below"]),
-        helper.make_node("Min", ["above", "below"], ["inside"]),
-        helper.make_node("Neg", ["inside"], ["outside"]),
-        helper.make_node("MaxPool", ["outside"], ["grown"], kernel_shape=[5, 5], pads=[2] * 4),
-        helper.make_node("Neg", ["grown"], ["eroded"]),
-        helper.make_node("MaxPool", ["eroded"], ["opened"], kernel_shape=[5, 5], pads=[2] * 4),
-        helper.make_node("Mul", ["opened", "k"], ["logits"]),
+        ("Sub", ["image", "low"], "above", {}),
+        ("Sub", ["high", "image"], "below", {}),
+        ("Min", ["above", "below"], "inside", {}),
+        ("Neg", ["inside"], "outside", {}),
+        ("MaxPool", ["outside"], "grown", window),
+        ("Neg", ["grown"], "eroded", {}),
+        ("MaxPool", ["eroded"], "opened", window),
+        ("Mul", ["opened", "k"], "logits", {}),
     ]
-    shape = [1, 1, SIZE, SIZE]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "logits")]
-    values = [numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "band", ends[:1], ends[1:], values)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return handmade.network(SIZE, nodes, {"low": 0.3, "high": 0.95, "k": 40.0})
 
 
 @pytest.fixture(autouse=True)
 def models(tmp_path, monkeypatch):
     """A folder of networks with the one by hand as `default`, and an empty current directory."""
     folder = tmp_path / "networks"
-    folder.mkdir()
-    data = a_network()
-    card = {
-        "name": "default",
-        "version": "7",
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "precision": "fp32",
-        "architecture": "a band of [grey]",
-        "size": SIZE,
-        "threshold": 0.5,
-        "smallest_mm3": 100.0,
-        "smallest_share": 4e-4,
-        "licence": "MIT",
-        "limits": ["sees only its own phantom"],
-        "training": {},
-        "metrics": {"dice": {"value": 1.0}},
-    }
-    (folder / "default.onnx").write_bytes(data)
-    (folder / "default.json").write_text(json.dumps(card))
+    handmade.save(folder, "default", a_network(), SIZE, architecture="a band of [grey]")
     monkeypatch.setenv("STROKESEG_MODELS", str(folder))
     monkeypatch.delenv("STROKESEG_DEBUG", raising=False)
     work = tmp_path / "work"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -8,12 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from shapes import DATA, closed, planes, points, scan, voxel_mm3
 from strokeseg.read import read_one
 from strokeseg.scan import Planes, Scan
 from strokeseg.surface import build
-
-sys.path.insert(0, str(Path(__file__).parent))
-from shapes import DATA, closed, planes, points, scan, voxel_mm3
 
 BRAIN_MM = np.array([66.0, 84.0, 62.0])
 BONE_MM, SCALP_MM = 7.0, 7.0

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from shapes import DATA, closed, ellipsoid, planes, scan, voxel_mm3
 from strokeseg.scan import Planes
 from strokeseg.surface import build
-
-sys.path.insert(0, str(Path(__file__).parent))
-from shapes import DATA, closed, ellipsoid, planes, scan, voxel_mm3
 
 EVEN = np.arange(24) * 2.5
 GRIDS = {

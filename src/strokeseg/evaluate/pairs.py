@@ -111,7 +111,7 @@ def find_pairs(
 
 def _matched(images: Path, masks: Path) -> list[tuple[str, Path, Path]]:
     if not masks.is_dir():
-        raise TrainError(f"{masks}: no such folder of masks", "Name the folder of masks.")
+        raise TrainError(f"{masks}: no such folder of masks", "Name the folder of masks with --masks.")
     pictures, drawn = _by_stem(images), _by_stem(masks)
     missing = sorted(set(pictures) - set(drawn))
     if missing:

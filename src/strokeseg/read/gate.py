@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
+from dataclasses import replace
 
-from strokeseg.errors import InputError, NoHounsfield, NotHead
+import numpy as np
+
+from strokeseg.errors import NoHounsfield, NotHead
+from strokeseg.read.head import Inside, Levels, inside
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
-
-REFUSED = InputError
 
 _TILT_DEG = 0.5
 _UNEVEN = 0.05
 _THICK_MM = 6.0
-_HEAD_MM = (90.0, 330.0)
+
+_LOOKS = 12
+_AREA = 0.02
+_AREA_MM2 = 400.0  # the spinal canal has less, the smallest slice of a brain more
+_RADIUS_MM = 105.0  # mean inner radius: of a skull about 70, of a rib cage about 130
 
 
 def check(scan: Scan) -> Scan:
@@ -37,61 +40,51 @@ def check(scan: Scan) -> Scan:
 
 
 def no_hounsfield(scan: Scan) -> None:
-    """Refuse values beyond any CT scale, and volumes of positive values whose air is no air."""
-    if not scan.calibrated:
-        return
+    """Refuse values beyond any CT scale."""
     low, high = int(scan.hu.min()), int(scan.hu.max())
     if low == high:
         raise NotHead(f"every pixel has the value {low}")
-    if high < 20 or low < -9000:
+    if scan.calibrated and (high < 20 or low < -9000):
         raise NoHounsfield(f"values reach from {low} to {high}: these are no Hounsfield units of a head")
 
 
 def not_head(scan: Scan) -> None:
-    """Refuse what shows no head: brain-range tissue enclosed by bone on no slice, or of no head's size."""
-    count = len(scan.hu)
-    picked = np.unique(np.linspace(0, count - 1, min(count, 12)).round().astype(int))
-    best = max((_enclosed(scan, int(index)) for index in picked), default=0.0)
-    if best < 0.05:
-        raise NotHead(
-            f"on none of {len(picked)} slices looked at is brain-like tissue enclosed by bone (best {best:.0%} of the slice)"
-        )
+    """Refuse what shows a head on none of up to twelve slices.
 
-
-def _enclosed(scan: Scan, index: int) -> float:
-    """Share of a slice that is brain-range tissue and lies inside bright bone on at least 6 of 8 sides.
-
-    Only every fourth pixel is looked at. Looking along the eight directions, rather than for a closed ring, lets open
-    skulls and slices through the skull's base pass.
+    Raises
+    ------
+    NoHounsfield
+        `no-hounsfield`, if it would show one with all values 1024 or 1000 lower
+    NotHead
+        `not-head`
     """
-    step = max(1, min(scan.shape[1:]) // 128)
-    hu = ndimage.uniform_filter(scan.hu[index].astype(np.float32), max(1, step))[::step, ::step]
-    top = scan.window[0] + scan.window[1] / 2 if scan.window else 255.0
-    bone = hu > min(100.0, 0.9 * top)
-    brain = (hu > 5) & (hu < min(75.0, 0.88 * top)) & ~bone
-    sides = sum(_shadow(bone, direction).astype(np.uint8) for direction in range(4))
-    inside = brain & (sides >= 3)
-    if scan.spacing_known and not _head_sized(inside | bone, scan, step):
-        return 0.0
-    labels, found = ndimage.label(inside)
-    return float(np.bincount(labels.ravel())[1:].max() / inside.size) if found else 0.0
+    if shows_head(scan):
+        return
+    if scan.calibrated:
+        for offset in (1024, 1000):
+            if shows_head(replace(scan, hu=np.maximum(scan.hu, offset - 32768) - np.int16(offset))):
+                raise NoHounsfield(
+                    f"the values are {offset} above Hounsfield units (brain lies near {offset + 33})",
+                    f"Export the series with a rescale intercept of -{offset}.",
+                )
+    raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
 
 
-def _shadow(bone: NDArray[np.bool_], direction: int) -> NDArray[np.bool_]:
-    """Mark pixels from which bone is met when looking up, down, left or right."""
-    axis, back = direction // 2, bool(direction % 2)
-    view = np.flip(bone, axis) if back else bone
-    met = np.logical_or.accumulate(view, axis=axis)
-    return np.asarray(np.flip(met, axis) if back else met)
+def shows_head(scan: Scan) -> bool:
+    """Whether any of up to twelve slices shows brain-range tissue of a head's size inside a ring of bone."""
+    levels = Levels.window(*scan.window) if scan.window else Levels.hounsfield()
+    picked = np.unique(np.linspace(0, len(scan.hu) - 1, min(len(scan.hu), _LOOKS)).round().astype(int))
+    return any(_head_like(inside(scan.hu[index], levels), scan) for index in picked)
 
 
-def _head_sized(region: NDArray[np.bool_], scan: Scan, step: int) -> bool:
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    if rows.size == 0:
+def _head_like(found: Inside | None, scan: Scan) -> bool:
+    if found is None or not found.like_a_head:
         return False
-    height = np.ptp(rows) * step * scan.planes.pixel_spacing_mm[0]
-    width = np.ptp(columns) * step * scan.planes.pixel_spacing_mm[1]
-    return bool(max(height, width) <= _HEAD_MM[1] and max(height, width) >= _HEAD_MM[0])
+    if not scan.spacing_known:
+        return found.area >= _AREA
+    pixels = found.area * scan.shape[1] * scan.shape[2]
+    radius_mm = found.radius_px * max(scan.planes.pixel_spacing_mm)
+    return pixels * scan.planes.pixel_area_mm2 >= _AREA_MM2 and radius_mm <= _RADIUS_MM
 
 
 def gantry_tilt(scan: Scan) -> Remark | None:
@@ -99,7 +92,9 @@ def gantry_tilt(scan: Scan) -> Remark | None:
     tilt = scan.planes.tilt_deg
     if not scan.spacing_known or tilt < _TILT_DEG:
         return None
-    message = f"The gantry was tilted by {tilt:.1f} degrees (from the slices' positions); the planes are kept as they are."
+    message = (
+        f"The gantry was tilted by {tilt:.1f} degrees (from the slices' positions); the planes are kept as they are."
+    )
     return Remark(code="gantry-tilt", severity="info", message=message)
 
 

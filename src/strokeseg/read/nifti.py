@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import zlib
+import io
+import math
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.errors import InconsistentGeometry, NoHounsfield, TooLarge, UnreadableFile
+from strokeseg.errors import InconsistentGeometry, NoHounsfield, StrokesegError, TooLarge, UnreadableFile
 from strokeseg.read.archive import Member
 from strokeseg.result import Remark
 from strokeseg.scan import Planes, Scan
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MOST_VOXELS = 2**30
+_AIR_HU = -1024
+ENDINGS = (".nii", ".nii.gz")
 
 
 def scan(member: Member) -> Scan:
@@ -30,7 +33,7 @@ def scan(member: Member) -> Scan:
     UnreadableFile, TooLarge, InconsistentGeometry, NoHounsfield
         `unreadable`, `too-large`, `geometry`, `no-hounsfield`
     """
-    values, affine, units_known = _load(member)
+    values, affine, placed = _load(member)
     axes, flips = _axes(affine[:3, :3], member.name)
     for axis, turn in zip(axes, flips, strict=True):
         if turn:
@@ -47,8 +50,10 @@ def scan(member: Member) -> Scan:
     column_cosine, row_cosine = row_step / row_mm, column_step / column_mm
     thickness = abs(float(slice_step @ np.cross(row_cosine, column_cosine)))
     planes = Planes(positions, row_cosine, column_cosine, (row_mm, column_mm), thickness)
-    remarks = () if units_known else (_NO_AFFINE,)
-    return Scan(_hounsfield(values, member.name), planes, kind="nifti", remarks=remarks)
+    hu, remarks = _hounsfield(values, member.name)
+    if not placed:
+        remarks.append(_NO_AFFINE)
+    return Scan(hu, planes, kind="nifti", remarks=tuple(remarks))
 
 
 _NO_AFFINE = Remark(
@@ -60,31 +65,43 @@ _NO_AFFINE = Remark(
 
 def _load(member: Member) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
     try:
-        data = member.read()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        data = _unpacked(member.read())
         kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
         image = kind.from_bytes(data)
-        shape = image.shape
-        if int(np.prod(shape)) > _MOST_VOXELS:
-            raise TooLarge(f"{member.name}: {int(np.prod(shape)):,} voxels; at most {_MOST_VOXELS:,} are read")
+        voxels = math.prod(image.shape)
+        if voxels > _MOST_VOXELS:
+            raise TooLarge(f"{member.name}: {voxels:,} voxels; at most {_MOST_VOXELS:,} are read")
         values = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+        known = bool(image.header["sform_code"] or image.header["qform_code"])
+        affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    except StrokesegError:
+        raise
+    except Exception as error:  # nibabel, gzip and zlib raise nearly anything on damaged bytes
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnreadableFile(f"{member.name}: no readable NIfTI: {text[:120]}") from None
+        raise UnreadableFile(f"{member.name}: no readable NIfTI: {text[:120]}", "Copy or export it again.") from None
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim == 2:
         values = values[..., None]
-    if values.ndim != 3 or values.dtype.fields is not None:
-        raise UnreadableFile(f"{member.name}: {values.shape} is no single volume of grey values", "Give one 3D volume.")
-    known = bool(image.header["sform_code"] or image.header["qform_code"])
-    affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    if values.ndim != 3 or values.size == 0 or values.dtype.kind not in "iuf":
+        raise UnreadableFile(
+            f"{member.name}: {values.shape} of {values.dtype} is no single volume of grey values", "Give one 3D volume."
+        )
     return values, affine, known
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Unpack gzip, to at most what the most voxels need."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    most = _MOST_VOXELS * 4
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        whole = stream.read(most + 1)
+    if len(whole) > most:
+        raise TooLarge(f"unpacks to more than {most // 2**30} GiB")
+    return whole
 
 
 def _axes(matrix: NDArray[np.float64], name: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
@@ -98,10 +115,20 @@ def _axes(matrix: NDArray[np.float64], name: str) -> tuple[tuple[int, int, int],
     return (best[0], best[1], best[2]), (bool(flips[0]), bool(flips[1]), bool(flips[2]))
 
 
-def _hounsfield(values: NDArray[Any], name: str) -> NDArray[np.int16]:
-    values = values.astype(np.float32) if values.dtype.kind == "f" else values
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        values = np.nan_to_num(values, nan=-1024, posinf=3071, neginf=-1024)
-    if values.size and float(values.max()) <= 1.5 and float(values.min()) >= 0:
-        raise NoHounsfield(f"{name}: values lie between {values.min():.2g} and {values.max():.2g}: a mask or scaled picture")
-    return np.ascontiguousarray(np.clip(np.rint(values), -32768, 32767).astype(np.int16))
+def _hounsfield(values: NDArray[Any], name: str) -> tuple[NDArray[np.int16], list[Remark]]:
+    remarks = []
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        lost = values.size - int(np.count_nonzero(finite))
+        if lost > values.size // 2:
+            raise NoHounsfield(f"{name}: {lost / values.size:.0%} of the values are no numbers")
+        if lost:
+            values = np.where(finite, values, _AIR_HU)
+            message = f"{lost} values were no numbers; they were set to air."
+            remarks.append(Remark(code="no-numbers", severity="repaired", message=message))
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1.5:
+        raise NoHounsfield(f"{name}: values lie between {low:.2g} and {high:.2g}: a mask or a scaled picture")
+    if values.dtype.kind == "f":
+        values = np.rint(values)
+    return np.ascontiguousarray(np.clip(values, -32768, 32767), dtype=np.int16), remarks

@@ -1,48 +1,29 @@
-"""Files into series, and a series into slices that fit together."""
+"""Files into series, and a series' slices that fit together."""
 
 from __future__ import annotations
-
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg.errors import InconsistentGeometry, NotCT, UnreadableFile
-from strokeseg.read.pixels import hounsfield
+from strokeseg.read.header import REFORMAT, Header, Place
 from strokeseg.result import Remark
 from strokeseg.scan import Floats, Scan
 
-if TYPE_CHECKING:
-    from strokeseg.read.dicom import Header
-
 _SAME_PLACE_MM = 0.01
+_SAME_COSINE = 0.005
+_SAME_SPACING_MM = 0.001
+_LEAST_SHARE = 0.7
 
 
-@dataclass(frozen=True)
-class Slice:
-    """One slice's geometry, and the header that it came with."""
-
-    name: str
-    source: Any
-    position_mm: Floats
-    row_cosine: Floats
-    column_cosine: Floats
-    pixel_spacing_mm: tuple[float, float]
-    shape: tuple[int, int]
-    thickness_mm: float | None
-    sop_uid: str
-
-    @property
-    def form(self) -> tuple[Any, ...]:
-        """What must be equal for slices to be of one volume."""
-        cosines = np.round(np.concatenate([self.row_cosine, self.column_cosine]), 2) + 0.0
-        return (self.shape, tuple(np.round(self.pixel_spacing_mm, 4)), tuple(cosines))
-
-
-def group(headers: list[Header], others: int, uid: str | None) -> tuple[list[list[Header]], list[Remark]]:
+def group(headers: list[Header], others: list[str], uid: str | None) -> tuple[list[list[Header]], list[Remark]]:
     """Part the headers into series, without what is no acquired CT slice.
+
+    Parameters
+    ----------
+    headers : of every DICOM file
+    others : what else was found, in words
+    uid : keep the series whose instance UIDs begin so; all where None
 
     Raises
     ------
@@ -51,77 +32,130 @@ def group(headers: list[Header], others: int, uid: str | None) -> tuple[list[lis
     UnreadableFile
         `unreadable`, if no series has the UID that was asked for
     """
-    from strokeseg.read.dicom import left_out, remark_left_out
-
-    reasons = ["other file"] * others
+    reasons = [item.no_slice for item in headers]
+    if None not in reasons:  # a reformat alone is better than nothing
+        reasons = [None if reason == REFORMAT else reason for reason in reasons]
+    out = others + [reason for reason in reasons if reason is not None]
     groups: dict[str, list[Header]] = {}
-    modalities: set[str] = set()
-    for item in headers:
-        modality = str(item.data.get("Modality", "") or "")
-        reason = left_out(item.data) or (None if modality in ("CT", "") else f"modality {modality}")
-        if reason:
-            reasons.append(reason)
-            modalities.add(modality)
-        else:
-            groups.setdefault(str(item.data.get("SeriesInstanceUID", "") or ""), []).append(item)
+    for item, reason in zip(headers, reasons, strict=True):
+        if reason is None:
+            groups.setdefault(item.series_uid, []).append(item)
     if not groups:
-        kinds = ", ".join(sorted(set(reasons)))
-        raise NotCT(f"no CT slice among {len(headers)} DICOM files ({kinds})")
-    if uid is not None:
+        raise NotCT(f"no CT slice among {len(headers)} DICOM files ({', '.join(sorted(set(out)))})")
+    if uid:
         groups = {key: value for key, value in groups.items() if key.startswith(uid)}
         if not groups:
-            raise UnreadableFile(f"no CT series has a UID that begins with {uid!r}", "List them with strokeseg inspect.")
-    return list(groups.values()), [remark_left_out(reasons)] if reasons else []
+            raise UnreadableFile(
+                f"no CT series has a UID that begins with {uid!r}", "List them with strokeseg inspect."
+            )
+    return list(groups.values()), [left_out(out)] if out else []
 
 
-def consistent(slices: list[Slice]) -> tuple[list[Slice], list[Remark]]:
-    """Keep the slices that fit together, once each, sorted along their normal.
+def left_out(reasons: list[str]) -> Remark:
+    """Say how many files of which kind were left out."""
+    parts = ", ".join(f"{reasons.count(reason)} x {reason}" for reason in sorted(set(reasons)))
+    return Remark(code="left-out", severity="info", message=f"Files that are no slice of a CT were left out: {parts}.")
+
+
+def placed(item: Header) -> Place:
+    """Give a slice's place.
 
     Raises
     ------
-    InconsistentGeometry
-        `geometry`, if no form dominates, the slices are not axial, or two different slices lie at one place
+    UnreadableFile
+        `unreadable`, if the header lacks it
     """
+    if item.frames > 1:
+        raise UnreadableFile(
+            f"{item.name}: a multi-frame object",
+            "Convert it to single frames, one file a slice; enhanced CT is not read yet.",
+        )
+    if item.place is None:
+        raise UnreadableFile(
+            f"{item.name}: its position, orientation or pixel spacing is missing or no number",
+            "Export the series again with its geometry, or give it as pictures with --spacing.",
+        )
+    return item.place
+
+
+def consistent(headers: list[Header]) -> tuple[list[Header], list[Remark]]:
+    """Keep the slices of one size, orientation and spacing, sorted along their normal.
+
+    Raises
+    ------
+    InconsistentGeometry, UnreadableFile
+        `geometry`, if no form dominates or the slices are not axial; `unreadable`, if one has no place
+    """
+    forms: list[list[Header]] = []
+    for item in headers:
+        place = placed(item)
+        alike = next((form for form in forms if _alike(item, place, form[0])), None)
+        if alike is None:
+            forms.append([item])
+        else:
+            alike.append(item)
+    forms.sort(key=len, reverse=True)
+    best, *rest = forms
     remarks: list[Remark] = []
-    (form, kept), *rest = Counter(item.form for item in slices).most_common()
     if rest:
-        odd = next(item for item in slices if item.form != form)
-        sizes = f"{odd.name}: {odd.shape[0]} x {odd.shape[1]} pixels of {odd.pixel_spacing_mm[0]:.3f} mm"
-        if kept < 0.7 * len(slices):
+        odd = rest[0][0]
+        if len(best) < _LEAST_SHARE * len(headers):
             raise InconsistentGeometry(
-                f"{sizes}; only {kept} of {len(slices)} slices have one size, orientation and spacing"
+                f"{odd.name}: {odd.shape[0]} x {odd.shape[1]} pixels of {placed(odd).pixel_spacing_mm[0]:.3f} mm; only "
+                f"{len(best)} of {len(headers)} slices have one size, orientation and spacing"
             )
-        message = f"{len(slices) - kept} slices of another size, orientation or spacing were left out."
+        message = f"{len(headers) - len(best)} slices of another size, orientation or spacing were left out."
         remarks.append(Remark(code="left-out", severity="warning", message=message))
-        slices = [item for item in slices if item.form == form]
-    normal = np.cross(slices[0].row_cosine, slices[0].column_cosine)
+    normal = np.cross(placed(best[0]).row_cosine, placed(best[0]).column_cosine)
     if abs(normal[2]) < np.cos(np.radians(45)):
         raise InconsistentGeometry(
             "the slices are sagittal or coronal, not axial", "Give the axial series as it was acquired."
         )
-    slices = sorted(slices, key=lambda item: float(item.position_mm @ normal))
-    single, twice = _once(slices, normal)
-    if twice:
-        message = f"{twice} slices were there twice with the same pixels; one of each was kept."
-        remarks.append(Remark(code="duplicate-slices", severity="repaired", message=message))
-    return single, remarks
+    return sorted(best, key=lambda item: (float(placed(item).position_mm @ normal), item.name)), remarks
 
 
-def _once(slices: list[Slice], normal: Floats) -> tuple[list[Slice], int]:
-    kept = [slices[0]]
-    for item in slices[1:]:
-        if abs((item.position_mm - kept[-1].position_mm) @ normal) > _SAME_PLACE_MM:
-            kept.append(item)
-        elif not np.array_equal(_pixels(item), _pixels(kept[-1])):
+def _alike(item: Header, place: Place, other: Header) -> bool:
+    """Whether two slices can be of one volume."""
+    there = placed(other)
+    cosines = np.concatenate([place.row_cosine - there.row_cosine, place.column_cosine - there.column_cosine])
+    spacing = np.subtract(place.pixel_spacing_mm, there.pixel_spacing_mm)
+    return bool(
+        item.shape == other.shape and np.abs(cosines).max() < _SAME_COSINE and np.abs(spacing).max() < _SAME_SPACING_MM
+    )
+
+
+def once(
+    names: list[str], positions_mm: Floats, normal: Floats, volume: NDArray[np.int16]
+) -> tuple[list[int], list[Remark]]:
+    """Give the indices of the slices without those that are there more than once.
+
+    Parameters
+    ----------
+    names : of the slices, for the message
+    positions_mm : (slices, 3), LPS mm, sorted along the normal
+    normal : (3,)
+    volume : (slices, rows, columns)
+
+    Raises
+    ------
+    InconsistentGeometry
+        `geometry`, if two different slices lie at one place
+    """
+    kept = [0]
+    for index in range(1, len(names)):
+        step = positions_mm[index] - positions_mm[kept[-1]]
+        if abs(step @ normal) > _SAME_PLACE_MM:
+            kept.append(index)
+        elif np.linalg.norm(step) > _SAME_PLACE_MM or not np.array_equal(volume[index], volume[kept[-1]]):
             raise InconsistentGeometry(
-                f"{kept[-1].name} and {item.name} lie at one place but show different pixels",
+                f"{names[kept[-1]]} and {names[index]} lie in one plane but show different pixels",
                 "Give one series, one phase alone.",
             )
-    return kept, len(slices) - len(kept)
-
-
-def _pixels(item: Slice) -> NDArray[np.int16]:
-    return hounsfield(item.source.member, item.shape)
+    twice = len(names) - len(kept)
+    if not twice:
+        return kept, []
+    message = f"{twice} slices were there more than once with the same pixels; one of each was kept."
+    return kept, [Remark(code="duplicate-slices", severity="repaired", message=message)]
 
 
 def stands_out(scans: list[Scan]) -> Scan | None:

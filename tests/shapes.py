@@ -11,7 +11,7 @@ import trimesh
 from strokeseg.result import Mesh
 from strokeseg.scan import Planes, Scan
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared/data"
 
 

@@ -1,0 +1,215 @@
+"""Synthetic head CT with a known bleed: an analytic head, sampled at each pixel's place in the patient, as files.
+
+The head is a shell of bone (1000 HU) around brain (35 HU) with an ellipsoid bleed (65 HU), in LPS mm. Nothing here uses
+strokeseg: the truth is the ellipsoid's own volume and centre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+    generate_uid,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared/data"
+
+SKULL_MM = (74.0, 92.0, 95.0)
+BRAIN_MM = (66.0, 84.0, 87.0)
+BLEED_MM = (18.0, 22.0, 21.0)
+BLEED_CENTRE_MM = (24.0, -14.0, 9.0)
+BLEED_ML = 4 / 3 * np.pi * np.prod(BLEED_MM) / 1000
+
+# Of gdcm's encoders: no other permissive library encodes these.
+GDCM_SYNTAXES = {
+    "jpeg-ls": "JPEGLSLossless",
+    "jpeg-2000": "JPEG2000Lossless",
+    "jpeg-lossless": "JPEGLosslessProcess14",
+    "jpeg-lossless-sv1": "JPEGLosslessProcess14_1",
+    "deflated": "DeflatedExplicitVRLittleEndian",
+    "big-endian": "ExplicitVRBigEndian",
+}
+
+
+def shared(name):
+    """Give a path under ../shared/data, or skip the test."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"real data not there: {path}")
+    return path
+
+
+def within(points, semiaxes, centre=(0.0, 0.0, 0.0)):
+    return (((points - np.asarray(centre)) / np.asarray(semiaxes)) ** 2).sum(axis=-1) <= 1
+
+
+def head_hu(points):
+    """Give the head's Hounsfield units at points (..., 3), LPS mm."""
+    hu = np.full(points.shape[:-1], -1000, dtype=np.int16)
+    hu[within(points, SKULL_MM)] = 1000
+    hu[within(points, BRAIN_MM)] = 35
+    hu[within(points, BLEED_MM, BLEED_CENTRE_MM)] = 65
+    return hu
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Slices through the head: ``z_mm`` are places of the slices' centres along the table."""
+
+    z_mm: tuple[float, ...] = tuple(np.arange(-48.0, 63.0, 3.0))
+    tilt_deg: float = 0.0
+    row_sign: int = 1
+    column_sign: int = 1
+    shape: tuple[int, int] = (180, 160)
+    spacing_mm: tuple[float, float] = (1.1, 1.05)
+
+    @property
+    def row_cosine(self):
+        return np.array([float(self.row_sign), 0, 0])
+
+    @property
+    def column_cosine(self):
+        angle = np.radians(self.tilt_deg)
+        return self.column_sign * np.array([0, np.cos(angle), np.sin(angle)])
+
+    def position(self, z):
+        """Give the LPS place of the first pixel of the slice whose centre is at (0, 0, z)."""
+        rows, columns = self.shape
+        return (
+            np.array([0, 0, z])
+            - (columns - 1) / 2 * self.spacing_mm[1] * self.row_cosine
+            - (rows - 1) / 2 * self.spacing_mm[0] * self.column_cosine
+        )
+
+    def plane_hu(self, z):
+        rows, columns = np.meshgrid(*(np.arange(n) for n in self.shape), indexing="ij")
+        down = (rows * self.spacing_mm[0])[..., None] * self.column_cosine
+        along = (columns * self.spacing_mm[1])[..., None] * self.row_cosine
+        return head_hu(self.position(z) + down + along)
+
+    def but(self, **changes):
+        return replace(self, **changes)
+
+
+def ct_dataset(hu, position, geometry, *, series="1.2.3", instance=1, slope=1.0, intercept=-1024.0, signed=False):
+    """Make one CT slice as pydicom's dataset, uncompressed."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(instance)])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID = CTImageStorage
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.Modality = "CT"
+    data.PatientName = "SECRET^NAME"
+    data.PatientID = "SECRET-ID"
+    data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    data.StudyInstanceUID = "1.2"
+    data.SeriesInstanceUID = series
+    data.InstanceNumber = instance
+    data.SliceThickness = 3.0
+    data.ImagePositionPatient = [f"{v:.6f}" for v in position]
+    data.ImageOrientationPatient = [f"{v:.8f}" for v in (*geometry.row_cosine, *geometry.column_cosine)]
+    data.PixelSpacing = list(geometry.spacing_mm)
+    data.Rows, data.Columns = hu.shape
+    data.SamplesPerPixel = 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit = 15
+    data.PixelRepresentation = int(signed)
+    data.RescaleSlope, data.RescaleIntercept = slope, intercept
+    stored = np.rint((hu.astype(np.float64) - intercept) / slope)
+    data.PixelData = stored.astype("<i2" if signed else "<u2").tobytes()
+    return data
+
+
+def datasets(geometry=None, **options):
+    """Make one dataset a slice, inferior first."""
+    geometry = geometry or Geometry()
+    return [
+        ct_dataset(geometry.plane_hu(z), geometry.position(z), geometry, instance=number, **options)
+        for number, z in enumerate(geometry.z_mm, start=1)
+    ]
+
+
+def write(data, path, syntax="explicit"):
+    """Write a dataset: explicit, implicit, rle, no-preamble, no-meta, or one of gdcm's encodings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if syntax == "implicit":
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    if syntax == "rle":
+        data.compress(RLELossless, generate_instance_uid=False)
+    if syntax == "no-meta":  # the data set alone, as old exports have it
+        plain = Dataset(data)
+        plain.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        return path
+    data.save_as(path, enforce_file_format=True)
+    if syntax == "no-preamble":
+        path.write_bytes(path.read_bytes()[132:])
+    if syntax in GDCM_SYNTAXES:
+        transcode(path, GDCM_SYNTAXES[syntax])
+    return path
+
+
+def transcode(path, name):
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+def write_series(folder, slices=None, syntax="explicit", order=None):
+    """Write slices as IM0001.dcm ...; ``order`` permutes the file names."""
+    slices = datasets() if slices is None else slices
+    order = range(len(slices)) if order is None else order
+    for number, index in enumerate(order, start=1):
+        write(slices[index], folder / f"IM{number:04}.dcm", syntax)
+    return folder
+
+
+def as_mr(data):
+    data.Modality = "MR"
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    del data.RescaleSlope, data.RescaleIntercept
+    return data
+
+
+def a_localizer(series="1.2.3"):
+    """Make a sagittal scout of the head."""
+    geometry = Geometry(shape=(120, 120), spacing_mm=(2.0, 2.0))
+    hu = head_hu(np.stack(np.meshgrid(0.0, np.arange(-120, 120, 2), np.arange(120, -120, -2)), axis=-1)[:, 0])
+    data = ct_dataset(
+        np.ascontiguousarray(hu.T.reshape(120, 120)), (0, -120, 120), geometry, series=series, instance=99
+    )
+    data.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    return data
+
+
+def bleed_of(scan):
+    """Measure the bleed as anyone would: (ml, centroid LPS mm) of pixels between 50 and 100 HU."""
+    slices, rows, columns = np.nonzero((scan.hu > 50) & (scan.hu < 100))
+    weights = scan.weights_mm[slices]
+    volume = weights.sum() * scan.planes.pixel_area_mm2 / 1000
+    points = scan.planes.to_lps_mm(np.stack([slices, rows, columns], axis=1))
+    return volume, (points * weights[:, None]).sum(axis=0) / weights.sum()

@@ -1,0 +1,60 @@
+"""A figure in a document is one that a command printed; here pages and sources are held together."""
+
+import re
+from pathlib import Path
+
+from strokeseg.infer import models
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def shown(score):
+    return f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
+
+
+def test_the_readme_states_the_cards_figures():
+    scores = models.card("default").metrics["test"]["per_patient"]
+    for metric in ("dice", "precision", "recall"):
+        assert shown(scores[metric]) in README, metric
+
+
+def test_the_prose_of_a_card_is_that_of_its_data():
+    from strokeseg.train import export
+
+    for path in models.SHIPPED.glob("*.json"):
+        card = models.Card.model_validate_json(path.read_bytes())
+        assert path.with_suffix(".md").read_text() == export.prose(card)
+
+
+def test_every_link_of_the_pages_leads_somewhere():
+    for page in (
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "samples/README.md",
+        ROOT / "CONTRIBUTING.md",
+    ):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_module_of_the_layout_is_there():
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \|", page, re.MULTILINE))
+    there = {
+        path.stem
+        for path in (ROOT / "src/strokeseg").iterdir()
+        if not path.name.startswith("__") and path.suffix in ("", ".py")
+    }
+    assert named == there - {"version"}
+
+
+def test_no_page_and_no_code_names_a_machine():
+    here = re.compile(r"/(?:home|root|work|Users)/\w")
+    for path in ROOT.rglob("*"):
+        if path.suffix in (".py", ".md", ".toml", ".txt", ".cff", ".json") and not {".venv", "runs", "demo_out"} & set(
+            path.relative_to(ROOT).parts
+        ):
+            found = here.search(path.read_text(errors="ignore"))
+            assert found is None or path == Path(__file__), f"{path.relative_to(ROOT)}: {found}"
