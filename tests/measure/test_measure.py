@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import SimpleITK
+from scipy import ndimage
 
 import strokeseg
 from strokeseg.measure.lesions import abc2_ml, label, max_diameter_mm
@@ -159,16 +161,13 @@ def test_a_mask_that_fills_the_scan_is_measured():
 
 
 def test_volumes_agree_with_simpleitks_label_statistics():
-    sitk = pytest.importorskip("SimpleITK")
     rng = np.random.default_rng(0)
     scan = a_scan((8, 64, 64), (3.0, 0.7, 0.6))
-    from scipy import ndimage
-
     mask = ndimage.gaussian_filter(rng.standard_normal(scan.shape), (1, 4, 4)) > 0.04
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
     image.SetSpacing((0.6, 0.7, 3.0))
-    parts = sitk.ConnectedComponent(image, True)
-    statistics = sitk.LabelShapeStatisticsImageFilter()
+    parts = SimpleITK.ConnectedComponent(image, True)
+    statistics = SimpleITK.LabelShapeStatisticsImageFilter()
     statistics.Execute(parts)
     theirs = sorted((statistics.GetPhysicalSize(number) / 1000 for number in statistics.GetLabels()), reverse=True)
     ours = [lesion.volume_ml for lesion in strokeseg.measure(scan, mask).lesions]

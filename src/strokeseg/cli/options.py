@@ -111,11 +111,3 @@ Series = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-
-
-def unused(kind: str, window: Window | None, spacing: Spacing | None, series: str | None) -> list[str]:
-    """Name the options that were given and that an input of this kind makes no use of."""
-    of_pictures = {"--window": window is not None, "--spacing": spacing is not None}
-    of_dicom = {"--series": series is not None}
-    given = (of_pictures if kind != "pictures" else {}) | (of_dicom if kind != "dicom" else {})
-    return [name for name, is_given in given.items() if is_given]

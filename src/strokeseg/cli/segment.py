@@ -78,8 +78,6 @@ def segment(
             flip=flip,
             progress=progress,
         )
-    for option in options.unused(result.scan.kind, window, spacing, series):
-        terminal.note(f"note: {option} is not used for this input ({result.scan.kind}).")
     document = result.save(folder, chosen)
     if as_json:
         terminal.data((folder / "result.json").read_bytes())
@@ -103,8 +101,6 @@ def inspect(
     from strokeseg.read import read
 
     scans = read(source, series=series, window=window, spacing_mm=spacing)
-    for option in options.unused(scans[0].kind, window, spacing, series):
-        terminal.note(f"note: {option} is not used for this input ({scans[0].kind}).")
     if as_json:
         terminal.data(summary.inspection_json(scans))
     else:
