@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from strokeseg import errors
 from strokeseg.infer import models
 
 ROOT = Path(__file__).parents[1]
@@ -58,3 +59,21 @@ def test_no_page_and_no_code_names_a_machine():
         ):
             found = here.search(path.read_text(errors="ignore"))
             assert found is None or path == Path(__file__), f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_every_code_is_on_the_page_of_codes():
+    page = (ROOT / "docs/codes.md").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "src/strokeseg").rglob("*.py"))
+    refusals = set()
+    todo = [errors.StrokesegError]
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if not kind.__subclasses__():
+            refusals.add(kind.code)
+    remarks = set(re.findall(r'code="([a-z-]+)"', source))
+    assert len(refusals) > 20 and len(remarks) > 12
+    for code in refusals | remarks:
+        assert f"`{code}`" in page, code
+    for code in re.findall(r"^\| `([a-z-]+)`", page.split("## Remarks")[1], re.MULTILINE):
+        assert code in remarks, code

@@ -44,7 +44,7 @@ class StrokesegError(Exception):
     """
 
     code = "error"
-    default_remedy = "See the documentation of this code."
+    default_remedy = "See docs/codes.md."
     exit_code = 3
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
