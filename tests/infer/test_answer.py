@@ -89,8 +89,10 @@ def test_a_scan_lying_face_down_is_seen_face_up(models_folder):
         plain.planes.positions_mm + np.array([159, 159, 0]), np.array([-1.0, 0, 0]), np.array([0, -1.0, 0]), (1, 1), 5
     )
     turned = Scan(np.ascontiguousarray(hu[:, ::-1, ::-1]), turned_planes)
-    expected = answer(plain, load("threshold")).probability
-    assert np.array_equal(answer(turned, load("threshold")).probability[:, ::-1, ::-1], expected)
+    expected, found = answer(plain, load("threshold")), answer(turned, load("threshold"))
+    assert expected.mask.any()
+    assert np.array_equal(found.probability[:, ::-1, ::-1], expected.probability)
+    assert np.array_equal(found.mask[:, ::-1, ::-1], expected.mask)
 
 
 def test_specks_under_the_cards_bound_are_dropped_and_counted(models_folder):
@@ -142,3 +144,13 @@ def test_what_is_denser_than_blood_is_never_answered(models_folder):
     assert found.mask[3, 80, 60]
     picture = answer(Scan.from_array(hu, (5, 1, 1), calibrated=False), load("threshold"))
     assert picture.mask[3, 105, 65]
+
+
+def test_what_lies_outside_of_the_skull_is_dropped(models_folder):
+    """Two spots of one density and size: the one in the scalp goes, the one in the brain stays."""
+    hu = a_bleed(a_head(), slice(2, 5), slice(70, 90), slice(60, 80))
+    hu[2:5, 70:90, 130:150] = 70
+    found = answer(Scan.from_array(hu, (5, 1, 1)), load("threshold"))
+    assert found.mask[3, 80, 70] and not found.mask[3, 80, 140]
+    assert found.probability[3, 80, 140] > 0.5
+    assert found.dropped_specks >= 1

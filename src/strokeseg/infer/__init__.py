@@ -65,5 +65,6 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
         probability[index] = sure
         if progress:
             progress(index + 1, len(hu))
+    probability = upright(scan, probability)
     mask, dropped = keep_lesions(probability, scan, square, engine.card)
-    return Answer(upright(scan, probability), upright(scan, mask), dropped)
+    return Answer(probability, mask, dropped)

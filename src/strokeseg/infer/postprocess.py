@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokeseg import brain
 from strokeseg.infer.models import Card
 from strokeseg.infer.preprocess import Square
 from strokeseg.scan import Scan
+
+NEAR_BRAIN_MM = 3.0
+"""The brain's region is known to 2 mm; blood under the skull belongs to it."""
 
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
@@ -16,14 +20,17 @@ _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 def keep_lesions(
     probability: NDArray[np.float16], scan: Scan, square: Square, card: Card
 ) -> tuple[NDArray[np.bool_], int]:
-    """Cut at the card's threshold and drop specks.
+    """Cut at the card's threshold, and drop specks and what lies outside of the skull.
 
-    A speck is a component (26 neighbours) under ``card.smallest_mm3`` where the spacing is known; elsewhere one that
-    covers, over all its slices, less than ``card.smallest_share`` of the head's square on one slice.
+    Outside is a component of which less than half lies in the brain or within 3 mm of it
+    (:func:`strokeseg.brain.near`); so it is with the face, the skull's base and the vertex, where bone's blurred edge
+    has the density of blood. Where no brain is found, nothing is dropped for its place. A speck is a component (26
+    neighbours) under ``card.smallest_mm3`` where the spacing is known; elsewhere one that covers, over all its slices,
+    less than ``card.smallest_share`` of the head's square on one slice.
 
     Returns
     -------
-    bool, (slices, rows, columns), and the number of specks dropped
+    bool, (slices, rows, columns), and the number of components dropped
     """
     raw = probability >= np.float16(card.threshold)
     labels, count = ndimage.label(raw, structure=_NEIGHBOURS)
@@ -37,6 +44,15 @@ def keep_lesions(
     else:
         sizes = np.bincount(labels.ravel(), minlength=count + 1).astype(float)
         smallest = card.smallest_share * square.side**2
-    keep = sizes >= smallest
+    keep = (sizes >= smallest) & _in_the_skull(labels, count, scan)
     keep[0] = False
     return keep[labels], int(count - keep.sum())
+
+
+def _in_the_skull(labels: NDArray[np.int32], count: int, scan: Scan) -> NDArray[np.bool_]:
+    """Tell of each component (0 is background) whether at least half of it lies in the brain or near to it."""
+    near = brain.near(scan, labels > 0, NEAR_BRAIN_MM)
+    if near is None:
+        return np.ones(count + 1, dtype=bool)
+    inside = np.bincount(labels[near], minlength=count + 1)
+    return np.asarray(2 * inside >= np.bincount(labels.ravel(), minlength=count + 1))

@@ -1,0 +1,184 @@
+"""Where the brain lies: the soft tissue that the skull encloses, on a coarse grid.
+
+Lesions far from it are dropped, and its surface is drawn. Nothing is measured on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from strokeseg.scan import Planes, Scan
+
+Mask = NDArray[np.bool_]
+
+_SAMPLE_MM = 2.0
+_MOST_ACROSS, _LEAST_ACROSS = 128, 16
+_SLICE_MM = 2.5
+_BONE_HU = 130.0
+_SOFT_HU = -15.0
+_CORE_MM = 5.0
+_OPENING_MM = 8.0
+_SMALLEST_ML = 30.0
+_STEM_MM = 15.0
+_CANAL = 0.06
+
+_CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], dtype=bool)
+_SQUARE = np.ones((1, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A scan at about 2 mm.
+
+    Parameters
+    ----------
+    soft : float32, (slices, rows, columns), the share of each sample that is soft tissue, fluid or blood
+    bone : float32, the same shape, the share that is bone
+    slice_step, pixel_step : the sample (k, i, j) is the scan's slice ``slice_step // 2 + k * slice_step`` and the mean
+        of the pixels from ``i * pixel_step`` and ``j * pixel_step`` on
+    slice_mm : the usual step from sample to sample along the stack; 1 mm, as ``Planes.to_lps_mm`` steps, where it is
+        not known
+    spacing_mm : (between rows, between columns) of the samples
+    """
+
+    soft: NDArray[np.float32]
+    bone: NDArray[np.float32]
+    slice_step: int
+    pixel_step: int
+    slice_mm: float
+    spacing_mm: tuple[float, float]
+
+
+def region(samples: Coarse, planes: Planes) -> Mask:
+    """Find the brain: the largest soft tissue that bone encloses.
+
+    A sample is enclosed if bone is met in at least 5 of 8 directions in its slice. Outside of a convex ring that cannot
+    be, and inside of one it stays so beside a hole; an open skull therefore closes along the chord of its hole. The
+    widest enclosed tissue after an erosion by 5 mm, which parts it from orbits, face and neck, is grown back.
+
+    Returns
+    -------
+    bool, the shape of ``coarse.soft``; empty where nothing of 30 ml is found
+    """
+    steps = max(1, round(_CORE_MM / min(samples.spacing_mm)))
+    smooth = max(1, round(_OPENING_MM / min(samples.spacing_mm)))
+    inside = _enclosed(samples.bone > 0.5)
+    core = ndimage.binary_erosion((samples.soft > 0.6) & (samples.bone < 0.25) & inside, _CROSS, iterations=steps)
+    core = largest(core)
+    if not core.any():
+        return core
+    grown = ndimage.binary_dilation(core, _SQUARE, iterations=steps, mask=(samples.soft > 0.5) & inside)
+    grown = ndimage.binary_closing(grown, _CROSS, iterations=steps) & (samples.bone < 0.5)
+    filled = ndimage.binary_fill_holes(grown, structure=np.concatenate([0 * _CROSS, _CROSS, 0 * _CROSS]))
+    opened = largest(ndimage.binary_opening(filled, _CROSS, iterations=smooth))
+    _cut_canal(opened if planes.normal[2] >= 0 else opened[::-1], round(_STEM_MM / samples.slice_mm))
+    if opened.sum() * samples.spacing_mm[0] * samples.spacing_mm[1] * samples.slice_mm < _SMALLEST_ML * 1000:
+        opened[:] = False
+    return opened
+
+
+def near(scan: Scan, blood: Mask, reach_mm: float) -> Mask | None:
+    """Mark the pixels that lie in the brain or at most ``reach_mm`` from it, in their slice.
+
+    Parameters
+    ----------
+    blood : bool, (slices, rows, columns); what is bright there is blood, not bone
+
+    Returns
+    -------
+    bool, (slices, rows, columns), at the resolution of the samples; None where no brain is found
+    """
+    samples = coarse(scan, blood)
+    found = region(samples, scan.planes)
+    if not found.any():
+        return None
+    across = [ndimage.distance_transform_edt(~plane, sampling=samples.spacing_mm) <= reach_mm for plane in found]
+    grown = np.stack([plane if some.any() else some for plane, some in zip(across, found, strict=True)])
+    slices = np.minimum(np.arange(len(scan.hu)) // samples.slice_step, len(found) - 1)
+    rows, columns = (
+        np.minimum(np.arange(scan.shape[axis]) // samples.pixel_step, found.shape[axis] - 1) for axis in (1, 2)
+    )
+    return np.asarray(grown[np.ix_(slices, rows, columns)])
+
+
+def coarse(scan: Scan, blood: Mask) -> Coarse:
+    """Sort the scan's pixels into bone, soft tissue and neither, and give the shares of each at about 2 mm.
+
+    Parameters
+    ----------
+    blood : bool, (slices, rows, columns); what is bright there is blood, not bone
+    """
+    planes = scan.planes
+    pixel = max(1, round(_SAMPLE_MM / max(planes.pixel_spacing_mm)), -(-max(scan.shape[1:]) // _MOST_ACROSS))
+    pixel = min(pixel, 255, max(1, min(scan.shape[1:]) // _LEAST_ACROSS))
+    gaps = planes.gaps_mm
+    step = max(1, round(_SLICE_MM / float(np.median(gaps)))) if gaps.size else 1
+    step = min(step, len(scan.hu))
+    picked = slice(step // 2, None, step)
+    hu = scan.hu[picked]
+    bone_hu, soft_hu = _BONE_HU, _SOFT_HU
+    if scan.window is not None:
+        # Pictures end at their window: above 9/10 of it is bone, at its bottom are air and fat.
+        low, high = scan.window[0] - scan.window[1] / 2, scan.window[0] + scan.window[1] / 2
+        bone_hu, soft_hu = min(bone_hu, 0.9 * high), max(soft_hu, low + 0.03 * scan.window[1])
+    bone = (hu > bone_hu) & ~blood[picked]
+    soft = ((hu > soft_hu) & ~bone) | blood[picked]
+    row_mm, column_mm = planes.pixel_spacing_mm
+    return Coarse(
+        _shares(soft, pixel),
+        _shares(bone, pixel),
+        slice_step=step,
+        pixel_step=pixel,
+        slice_mm=(float(np.median(planes.weights_mm)) or 1.0) * step,
+        spacing_mm=(row_mm * pixel, column_mm * pixel),
+    )
+
+
+def _shares(mask: Mask, step: int) -> NDArray[np.float32]:
+    """Share of each block's pixels that are marked; a rest at the edge narrower than a block is left out."""
+    rows, columns = mask.shape[1] // step, mask.shape[2] // step
+    blocks = mask[:, : rows * step, : columns * step].view(np.uint8)
+    across = np.add.reduceat(blocks, np.arange(0, rows * step, step), axis=1, dtype=np.uint8)
+    both = np.add.reduceat(across, np.arange(0, columns * step, step), axis=2, dtype=np.uint16)
+    return np.asarray(both / step**2, dtype=np.float32)
+
+
+def _enclosed(bone: Mask) -> Mask:
+    """Mark the samples from which bone is met in at least 5 of the 8 directions in their slice."""
+    met = np.zeros(bone.shape, dtype=np.uint8)
+    for axis in (1, 2):
+        for flip in (False, True):
+            view = np.flip(bone, axis) if flip else bone
+            seen = np.logical_or.accumulate(view, axis=axis)
+            met += np.flip(seen, axis) if flip else seen
+    for down in (False, True):
+        for right in (False, True):
+            seen = bone[:, :: -1 if down else 1, :: -1 if right else 1].copy()
+            for row in range(1, seen.shape[1]):
+                seen[:, row, 1:] |= seen[:, row - 1, :-1]
+            met += seen[:, :: -1 if down else 1, :: -1 if right else 1]
+    return met >= 5
+
+
+def largest(mask: Mask) -> Mask:
+    """Keep the largest connected part (6 neighbours)."""
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    return np.asarray(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+
+
+def _cut_canal(found: Mask, slices: int) -> None:
+    """Empty the spinal canal in place, but for some slices below the foramen magnum.
+
+    Below the widest slice, the canal and the foramen are what is under 6 % of the widest slice: the foramen magnum has
+    about 8 cm², and the widest slice 150 cm² or more.
+    """
+    areas = found.sum((1, 2))
+    narrow = np.flatnonzero(areas[: int(areas.argmax())] < _CANAL * areas.max())
+    if narrow.size:
+        found[: max(0, int(narrow[-1]) + 1 - slices)] = False
