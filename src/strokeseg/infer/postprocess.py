@@ -24,7 +24,8 @@ def keep_lesions(
 
     Outside is a component of which less than half lies in the brain or within 3 mm of it
     (:func:`strokeseg.brain.near`); so it is with the face, the skull's base and the vertex, where bone's blurred edge
-    has the density of blood. Where no brain is found, nothing is dropped for its place. A speck is a component (26
+    has the density of blood. Nothing is dropped for its place where no brain is found, or in under five slices, on which
+    the temporal lobes and the posterior fossa may lie apart. A speck is a component (26
     neighbours) under ``card.smallest_mm3`` where the spacing is known; elsewhere one that covers, over all its slices,
     less than ``card.smallest_share`` of the head's square on one slice.
 
@@ -51,7 +52,7 @@ def keep_lesions(
 
 def _in_the_skull(labels: NDArray[np.int32], count: int, scan: Scan) -> NDArray[np.bool_]:
     """Tell of each component (0 is background) whether at least half of it lies in the brain or near to it."""
-    near = brain.near(scan, labels > 0, NEAR_BRAIN_MM)
+    near = brain.near(scan, labels > 0, NEAR_BRAIN_MM) if len(labels) >= 5 else None
     if near is None:
         return np.ones(count + 1, dtype=bool)
     inside = np.bincount(labels[near], minlength=count + 1)
