@@ -59,7 +59,7 @@ class Findings(_Model):
     midline_shift_mm: float | None = None
     midline_shift_side: Literal["left", "right"] | None = None
     intraventricular_ml: float | None = None
-    dropped_specks: int = Field(default=0, description="components under the smallest size, left out of the mask")
+    dropped_specks: int = Field(default=0, description="components left out: too small, or outside of the skull")
     lesions: list[Lesion] = Field(default_factory=list)
 
 

@@ -24,10 +24,11 @@ def keep_lesions(
 
     Outside is a component of which less than half lies in the brain or within 3 mm of it
     (:func:`strokeseg.brain.near`); so it is with the face, the skull's base and the vertex, where bone's blurred edge
-    has the density of blood. Nothing is dropped for its place where no brain is found, or in under five slices, on which
-    the temporal lobes and the posterior fossa may lie apart. A speck is a component (26
-    neighbours) under ``card.smallest_mm3`` where the spacing is known; elsewhere one that covers, over all its slices,
-    less than ``card.smallest_share`` of the head's square on one slice.
+    has the density of blood. Nothing is dropped for its place where no brain is found, or in under five slices, on
+    which the temporal lobes and the posterior fossa may lie apart.
+
+    A speck is a component (26 neighbours) under ``card.smallest_mm3`` where the spacing is known; elsewhere one that
+    covers, over all its slices, less than ``card.smallest_share`` of the head's square on one slice.
 
     Returns
     -------
