@@ -1,4 +1,4 @@
-"""Draw docs/images/report.png, the picture on top of the README, from the demo's report: slices beside the 3D view.
+"""Draw docs/images/report.jpg, the picture on top of the README, from the demo's report: slices beside the 3D view.
 
 Run `make demo` first, then `make picture`. It needs Debian's Chromium.
 """
@@ -11,31 +11,41 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
 REPORT = ROOT / "demo_out/ctich_081/report.html"
+PICTURE = ROOT / "docs/images/report.jpg"
 ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-HEIGHT = 620
+SIDE = 330
+SLICES = (3, 6, 9, 12)
 
 
 def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        page = browser.new_page(
-            viewport={"width": 1180, "height": 900}, device_scale_factor=1.5, reduced_motion="reduce"
-        )
+        page = browser.new_page(viewport={"width": 900, "height": 900}, device_scale_factor=2, reduced_motion="reduce")
         page.goto(REPORT.as_uri())
         page.wait_for_function("document.getElementById('scene').dataset.frame > 0")
         page.locator("[data-view=left]").click()
+        page.locator("#scene").press("ArrowRight")
+        page.locator("#scene").press("ArrowUp")
         page.wait_for_timeout(500)
-        shots = [page.locator(part).screenshot() for part in ("ul.slices", "#stage")]
+        pictures = page.locator("ul.slices .picture")
+        slices = [opened(pictures.nth(number - 1).screenshot()) for number in SLICES]
+        # The words "not to scale" stay on the part that is shown.
+        page.locator("#stage .scale").evaluate("label => label.style.left = '20%'")
+        scene = opened(page.locator("#stage").screenshot())
         browser.close()
-    parts = [Image.open(io.BytesIO(shot)).convert("RGB") for shot in shots]
-    parts = [
-        part.resize((round(part.width * HEIGHT / part.height), HEIGHT), Image.Resampling.LANCZOS) for part in parts
-    ]
-    whole = Image.new("RGB", (sum(part.width for part in parts) + 12, HEIGHT), "white")
-    whole.paste(parts[0], (0, 0))
-    whole.paste(parts[1], (parts[0].width + 12, 0))
-    (ROOT / "docs/images").mkdir(parents=True, exist_ok=True)
-    whole.quantize(256).save(ROOT / "docs/images/report.png", optimize=True)
+    wide = round(2 * SIDE * 1.15)
+    left = (scene.width - round(scene.height * 1.15)) // 2
+    scene = scene.crop((left, 0, scene.width - left, scene.height)).resize((wide, 2 * SIDE), Image.Resampling.LANCZOS)
+    whole = Image.new("RGB", (2 * SIDE + wide, 2 * SIDE), "black")
+    for place, picture in enumerate(slices):
+        whole.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (place % 2 * SIDE, place // 2 * SIDE))
+    whole.paste(scene, (2 * SIDE, 0))
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    whole.save(PICTURE, quality=88)
+
+
+def opened(shot: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(shot)).convert("RGB")
 
 
 if __name__ == "__main__":

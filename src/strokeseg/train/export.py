@@ -43,7 +43,7 @@ LICENCE = (
 )
 LIMITS = [
     "Research use only; no medical device, not validated for diagnosis.",
-    "Non-contrast axial head CT of adults. Contrast medium, metal, motion and bone kernels were not in the training.",
+    "Non-contrast axial head CT. Contrast medium, metal, motion and bone kernels were not in the training.",
     "Isodense and thin subdural bleeds, subarachnoid blood and bleeds under 0.1 ml are often missed.",
     "Falx, tentorium, choroid plexus, calcifications and the skull's base can be taken for blood.",
     "Works slice by slice: what only a neighbouring slice could tell is not used.",
