@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from write_cases import document, lesion, planes, scan_of, scene
 
 from strokeseg.write import pictures, report
+from write_cases import document, lesion, planes, scan_of, scene
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = [

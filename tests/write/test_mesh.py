@@ -4,10 +4,10 @@ import numpy as np
 import pygltflib
 import pytest
 import trimesh
-from write_cases import scene, sphere
 
 from strokeseg.result import Scene
 from strokeseg.write import mesh
+from write_cases import scene, sphere
 
 
 @pytest.fixture

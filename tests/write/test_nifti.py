@@ -5,10 +5,10 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from write_cases import ball, planes, scan_of
 
 from strokeseg.scan import Scan
 from strokeseg.write import nifti
+from write_cases import ball, planes, scan_of
 
 OBLIQUE_ROW = np.array([np.cos(0.2), np.sin(0.2), 0.0])
 OBLIQUE_COLUMN = np.array([-np.sin(0.2) * np.cos(0.3), np.cos(0.2) * np.cos(0.3), -np.sin(0.3)])

@@ -3,10 +3,10 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from write_cases import planes, scan_of
 
 from strokeseg.scan import Scan
 from strokeseg.write import pictures
+from write_cases import planes, scan_of
 
 
 def dark_scan(where, rows=64, columns=72):

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from write_cases import document, lesion, planes, scan_of, scene
 
 from strokeseg.result import InputInfo, ModelInfo, Remark, Scene
 from strokeseg.scan import Scan
 from strokeseg.write import pictures, report
+from write_cases import document, lesion, planes, scan_of, scene
 
 
 class Page(HTMLParser):

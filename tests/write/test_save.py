@@ -7,12 +7,12 @@ import sys
 import jsonschema
 import numpy as np
 import pytest
-from write_cases import TIMING, document, lesion, planes, scan_of, scene
 
 from strokeseg import write
 from strokeseg.errors import DiskFull, NotWritable, UsageError
 from strokeseg.result import Scene
 from strokeseg.write import mesh, report
+from write_cases import TIMING, document, lesion, planes, scan_of, scene
 
 ALL = {
     "result.json",
