@@ -32,7 +32,7 @@ def test_set_dice(model="default"):
 test_set_dice.__test__ = False
 
 
-BAR = 0.30
+BAR = 0.35
 
 
 def test_the_network_reaches_its_bar_on_patients_it_never_saw():
@@ -90,9 +90,11 @@ def test_a_whole_dicom_series_shows_its_bleeding_on_the_patients_right():
     """The set's README: hemorrhage in the right basal ganglia, about eight slices. x grows to the patient's left."""
     result = strokeseg.segment(SHARED / "rsna_volume/series.zip")
     largest = result.findings.lesions[0]
-    middle = result.scan.planes.to_lps_mm([[18, 255.5, 255.5]])[0]
+    slices = slice(largest.slices[0], largest.slices[1] + 1)
+    skull = np.argwhere(result.scan.hu[slices] > 300).mean(0)
+    middle = result.scan.planes.to_lps_mm(skull + np.array([slices.start, 0, 0]))[0]
     assert largest.volume_ml > 5
-    assert largest.centroid_lps_mm[0] < middle[0] - 10
+    assert largest.centroid_lps_mm[0] < middle[0] - 3
     assert largest.slices[0] >= 10 and largest.slices[1] <= 27
 
 

@@ -1,6 +1,13 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
+
+import strokeseg
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(code):
@@ -29,3 +36,18 @@ def test_importing_the_package_is_quick():
     start = time.perf_counter()
     run("import strokeseg")
     assert time.perf_counter() - start - bare < 0.3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"window": (40,)}, {"window": "40,120"}, {"spacing_mm": 0.45}, {"spacing_mm": (5, "a", 1)}, {"threads": -1}],
+)
+def test_a_wrong_argument_is_wrong_usage(options):
+    with pytest.raises(strokeseg.errors.UsageError):
+        strokeseg.segment(ROOT / "samples/ctich_081", **options)
+
+
+def test_options_of_files_do_not_go_with_a_scan():
+    scan = strokeseg.Scan.from_array([[0, 1], [2, 3]])
+    with pytest.raises(strokeseg.errors.UsageError, match="Scan has its own"):
+        strokeseg.segment(scan, window=(40, 80))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg import infer, surface, write
+from strokeseg.errors import UsageError
 from strokeseg.infer import Progress
 from strokeseg.measure import measure
 from strokeseg.measure.lesions import label
@@ -130,6 +131,8 @@ def segment(
     """
     start = time.perf_counter()
     if isinstance(source, Scan):
+        if not (window is None and spacing_mm is None and series is None):
+            raise UsageError("window, spacing_mm and series are for files: a Scan has its own", "Leave them out.")
         scan = gate.check(source)
     else:
         scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm)

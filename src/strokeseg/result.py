@@ -52,7 +52,9 @@ class Findings(_Model):
     """What was measured; null is "not measured"."""
 
     hemorrhage: bool
-    confidence: float | None = Field(description="highest mean probability of a lesion; not calibrated")
+    confidence: float | None = Field(
+        description="highest mean probability of a lesion, not calibrated; null without any"
+    )
     volume_ml: float | None
     volume_interval_ml: tuple[float, float] | None = None
     interval_level: float | None = None

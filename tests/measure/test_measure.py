@@ -139,7 +139,7 @@ def test_mean_hu_is_that_of_the_lesion():
 def test_an_empty_mask_is_no_bleeding_and_zero_ml():
     findings = strokeseg.measure(a_scan((2, 20, 20)), np.zeros((2, 20, 20)), np.full((2, 20, 20), 0.125))
     assert not findings.hemorrhage and findings.lesions == []
-    assert findings.volume_ml == 0 and findings.confidence == 0.125
+    assert findings.volume_ml == 0 and findings.confidence is None
 
 
 @pytest.mark.parametrize(

@@ -163,3 +163,20 @@ def test_a_folder_that_may_not_be_listed_is_unreadable(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(UnreadableFile, match="cannot be listed"):
         read_one(tmp_path)
+
+
+def test_an_archive_beside_a_series_is_left_out(tmp_path):
+    """A viewer's own zip lies in many an exported study, and a folder's name may hold a colon."""
+    import zipfile
+
+    import synth
+    from strokeseg.read import read_one
+
+    synth.write_series(tmp_path / "in")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as study:
+        for path in sorted((tmp_path / "in").iterdir()):
+            study.write(path, f"CT: head/{path.name}")
+        study.writestr("viewer/viewer.zip", b"PK")
+    scan = read_one(tmp_path / "study.zip")
+    assert len(scan.hu) == len(list((tmp_path / "in").iterdir()))
+    assert "left-out" in {remark.code for remark in scan.remarks}

@@ -202,3 +202,24 @@ def test_one_file_is_one_slice(tmp_path):
 def test_an_option_of_pictures_is_said_to_be_unused(tmp_path):
     scan = read_one(synth.write(synth.datasets()[19], tmp_path / "one.dcm"), spacing_mm=(5, 1, 1))
     assert scan.pixel_spacing_mm == (1.1, 1.05) and "unused-option" in codes(scan)
+
+
+@pytest.mark.parametrize("row_sign", [1, -1])
+def test_a_series_stored_with_a_quarter_turn_is_read_upright(tmp_path, row_sign):
+    """Pixels turned by 90 degrees, with the cosines that say so: the same bleed at the same place."""
+    slices = synth.datasets(Geometry(row_sign=row_sign))
+    for data in slices:
+        pixels, row_mm, column_mm = data.pixel_array, *data.PixelSpacing
+        row, column = np.array(data.ImageOrientationPatient[:3]), np.array(data.ImageOrientationPatient[3:])
+        # np.rot90 lays the last column into the first row; the old rows then run along the new columns.
+        first = np.array(data.ImagePositionPatient) + row * column_mm * (pixels.shape[1] - 1)
+        data.PixelData = np.ascontiguousarray(np.rot90(pixels)).tobytes()
+        data.Rows, data.Columns = pixels.shape[1], pixels.shape[0]
+        data.PixelSpacing = [column_mm, row_mm]
+        data.ImageOrientationPatient = [f"{v:.8f}" for v in (*column, *(-row))]
+        data.ImagePositionPatient = [f"{v:.6f}" for v in first]
+    scan = read_one(synth.write_series(tmp_path, slices))
+    volume, centroid = synth.bleed_of(scan)
+    assert volume == pytest.approx(BLEED_ML, rel=0.02)
+    assert np.abs(centroid - BLEED_CENTRE_MM).max() < 0.5
+    assert abs(scan.planes.row_cosine[0]) == pytest.approx(1) and scan.planes.normal[2] > 0.9

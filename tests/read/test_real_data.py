@@ -2,13 +2,16 @@
 
 import time
 import zipfile
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 import synth
-from strokeseg.errors import InputError
+from strokeseg.errors import InputError, NoHounsfield
 from strokeseg.read import read_one
 
 
@@ -135,3 +138,26 @@ def test_forty_slices_are_read_in_less_than_half_a_second(tmp_path):
         assert read_one(tmp_path).shape[0] == 40
         took.append(time.process_time() - start)
     assert min(took) < 0.5
+
+
+SAMPLE = Path(__file__).parents[2] / "samples/ge_head.zip"
+
+
+def test_a_real_scan_1024_too_high_is_refused_as_nifti(tmp_path):
+    """The air in its sinuses then has the values of brain, inside bone: that alone would pass for a head."""
+    scan = read_one(SAMPLE)
+    affine = np.diag([-0.488, -0.488, 5.3, 1.0])
+    volume = (scan.hu.astype(np.int32) + 1024).clip(0, 32767).astype(np.int16)
+    nibabel.Nifti1Image(volume.transpose(2, 1, 0), affine).to_filename(tmp_path / "high.nii.gz")
+    with pytest.raises(NoHounsfield, match="1024 above"):
+        read_one(tmp_path / "high.nii.gz")
+
+
+def test_a_real_scan_1024_too_high_is_shifted_as_16_bit_pictures(tmp_path):
+    scan = read_one(SAMPLE)
+    for index in range(8, 20):
+        values = (scan.hu[index].astype(np.int32) + 1024).clip(0, 65535).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{index}.png")
+    pictures = read_one(tmp_path)
+    assert np.array_equal(pictures.hu, scan.hu[8:20].clip(-1024))
+    assert not pictures.calibrated

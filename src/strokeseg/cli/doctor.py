@@ -150,6 +150,8 @@ def _bounds(_: list[str]) -> dict[str, int]:
         "most_files": archive.MOST_FILES,
         "most_unpacked_gib": archive.MOST_BYTES // 2**30,
         "most_times_of_a_zip": archive.MOST_RATIO,
+        "most_pixels_of_a_slice": archive.MOST_PIXELS,
+        "most_voxels": archive.MOST_VOXELS,
     }
 
 
@@ -165,7 +167,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "Training (optional)": [f'without {", ".join(absent)}: pip install "strokeseg[train]"'] if absent else ["yes"],
         "Bounds of an input": [
             f"{bounds['most_files']:,} files; {bounds['most_unpacked_gib']} GiB unpacked, "
-            f"and at most {bounds['most_times_of_a_zip']} times the zip's size"
+            f"and at most {bounds['most_times_of_a_zip']} times the zip's size",
+            f"{bounds['most_pixels_of_a_slice']:,} pixels a slice, {bounds['most_voxels']:,} voxels in all",
         ]
         if bounds
         else [],

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.errors import CorruptModel, EngineMissing
+from strokeseg.errors import CorruptModel, EngineMissing, UsageError
 from strokeseg.infer import models
 from strokeseg.infer.models import Card
 
@@ -69,13 +69,15 @@ def load(model: str = "default", engine: str = "auto", threads: int = 0) -> Engi
 
     Raises
     ------
-    EngineMissing
-        `engine-missing`
+    EngineMissing, UsageError
+        `engine-missing`; `usage` for fewer than 0 threads
     UnknownModel, CorruptModel
         `unknown-model`, `model-checksum`
     """
     if engine not in ENGINES:
         raise EngineMissing(f"no engine named {engine!r}; there are {', '.join(ENGINES)}")
+    if threads < 0:
+        raise UsageError(f"{threads} threads", "Give 0 for all cores, or a number above it.")
     if engine == "openvino":
         raise EngineMissing("the engine openvino is not supported by this version")
     return _loaded(model, threads, models.folder())

@@ -40,8 +40,9 @@ def keep_lesions(
         return raw, 0
     weights = scan.weights_mm
     if weights is not None:
-        per_slice = np.repeat(weights * scan.planes.pixel_area_mm2, raw[0].size).reshape(raw.shape)
-        sizes = np.bincount(labels.ravel(), per_slice.ravel(), minlength=count + 1)
+        places = np.nonzero(labels)
+        share = (weights * scan.planes.pixel_area_mm2)[places[0]]
+        sizes = np.bincount(labels[places], share, minlength=count + 1)
         smallest = card.smallest_mm3
     else:
         sizes = np.bincount(labels.ravel(), minlength=count + 1).astype(float)

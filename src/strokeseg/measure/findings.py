@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from strokeseg.measure.lesions import abc2_ml, label, max_diameter_mm
 from strokeseg.result import Findings, Lesion
@@ -20,11 +21,10 @@ def measure(scan: Scan, mask: Any, probability: NDArray[np.floating[Any]] | None
     if values.dtype != bool and not np.isin(values, (0, 1)).all():
         raise ValueError("the mask must hold only 0 and 1")
     labels, count = label(values.astype(bool), scan)
-    lesions = [_lesion(scan, labels, number, probability) for number in range(1, count + 1)]
+    boxes = ndimage.find_objects(labels)
+    lesions = [_lesion(scan, labels, number, boxes[number - 1][1:], probability) for number in range(1, count + 1)]
     volumes = [lesion.volume_ml for lesion in lesions]
     sure = [lesion.probability for lesion in lesions if lesion.probability is not None]
-    if not lesions and probability is not None:
-        sure = [float(np.max(probability))]
     return Findings(
         hemorrhage=bool(lesions),
         confidence=round(max(sure), 3) if sure else None,
@@ -35,10 +35,17 @@ def measure(scan: Scan, mask: Any, probability: NDArray[np.floating[Any]] | None
 
 
 def _lesion(
-    scan: Scan, labels: NDArray[np.int32], number: int, probability: NDArray[np.floating[Any]] | None
+    scan: Scan,
+    labels: NDArray[np.int32],
+    number: int,
+    box: tuple[slice, slice],
+    probability: NDArray[np.floating[Any]] | None,
 ) -> Lesion:
-    where = labels == number
+    """Measure one lesion; only its box of rows and columns is looked at, on all slices."""
+    cut = (slice(None), *box)
+    where = labels[cut] == number
     slices, rows, columns = np.nonzero(where)
+    rows, columns = rows + box[0].start, columns + box[1].start
     weights = scan.weights_mm
     volume = centroid = None
     if weights is not None:
@@ -51,10 +58,12 @@ def _lesion(
         id=number,
         pixels=len(slices),
         slices=(int(slices.min()), int(slices.max())),
-        probability=None if probability is None else round(float(np.mean(probability[where], dtype=np.float64)), 3),
+        probability=None
+        if probability is None
+        else round(float(np.mean(probability[cut][where], dtype=np.float64)), 3),
         volume_ml=None if volume is None else round(volume, 3),
         abc2_ml=None if weights is None else round(abc2_ml(where, scan), 3),
         max_diameter_mm=round(max_diameter_mm(where, scan), 1) if known else None,
-        mean_hu=round(float(scan.hu[where].mean()), 1) if scan.calibrated else None,
+        mean_hu=round(float(scan.hu[cut][where].mean()), 1) if scan.calibrated else None,
         centroid_lps_mm=None if centroid is None else (float(centroid[0]), float(centroid[1]), float(centroid[2])),
     )

@@ -42,9 +42,9 @@ def max_diameter_mm(mask: Mask, scan: Scan) -> float:
 def abc2_ml(mask: Mask, scan: Scan) -> float:
     """Estimate a lesion's volume as half the product of three diameters (ABC/2).
 
-    A is the longest in-plane diameter on the slice with the largest area, B the longest at right angles to A on that
-    slice, C the sum of the slice weights, each slice counted by its area relative to the largest one: above 75 % whole,
-    25-75 % half, below not at all.
+    A is the longest in-plane diameter on the slice with the largest area, B the extent of its hull at right angles to A
+    on that slice, C the sum of the slice weights, each slice counted by its area relative to the largest one: above
+    75 % whole, 25-75 % half, below not at all. For a crescent B is wider than the crescent is thick.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def read(
 
     from strokeseg.read import source
 
-    return source.scans(Path(path), series, window, spacing_mm)
+    return source.scans(Path(path).expanduser(), series, window, spacing_mm)
 
 
 def read_one(
@@ -71,4 +71,4 @@ def read_one(
 
     from strokeseg.read import source
 
-    return source.one_scan(Path(path), series, window, spacing_mm)
+    return source.one_scan(Path(path).expanduser(), series, window, spacing_mm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import zipfile
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from strokeseg.errors import EmptyInput, StrokesegError, TooLarge, UnreadableFil
 MOST_FILES = 20_000
 MOST_BYTES = 4 * 2**30
 MOST_RATIO = 200
+MOST_PIXELS = 4096 * 4096
+MOST_VOXELS = 2**30
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -104,8 +107,8 @@ def from_zip(path: Path) -> list[Member]:
     Raises
     ------
     UnsafeArchive
-        `unsafe-archive`, if a member's name leaves the archive, a member is a link, an archive or encrypted, or the
-        whole unpacks to more than 200 times its size
+        `unsafe-archive`, if a member's name leaves the archive, a member is a link or encrypted, or the whole
+        unpacks to more than 200 times its size
     TooLarge
         `too-large`, beyond 20,000 files or 4 GiB
     UnreadableFile, EmptyInput
@@ -121,6 +124,11 @@ def from_zip(path: Path) -> list[Member]:
     except Exception as error:  # a damaged zip shows itself in a dozen ways: BadZipFile, zlib, lzma, struct, EOF ...
         reason = str(error) or type(error).__name__
         raise UnreadableFile(f"{path.name}: the zip is damaged: {reason}", "Make the zip again.") from None
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is named like an archive; a compressed NIfTI is none."""
+    return name.lower().endswith(_ARCHIVES) and not name.lower().endswith(".nii.gz")
 
 
 def _check(path: Path, infos: list[zipfile.ZipInfo]) -> None:
@@ -140,11 +148,9 @@ def _check(path: Path, infos: list[zipfile.ZipInfo]) -> None:
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
     said = f"{path.name}: the member {info.filename!r}"
     name = PurePosixPath(info.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    if name.is_absolute() or ".." in name.parts or re.match("[A-Za-z]:", info.filename):
         raise UnsafeArchive(f"{said} points out of the archive")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise UnsafeArchive(f"{said} is a link")
     if info.flag_bits & 1:
         raise UnsafeArchive(f"{said} is encrypted", "Unpack the archive with its password and give the folder.")
-    if name.suffix.lower() in _ARCHIVES and not name.name.lower().endswith(".nii.gz"):
-        raise UnsafeArchive(f"{said} is an archive inside an archive", "Unpack the inner archive and give it alone.")

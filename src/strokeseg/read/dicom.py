@@ -7,12 +7,10 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import TooLarge
 from strokeseg.read import series
+from strokeseg.read.archive import MOST_PIXELS, MOST_VOXELS
 from strokeseg.read.header import Header
 from strokeseg.read.pixels import hounsfield
 from strokeseg.scan import Planes, Scan
-
-MOST_PIXELS = 4096 * 4096
-MOST_VOXELS = 2**30
 
 
 def scan(headers: list[Header]) -> Scan:
@@ -38,7 +36,7 @@ def scan(headers: list[Header]) -> Scan:
         volume, positions = volume[kept], positions[kept]
     planes = Planes(positions, first.row_cosine, first.column_cosine, first.pixel_spacing_mm, first.thickness_mm)
     uids = tuple(slices[index].sop_uid for index in kept)
-    volume, planes, uids = _inferior_first(volume, planes, uids)
+    volume, planes, uids = _inferior_first(*_rows_across(volume, planes, uids))
     uid = slices[0].series_uid or None
     return Scan(volume, planes, kind="dicom", series_uid=uid, sop_instance_uids=uids, remarks=tuple(remarks + repaired))
 
@@ -53,6 +51,26 @@ def _volume(slices: list[Header]) -> NDArray[np.int16]:
     for index, item in enumerate(slices[1:], start=1):
         volume[index] = hounsfield(item.member, item.shape)
     return volume
+
+
+def _rows_across(
+    volume: NDArray[np.int16], planes: Planes, uids: tuple[str, ...]
+) -> tuple[NDArray[np.int16], Planes, tuple[str, ...]]:
+    """Let rows run from side to side where slices are stored with a quarter turn: rows and columns change places.
+
+    That turns the normal about, so the slices, which are sorted along it, change their order too.
+    """
+    if abs(planes.row_cosine[0]) >= abs(planes.column_cosine[0]):
+        return volume, planes, uids
+    row_mm, column_mm = planes.pixel_spacing_mm
+    turned = Planes(
+        planes.positions_mm[::-1].copy(),
+        planes.column_cosine,
+        planes.row_cosine,
+        (column_mm, row_mm),
+        planes.thickness_mm,
+    )
+    return np.ascontiguousarray(volume[::-1].transpose(0, 2, 1)), turned, uids[::-1]
 
 
 def _inferior_first(

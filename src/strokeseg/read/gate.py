@@ -54,31 +54,32 @@ def not_head(scan: Scan) -> None:
     Raises
     ------
     NoHounsfield
-        `no-hounsfield`, if it would show one with all values 1024 or 1000 lower
+        `no-hounsfield`, if it shows twice as much of one, or one at all, with all values 1024 or 1000 lower; the air in
+        a sinus at 24 is like brain inside bone too, so that one look at the values as they are is not enough
     NotHead
         `not-head`
     """
-    if shows_head(scan):
-        return
-    if scan.calibrated:
-        for offset in (1024, 1000):
-            if shows_head(replace(scan, hu=np.maximum(scan.hu, offset - 32768) - np.int16(offset))):
-                raise NoHounsfield(
-                    f"the values are {offset} above Hounsfield units (brain lies near {offset + 33})",
-                    f"Export the series with a rescale intercept of -{offset}.",
-                )
-    raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
+    area = head_area(scan)
+    for offset in (1024, 1000) if scan.calibrated else ():
+        if head_area(replace(scan, hu=np.maximum(scan.hu, offset - 32768) - np.int16(offset))) > 2 * area:
+            raise NoHounsfield(
+                f"the values are {offset} above Hounsfield units (brain lies near {offset + 33})",
+                f"Export the series with a rescale intercept of -{offset}.",
+            )
+    if area == 0:
+        raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
 
 
-def shows_head(scan: Scan) -> bool:
-    """Whether any of up to twelve slices shows brain-range tissue of a head's size inside a ring of bone."""
+def head_area(scan: Scan) -> float:
+    """Sum, over up to twelve slices, the share of each that is brain-range tissue of a head's size inside bone."""
     levels = Levels.window(*scan.window) if scan.window else Levels.hounsfield()
     picked = np.unique(np.linspace(0, len(scan.hu) - 1, min(len(scan.hu), _LOOKS)).round().astype(int))
-    return any(_head_like(inside(scan.hu[index], levels), scan) for index in picked)
+    seen = [found for index in picked if (found := inside(scan.hu[index], levels)) is not None]
+    return sum(found.area for found in seen if _head_like(found, scan))
 
 
-def _head_like(found: Inside | None, scan: Scan) -> bool:
-    if found is None or not found.like_a_head:
+def _head_like(found: Inside, scan: Scan) -> bool:
+    if not found.like_a_head:
         return False
     if not scan.spacing_known:
         return found.area >= _AREA

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg.errors import InconsistentGeometry, NoHounsfield, StrokesegError, TooLarge, UnreadableFile
-from strokeseg.read.archive import Member
+from strokeseg.read.archive import MOST_VOXELS, Member
 from strokeseg.result import Remark
 from strokeseg.scan import Planes, Scan
 
+_MM = {"meter": 1000.0, "micron": 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_MOST_VOXELS = 2**30
 _AIR_HU = -1024
 ENDINGS = (".nii", ".nii.gz")
 
@@ -71,11 +71,12 @@ def _load(member: Member) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
         kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
         image = kind.from_bytes(data)
         voxels = math.prod(image.shape)
-        if voxels > _MOST_VOXELS:
-            raise TooLarge(f"{member.name}: {voxels:,} voxels; at most {_MOST_VOXELS:,} are read")
+        if voxels > MOST_VOXELS:
+            raise TooLarge(f"{member.name}: {voxels:,} voxels; at most {MOST_VOXELS:,} are read")
         values = np.asanyarray(image.dataobj)
         known = bool(image.header["sform_code"] or image.header["qform_code"])
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+        affine[:3] *= _MM.get(image.header.get_xyzt_units()[0], 1.0)
     except StrokesegError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise nearly anything on damaged bytes
@@ -96,7 +97,7 @@ def _unpacked(data: bytes) -> bytes:
     """Unpack gzip, to at most what the most voxels need."""
     if data[:2] != b"\x1f\x8b":
         return data
-    most = _MOST_VOXELS * 4
+    most = MOST_VOXELS * 4
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         whole = stream.read(most + 1)
     if len(whole) > most:

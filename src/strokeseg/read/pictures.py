@@ -20,13 +20,12 @@ from strokeseg.errors import (
     UnreadableFile,
     UsageError,
 )
-from strokeseg.read.archive import Member
+from strokeseg.read.archive import MOST_PIXELS, Member
 from strokeseg.read.head import Levels, inside
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_MOST_PIXELS = 4096 * 4096
 _MOST_IN_ALL = 2**29
 _BRAIN_HU = 32.5
 _COLOUR = 24
@@ -74,6 +73,8 @@ def scan(
         remarks.append(Remark(code="assumed-order", severity="info", message=message))
     message = "Grey levels of pictures are no Hounsfield units: densities are not given."
     remarks.append(Remark(code="uncalibrated", severity="warning", message=message))
+    message = "Pictures say nothing about sides: the radiological view is assumed, the patient's left on the right."
+    remarks.append(Remark(code="assumed-sides", severity="info", message=message))
     planes = Scan.from_array(hu, spacing_mm).planes
     known = spacing_mm is not None
     window = None if window is None else (float(window[0]), float(window[1]))
@@ -96,7 +97,7 @@ def grey(member: Member) -> Grey:
     """
     try:
         with Image.open(io.BytesIO(member.read())) as image:
-            if image.width * image.height > _MOST_PIXELS:
+            if image.width * image.height > MOST_PIXELS:
                 raise TooLarge(f"{member.name}: {image.width} x {image.height} pixels; at most 4096 x 4096 are read")
             if getattr(image, "n_frames", 1) > 1:
                 raise UnreadableFile(f"{member.name}: holds several pictures", "Give one picture a file.")
@@ -154,10 +155,16 @@ def estimate_window(stack: Grey, whole: float) -> tuple[float, float]:
 
 
 def _check_options(window: tuple[float, float] | None, spacing_mm: tuple[float, float, float] | None) -> None:
-    if window is not None and not (np.isfinite(window).all() and -2000 < window[0] < 4000 and 0 < window[1] < 8000):
-        raise UsageError(f"--window {window[0]:g},{window[1]:g}: centre and width in HU, the width above 0")
-    if spacing_mm is not None and not (len(spacing_mm) == 3 and all(0 < value < 1000 for value in spacing_mm)):
-        raise UsageError("--spacing: slice, row and column must be lengths in mm above 0")
+    if window is not None and not (_numbers(window, 2) and -2000 < window[0] < 4000 and 0 < window[1] < 8000):
+        raise UsageError(f"--window {window}: must be centre and width in HU, the width above 0")
+    if spacing_mm is not None and not (_numbers(spacing_mm, 3) and all(0 < value < 1000 for value in spacing_mm)):
+        raise UsageError(f"--spacing {spacing_mm}: must be slice, row and column, lengths in mm above 0")
+
+
+def _numbers(given: Any, count: int) -> bool:
+    """Whether something that a caller gave is so many finite numbers."""
+    several = isinstance(given, list | tuple | np.ndarray) and len(given) == count
+    return several and all(isinstance(value, int | float | np.number) and np.isfinite(value) for value in given)
 
 
 def _one_folder(members: list[Member]) -> None:
@@ -211,12 +218,21 @@ def _through(stack: Grey, whole: float, window: tuple[float, float]) -> NDArray[
 
 
 def _as_hounsfield(stack: Grey) -> tuple[NDArray[np.int16] | None, list[Remark]]:
-    """Take values of more than 8 bits as Hounsfield units, plain or shifted, if that shows tissue inside bone."""
-    for offset in OFFSETS_HU:
-        hu = np.clip(np.rint(stack - offset), -32768, 32767).astype(np.int16)
-        seen = [inside(plane, Levels.hounsfield()) for plane in hu[:: max(1, len(hu) // 12)]]
-        if any(found is not None and found.like_a_head for found in seen):
-            shift = f" {offset} above" if offset else ""
-            message = f"The pictures' values look like Hounsfield units{shift and ','}{shift}: they were read so."
-            return hu, [Remark(code="values-as-hounsfield", severity="info", message=message)]
-    return None, []
+    """Take values of more than 8 bits as Hounsfield units, plain or shifted: what shows most tissue inside bone."""
+    areas = {offset: _tissue_in_bone(stack, offset) for offset in OFFSETS_HU}
+    offset = max(areas, key=lambda each: areas[each])
+    if areas[offset] == 0:
+        return None, []
+    shift = f", {offset} above" if offset else ""
+    message = f"The pictures' values look like Hounsfield units{shift}: they were read so."
+    return _shifted(stack, offset), [Remark(code="values-as-hounsfield", severity="info", message=message)]
+
+
+def _tissue_in_bone(stack: Grey, offset: int) -> float:
+    planes = _shifted(stack[:: max(1, len(stack) // 12)], offset)
+    seen = [inside(plane, Levels.hounsfield()) for plane in planes]
+    return sum(found.area for found in seen if found is not None and found.like_a_head)
+
+
+def _shifted(stack: Grey, offset: int) -> NDArray[np.int16]:
+    return np.clip(np.rint(stack - offset), -32768, 32767).astype(np.int16)

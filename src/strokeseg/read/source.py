@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from strokeseg.errors import InputError, SeveralSeries, UnreadableFile
+from strokeseg.errors import InputError, SeveralSeries, UnreadableFile, UnsafeArchive
 from strokeseg.read import archive, dicom, gate, header, nifti, pictures, series
 from strokeseg.read.archive import Member
 from strokeseg.read.header import Header
@@ -42,6 +42,13 @@ def _scans(
     if stack:
         remarks = _unused(series=uid, window=None, spacing_mm=None) + _other_files(len(members) - len(stack))
         return [gate.check(pictures.scan(stack, window, spacing_mm).with_remarks(*remarks))]
+    if inner := next((member.name for member in members if archive.is_archive(member.name)), None):
+        if path.is_file():
+            raise UnsafeArchive(
+                f"{path.name}: the member {inner!r} is an archive inside an archive, and nothing else can be read",
+                "Unpack the inner archive and give it alone.",
+            )
+        raise UnreadableFile(f"{path.name}: no DICOM, NIfTI or picture in it, but {inner!r}", f"Give {inner} itself.")
     header.explain(members)
     raise UnreadableFile(f"{path.name}: no DICOM, NIfTI or picture in it")
 

@@ -38,13 +38,15 @@ SMALLEST_SHARE = 4e-4
 """The same bound where the spacing is unknown: 100 mm³ of a head's square of 225 mm at 5 mm a slice."""
 
 LICENCE = (
-    "Non-commercial research use: several training sets (RSNA 2019, PHE-SICH-CT-IDS) allow no other. "
+    "Non-commercial research use: several training sets (RSNA 2019, PHE-SICH-CT-IDS) allow no other, and of one "
+    "(Head CT hemorrhage, Kaggle) the licence could not be verified. "
     "The code around it is MIT."
 )
 LIMITS = [
     "Research use only; no medical device, not validated for diagnosis.",
     "Non-contrast axial head CT. Contrast medium, metal, motion and bone kernels were not in the training.",
-    "Isodense and thin subdural bleeds, subarachnoid blood and bleeds under 0.1 ml are often missed.",
+    "Isodense and thin subdural bleeds and subarachnoid blood are often missed.",
+    "Where the spacing is known, what is under 0.1 ml is left out, blood or not.",
     "Falx, tentorium, choroid plexus, calcifications and the skull's base can be taken for blood.",
     "Works slice by slice: what only a neighbouring slice could tell is not used.",
     "Its probabilities are not calibrated, and it gives no interval of the volume.",
