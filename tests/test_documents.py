@@ -15,7 +15,10 @@ def shown(score):
 
 
 def test_the_readme_states_the_cards_figures():
-    scores = models.card("default").metrics["test"]["per_patient"]
+    metrics = models.card("default").metrics
+    assert f"{metrics['validation']['slices_without_blood_and_without_answer']:.0%}" in README
+    assert not re.search(r"\b(DICE|PRECISION|RECALL|SECONDS|QUIET)\b", README)
+    scores = metrics["test"]["per_patient"]
     for metric in ("dice", "precision", "recall"):
         assert shown(scores[metric]) in README, metric
 
