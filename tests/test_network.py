@@ -75,7 +75,7 @@ def test_a_tilted_series_without_bleeding_is_answered_close_to_none():
     assert result.findings.volume_ml < CLOSE_TO_NONE_ML
 
 
-CLOSE_TO_NONE_ML = 3.0
+CLOSE_TO_NONE_ML = 1.0
 
 
 @needs_shared

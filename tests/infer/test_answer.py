@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from strokeseg.infer import answer, load
+from strokeseg.infer.postprocess import MOST_BONE_AROUND, _bone_around
 from strokeseg.infer.preprocess import Square, cut, head_square, network_input, onto_grid, upright, window
 from strokeseg.scan import Planes, Scan
 
@@ -154,3 +157,27 @@ def test_what_lies_outside_of_the_skull_is_dropped(models_folder):
     assert found.mask[3, 80, 70] and not found.mask[3, 80, 140]
     assert found.probability[3, 80, 140] > 0.5
     assert found.dropped_specks >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "number"), [("bhsd_mini", 102), ("mbhseg25_mini", 100)])
+def test_no_drawn_bleed_is_taken_for_bone(shared_data, name, number):
+    shares = []
+    for path in sorted((shared_data / name / "images_hu0_255").iterdir()):
+        scan = Scan.from_array(np.asarray(Image.open(path))[None], (5, 0.49, 0.49))
+        drawn = np.asarray(Image.open(shared_data / name / "masks_binary" / path.name))[None] > 127
+        labels, count = ndimage.label(drawn, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(labels.ravel())
+        shares += [_bone_around(labels, each, scan) for each in range(1, count + 1) if sizes[each] > 80]
+    assert len(shares) == number
+    assert max(shares) < 0.54 < MOST_BONE_AROUND
+
+
+def test_what_bone_surrounds_is_dropped(models_folder):
+    """Below the vertex bone and brain share a slice: bright, bone all around. Blood at the skull has a free side."""
+    hu = a_bleed(a_head((8, 160, 160)), slice(2, 5), slice(70, 95), slice(24, 34))
+    hu[7] = np.where(hu[0] > -1000, 1000, -1000)
+    hu[7, 70:90, 60:80] = 75
+    found = answer(Scan.from_array(hu, (5, 1, 1)), load("threshold"))
+    assert found.probability[7, 80, 70] > 0.5 and not found.mask[7].any()
+    assert found.mask[3, 80, 29]

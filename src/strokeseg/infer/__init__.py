@@ -11,17 +11,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from strokeseg.infer.engine import Engine, load
-from strokeseg.infer.postprocess import keep_lesions
+from strokeseg.infer.postprocess import DENSEST_BLOOD_HU, keep_lesions
 from strokeseg.infer.preprocess import head_square, network_input, onto_grid, upright
 from strokeseg.scan import Scan
 
 __all__ = ["Answer", "answer", "load"]
 
 Progress = Callable[[int, int], None]
-
-DENSEST_BLOOD_HU = 110
-"""Above it lie bone, calcification, contrast medium and metal. Blood's density follows its hemoglobin, and a retracted
-clot reaches 80-100 HU (New & Aronow, Radiology 1976;121:635); 10 HU are left for noise."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,8 @@ class Answer:
     Parameters
     ----------
     probability : float16, (slices, rows, columns)
-    mask : bool, the same shape; at the card's threshold, without specks
-    dropped_specks : how many components were too small
+    mask : bool, the same shape; at the card's threshold, without what :func:`keep_lesions` drops
+    dropped_specks : how many components it dropped
     """
 
     probability: NDArray[np.float16]
