@@ -25,8 +25,6 @@ demo: $(RUNTIME)  ## install the runtime and segment the sample scans into demo_
 	    echo "== $$sample"; \
 	    $(VENV)/bin/strokeseg segment "$$sample" -o "demo_out/$$name"; \
 	done
-	@echo "== the CT of samples/ge_head.zip as NIfTI"
-	@$(VENV)/bin/strokeseg segment demo_out/ge_head/ct.nii.gz -o demo_out/ge_head_nifti
 	@echo; echo "Open these in a browser:"
 	@ls -d $(CURDIR)/demo_out/*/report.html
 
