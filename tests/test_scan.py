@@ -126,3 +126,10 @@ def test_remarks_are_added_to_a_copy():
     scan = Scan.from_array(np.zeros((2, 4, 4)))
     remark = Remark(code="a", severity="info", message="b")
     assert scan.with_remarks(remark).remarks == (remark,) and scan.remarks == ()
+
+
+def test_two_gaps_on_end_are_gaps_and_three_are_a_second_step():
+    assert list(planes([0, 5, 10, 20, 30, 35, 40]).missing) == [False, False, True, True, False, False]
+    assert planes([0, 5, 10, 20, 30, 35, 40]).weights_mm.max() <= 7.5
+    assert not planes([0, 5, 10, 20, 30, 40, 45, 50]).missing.any()
+    assert not planes([0, 10, 20, 25, 30, 35]).missing.any()

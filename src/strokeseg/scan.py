@@ -75,15 +75,24 @@ class Planes:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """(slices - 1,), True at a gap in which slices are missing: 1.7 times wider than every gap beside it.
+        """(slices - 1,), True at a gap in which slices are missing.
 
-        A series with two ordinary steps (thin below, thick above) has none: its wide gaps stand beside wide gaps.
+        Such a gap is 1.7 times wider than the gaps on both sides, or one of two on end that are so. Three wide gaps are
+        a second ordinary step (thin below, thick above), and none of them is missing a slice. The first and the last
+        gap are held against their one neighbour.
         """
         gaps = self.gaps_mm
         if gaps.size < 3:
             return np.zeros(gaps.size, dtype=bool)
-        padded = np.concatenate([gaps[1:2], gaps, gaps[-2:-1]])
-        return np.asarray(gaps > 1.7 * np.maximum(padded[:-2], padded[2:]))
+
+        def wide(index: int, other: int) -> bool:
+            return 0 <= other < gaps.size and gaps[index] > 1.7 * gaps[other]
+
+        inner = [
+            (wide(i, i - 1) and (wide(i, i + 1) or wide(i, i + 2))) or (wide(i, i - 2) and wide(i, i + 1))
+            for i in range(1, gaps.size - 1)
+        ]
+        return np.array([wide(0, 1), *inner, wide(gaps.size - 1, gaps.size - 2)])
 
     @property
     def tilt_deg(self) -> float:
