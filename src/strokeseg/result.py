@@ -6,6 +6,7 @@ null, never a guess; a remark says why.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +32,11 @@ class Remark(_Model):
     severity: Literal["info", "repaired", "warning"]
     message: str
     slices: list[int] = Field(default_factory=list, description="indices into the scan's slices, inferior first")
+
+
+def sides_known(remarks: Iterable[Remark]) -> bool:
+    """Whether left and right were stated by the input, or only assumed."""
+    return not any(remark.code in ("assumed-sides", "no-orientation") for remark in remarks)
 
 
 class Lesion(_Model):

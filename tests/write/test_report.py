@@ -137,3 +137,16 @@ def test_pictures_are_jpegs_and_the_file_stays_small(case):
     for uri in (image["src"] for image in Page(text).all("img")):
         assert base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))[:3] == b"\xff\xd8\xff"
     assert len(text) < 2_000_000
+
+
+@pytest.mark.parametrize(("code", "doubt"), [("assumed-sides", "?"), ("no-orientation", "?"), ("gantry-tilt", "")])
+def test_letters_of_sides_that_are_only_assumed_carry_a_question_mark(case, code, doubt):
+    remark = Remark(code=code, severity="info", message="Of the sides.")
+    seen = page(*case, document(case[0], [lesion(1, 3, 7)], remarks=[remark]), scene())
+    assert f"R{doubt}L{doubt}" in seen.text.replace(" ", "")
+    assert ("an assumption" in seen.text) == bool(doubt)
+    assert seen.all("div")[[attrs.get("id") for attrs in seen.all("div")].index("scene-labels")]["data-doubt"] == doubt
+    drawn, plain = (
+        np.asarray(pictures.key_picture(scan, case[1], 5)) for scan in (case[0].with_remarks(remark), case[0])
+    )
+    assert np.array_equal(drawn, plain) == (not doubt)

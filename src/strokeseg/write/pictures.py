@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from strokeseg.result import sides_known
 from strokeseg.scan import Scan
 
 WINDOW = (40.0, 80.0)
@@ -97,7 +98,9 @@ def for_report(scan: Scan, mask: NDArray[np.bool_]) -> Shown:
 
 
 def key_picture(scan: Scan, mask: NDArray[np.bool_], index: int) -> Image.Image:
-    """Draw one slice with the outline of its bleeding, the letters of the sides, and its number counted from 1.
+    """Draw one slice with the outline of its bleeding, the letters of its sides, and its number counted from 1.
+
+    Sides that are only assumed carry a question mark.
 
     Returns
     -------
@@ -113,8 +116,9 @@ def key_picture(scan: Scan, mask: NDArray[np.bool_], index: int) -> Image.Image:
     draw, (width, height) = ImageDraw.Draw(image), image.size
     font, small = ImageFont.load_default(height / 24), ImageFont.load_default(height / 36)
     margin, edge = height / 40, {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
-    draw.text((margin, height * 0.3), "R", _LETTER, font, "lm", **edge)  # type: ignore[arg-type]
-    draw.text((width - margin, height * 0.3), "L", _LETTER, font, "rm", **edge)  # type: ignore[arg-type]
+    doubt = "" if sides_known(scan.remarks) else "?"
+    draw.text((margin, height * 0.3), "R" + doubt, _LETTER, font, "lm", **edge)  # type: ignore[arg-type]
+    draw.text((width - margin, height * 0.3), "L" + doubt, _LETTER, font, "rm", **edge)  # type: ignore[arg-type]
     caption = f"slice {index + 1} of {len(mask)}"
     draw.text((margin, height - margin), caption, _LETTER, small, "ls", **edge)  # type: ignore[arg-type]
     return image

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from strokeseg.result import Findings, Lesion, ResultDocument, Scene
+from strokeseg.result import Findings, Lesion, ResultDocument, Scene, sides_known
 from strokeseg.write import mesh
 from strokeseg.write.pictures import Points, Shown, SlicePicture
 
@@ -67,6 +67,7 @@ def html(document: ResultDocument, shown: Shown, scene: Scene | None) -> str:
         shown=shown,
         scene=packed,
         to_scale=scene is not None and scene.to_scale,
+        doubt="" if sides_known(document.remarks) else "?",
         style=Markup(_source(environment, "report.css")),
         scripts=[Markup(script) for script in scripts],
         # Only these scripts run, and nothing is ever fetched, whatever the document holds.

@@ -80,8 +80,9 @@
   let [yaw, pitch] = [-28, 14], zoom = 1, spinning = false, glassy = true, asked = false, last = 0;
   const labels = Object.entries({ L: [1, 0, 0], R: [-1, 0, 0], S: [0, 1, 0], I: [0, -1, 0], A: [0, 0, 1], P: [0, 0, -1] }).map(([text, way]) => {
     const span = document.createElement("span");
-    span.textContent = text;
-    document.getElementById("scene-labels").append(span);
+    const holder = document.getElementById("scene-labels");
+    span.textContent = text === "L" || text === "R" ? text + holder.dataset.doubt : text;
+    holder.append(span);
     return { span, point: way.map((value, k) => value * (data.span[k] / 2 / half + 0.1)) };
   });
 
