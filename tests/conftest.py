@@ -1,12 +1,28 @@
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from shared import shared
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture
 def shared_data():
-    """The folder of the data sets, which may not be shipped."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("shared/data, which may not be shipped, is not beside the repository")
-    return folder
+    """The folder of the data sets."""
+    return shared()
+
+
+@pytest.fixture
+def plain_user():
+    """A folder to work in, and a call after which this process has no more rights than any user; root may do all."""
+    folder = Path(tempfile.mkdtemp(prefix="strokeseg-test-"))
+    folder.chmod(0o755)
+    is_root = os.geteuid() == 0
+    yield folder, (lambda: os.seteuid(65534)) if is_root else (lambda: None)
+    if is_root:
+        os.seteuid(0)
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
+    shutil.rmtree(folder)

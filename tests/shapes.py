@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import trimesh
 
 from strokeseg.result import Mesh
 from strokeseg.scan import Planes, Scan
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared/data"
 
 
 def planes(

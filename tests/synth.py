@@ -7,10 +7,8 @@ strokeseg: the truth is the ellipsoid's own volume and centre.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -20,9 +18,6 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared/data"
 
 SKULL_MM = (74.0, 92.0, 95.0)
 BRAIN_MM = (66.0, 84.0, 87.0)
@@ -39,14 +34,6 @@ GDCM_SYNTAXES = {
     "deflated": "DeflatedExplicitVRLittleEndian",
     "big-endian": "ExplicitVRBigEndian",
 }
-
-
-def shared(name):
-    """Give a path under ../shared/data, or skip the test."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"real data not there: {path}")
-    return path
 
 
 def within(points, semiaxes, centre=(0.0, 0.0, 0.0)):

@@ -13,13 +13,12 @@ from PIL import Image
 
 import handmade
 import strokeseg
+from shared import shared
 from strokeseg.evaluate import evaluate, find_pairs
 from strokeseg.infer import models
 from strokeseg.pipeline import predictor
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data, which may not be shipped, is not beside")
 
 pytestmark = pytest.mark.slow
 
@@ -78,17 +77,15 @@ def test_a_tilted_series_without_bleeding_is_answered_close_to_none():
 CLOSE_TO_NONE_ML = 1.0
 
 
-@needs_shared
 def test_a_nifti_without_bleeding_is_answered_close_to_none():
-    result = strokeseg.segment(SHARED / "cranium/cranium_hu.nii.gz")
+    result = strokeseg.segment(shared("cranium/cranium_hu.nii.gz"))
     assert len(result.mask) == 108
     assert result.findings.volume_ml < 2 * CLOSE_TO_NONE_ML
 
 
-@needs_shared
 def test_a_whole_dicom_series_shows_its_bleeding_on_the_patients_right():
     """The set's README: hemorrhage in the right basal ganglia, about eight slices. x grows to the patient's left."""
-    result = strokeseg.segment(SHARED / "rsna_volume/series.zip")
+    result = strokeseg.segment(shared("rsna_volume/series.zip"))
     largest = result.findings.lesions[0]
     slices = slice(largest.slices[0], largest.slices[1] + 1)
     skull = np.argwhere(result.scan.hu[slices] > 300).mean(0)
@@ -98,11 +95,10 @@ def test_a_whole_dicom_series_shows_its_bleeding_on_the_patients_right():
     assert largest.slices[0] >= 10 and largest.slices[1] <= 27
 
 
-@needs_shared
 @pytest.mark.parametrize("patient", ["0024", "0053", "0058"])
 def test_stacks_of_pictures_from_another_country_are_answered(patient):
     """Patients of no training set; the clots are derived labels, complete only on slices where edema was drawn."""
-    folder = SHARED / "phe_sich_stacks" / patient
+    folder = shared(f"phe_sich_stacks/{patient}")
     result = strokeseg.segment(folder / "images")
     names = sorted((folder / "images").iterdir(), key=lambda path: int(path.stem))
     labelled = [(index, folder / "clots" / f"{path.stem}.png") for index, path in enumerate(names)]
@@ -114,16 +110,15 @@ def test_stacks_of_pictures_from_another_country_are_answered(patient):
     assert 2 * (truth & answered).sum() / (truth.sum() + (answered & known).sum()) > 0.6
 
 
-@needs_shared
 def test_slices_as_16_bit_nifti_are_answered(tmp_path):
     """Slices of the training sets: this shows that the way through NIfTI is right, not how good the network is."""
     import nibabel
 
     counts = np.zeros(3)
-    for path in sorted((SHARED / "bhsd_mini/images_hu0_255").iterdir())[::4]:
+    for path in sorted(shared("bhsd_mini/images_hu0_255").iterdir())[::4]:
         hu = np.asarray(Image.open(path)).astype(np.int16)
         hu[hu == 0] = -1000
-        truth = np.asarray(Image.open(SHARED / "bhsd_mini/masks_binary" / path.name)) > 127
+        truth = np.asarray(Image.open(shared("bhsd_mini/masks_binary") / path.name)) > 127
         # NIfTI's axes are to the right, to the front and up; a picture's columns go to the left, its rows to the back.
         affine = np.diag([0.5, 0.5, 5.0, 1.0])
         file = tmp_path / "slice.nii.gz"
@@ -148,7 +143,6 @@ def test_two_processes_give_the_same_bytes(tmp_path):
     assert digests[0] == digests[1]
 
 
-@needs_shared
 def test_36_dicom_slices_take_under_20_seconds_from_start_to_report(tmp_path):
     """Wall time of a process on two cores, all files included; the measured figure is in the README."""
     import time
@@ -160,7 +154,7 @@ def test_36_dicom_slices_take_under_20_seconds_from_start_to_report(tmp_path):
         "-m",
         "strokeseg",
         "segment",
-        str(SHARED / "rsna_volume/series.zip"),
+        str(shared("rsna_volume/series.zip")),
         "-o",
         str(tmp_path),
     ]

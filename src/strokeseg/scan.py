@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from strokeseg.result import Remark
 
 Floats = NDArray[np.float64]
+Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
 # What a picture without a stated spacing is drawn at. It is no measure: the 3D scene is labelled "not to scale", and
 # nothing in mm or ml is given.
@@ -110,6 +111,19 @@ class Planes:
     def pixel_area_mm2(self) -> float:
         """The area of one pixel, mm²."""
         return self.pixel_spacing_mm[0] * self.pixel_spacing_mm[1]
+
+    def upright(self, pixels: Pixels) -> Pixels:
+        """Turn slices face up, the patient's left on the right; a second call turns them back.
+
+        Only whole axes are flipped, so nothing is resampled.
+
+        Parameters
+        ----------
+        pixels : (..., rows, columns), on these planes
+        """
+        rows = slice(None, None, -1 if self.column_cosine[1] < 0 else 1)
+        columns = slice(None, None, -1 if self.row_cosine[0] < 0 else 1)
+        return pixels[..., rows, columns]  # type: ignore[return-value]
 
     def to_lps_mm(self, indices: Any) -> Floats:
         """Map (slice, row, column) indices to LPS mm; a fractional slice lies between its neighbours' planes.

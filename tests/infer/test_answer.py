@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from strokeseg.infer import answer, load
 from strokeseg.infer.postprocess import MOST_BONE_AROUND, _bone_around
-from strokeseg.infer.preprocess import Square, cut, head_square, network_input, onto_grid, upright, window
+from strokeseg.infer.preprocess import Square, cut, head_square, network_input, onto_grid, window
 from strokeseg.scan import Planes, Scan
 
 
@@ -61,9 +61,9 @@ def test_the_answer_comes_back_to_the_place_it_was_seen_at(side):
 def test_upright_twice_gives_the_scan_as_it_was():
     planes = Planes(np.zeros((1, 3)), np.array([-1.0, 0, 0]), np.array([0, -1.0, 0]), (1, 1), 5)
     scan = Scan(np.arange(12, dtype=np.int16).reshape(1, 3, 4), planes)
-    turned = upright(scan, scan.hu)
+    turned = planes.upright(scan.hu)
     assert turned[0, 0, 0] == scan.hu[0, 2, 3]
-    assert np.array_equal(upright(scan, turned), scan.hu)
+    assert np.array_equal(planes.upright(turned), scan.hu)
 
 
 def test_a_bright_region_is_answered_where_it_lies(models_folder):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import synth
+from shared import shared
 from strokeseg.errors import InconsistentGeometry, NoHounsfield, NotHead, UnreadableFile
 from strokeseg.read import read_one
 from synth import BLEED_CENTRE_MM, BLEED_ML
@@ -149,7 +150,7 @@ def test_two_volumes_are_refused_and_one_beside_a_text_is_read(tmp_path):
 
 
 def test_the_cranium_is_what_nibabel_reads():
-    path = synth.shared("cranium/cranium_hu.nii.gz")
+    path = shared("cranium/cranium_hu.nii.gz")
     image = nibabel.as_closest_canonical(nibabel.load(path))
     scan = read_one(path)
     assert np.array_equal(scan.hu, np.rint(image.get_fdata())[::-1, ::-1].transpose(2, 1, 0))
@@ -159,7 +160,7 @@ def test_the_cranium_is_what_nibabel_reads():
 
 
 def test_bhsd_slices_as_sixteen_bit_nifti_are_heads(tmp_path):
-    for path in sorted(synth.shared("bhsd_mini/images_hu0_255").glob("*.png"))[::6]:
+    for path in sorted(shared("bhsd_mini/images_hu0_255").glob("*.png"))[::6]:
         values = np.asarray(Image.open(path)).astype(np.int16)
         affine = np.diag([-0.45, -0.45, 5.0, 1.0])
         scan = read_one(save(tmp_path / f"{path.stem}.nii.gz", values.T[..., None], affine))

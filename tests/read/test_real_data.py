@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import synth
+from shared import shared
 from strokeseg.errors import InputError, NoHounsfield
 from strokeseg.read import read_one
 
@@ -33,7 +34,7 @@ def pydicoms(path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_rsna_volume_is_read_whole_in_hounsfield_units_and_in_order():
-    path = synth.shared("rsna_volume/series.zip")
+    path = shared("rsna_volume/series.zip")
     scan = read_one(path)
     truth = pydicoms(path)
     assert scan.shape == (36, 512, 512) and scan.series_uid == "ID_e17326e0bd"
@@ -46,7 +47,7 @@ def test_rsna_volume_is_read_whole_in_hounsfield_units_and_in_order():
 
 
 def test_ge_head_keeps_its_28_tilted_unevenly_spaced_slices():
-    path = synth.shared("ge_head_dicom/series.zip")
+    path = shared("ge_head_dicom/series.zip")
     scan = read_one(path)
     truth = pydicoms(path)
     assert scan.shape == (28, 512, 512) and len(truth) == 28
@@ -69,16 +70,16 @@ def test_ge_head_keeps_its_28_tilted_unevenly_spaced_slices():
     ],
 )
 def test_a_folder_of_pictures_is_one_uncalibrated_stack(name, slices, window):
-    scan = read_one(synth.shared(name))
+    scan = read_one(shared(name))
     assert scan.shape[0] == slices and scan.kind == "pictures" and scan.window == window
     assert not scan.calibrated and scan.pixel_spacing_mm is None and scan.weights_mm is None
     assert {"window-estimated", "uncalibrated", "assumed-order"} <= codes(scan)
-    assert read_one(synth.shared(name), spacing_mm=(5, 0.45, 0.45)).weights_mm == pytest.approx([5.0] * slices)
+    assert read_one(shared(name), spacing_mm=(5, 0.45, 0.45)).weights_mm == pytest.approx([5.0] * slices)
 
 
 def test_the_folder_of_images_and_masks_is_not_one_stack():
     with pytest.raises(InputError) as caught:
-        read_one(synth.shared("ctich_jpg"))
+        read_one(shared("ctich_jpg"))
     assert caught.value.code == "several-series"
 
 
@@ -100,7 +101,7 @@ SETS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_every_slice_of_a_head_passes_alone(name):
-    paths = sorted(synth.shared(SETS[name].split("/")[0]).parent.glob(SETS[name]))
+    paths = sorted(shared(SETS[name].split("/")[0]).parent.glob(SETS[name]))
     refused = []
     for path in paths:
         try:
@@ -112,7 +113,7 @@ def test_every_slice_of_a_head_passes_alone(name):
 
 @pytest.mark.parametrize("name", ["rsna_volume/series.zip", "ge_head_dicom/series.zip"])
 def test_every_slice_through_the_brain_passes_alone(tmp_path, name):
-    with zipfile.ZipFile(synth.shared(name)) as archive:
+    with zipfile.ZipFile(shared(name)) as archive:
         archive.extractall(tmp_path)
     whole = read_one(tmp_path)
     order = {uid: index for index, uid in enumerate(whole.sop_instance_uids)}

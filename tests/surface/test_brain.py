@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from shapes import DATA, closed, planes, points, scan, voxel_mm3
+from shapes import closed, planes, points, scan, voxel_mm3
+from shared import shared
 from strokeseg.read import read_one
 from strokeseg.scan import Planes, Scan
 from strokeseg.surface import build
@@ -180,9 +181,7 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_brain_is_one_piece_of_a_brain_size(name: str) -> None:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here: the shared data are not in the repository")
+    path = shared(name)
     made = read_one(path)
     brain = build(made, np.zeros(made.shape, np.int32)).brain
     assert brain is not None
@@ -194,9 +193,7 @@ def test_real_brain_is_one_piece_of_a_brain_size(name: str) -> None:
 
 
 def test_real_pictures_give_a_slab(tmp_path: Path) -> None:
-    folder = DATA / "ctich_train/images"
-    if not folder.exists():
-        pytest.skip(f"{folder} is not here: the shared data are not in the repository")
+    folder = shared("ctich_train/images")
     for picture in folder.glob("053_*.jpg"):
         (tmp_path / picture.name).write_bytes(picture.read_bytes())
     made = read_one(tmp_path)

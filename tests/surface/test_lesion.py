@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from shapes import DATA, closed, ellipsoid, planes, scan, voxel_mm3
+from shapes import closed, ellipsoid, planes, scan, voxel_mm3
+from shared import shared
 from strokeseg.scan import Planes
 from strokeseg.surface import build
 
@@ -173,9 +174,7 @@ def test_labels_of_another_shape_are_refused() -> None:
 
 @pytest.mark.parametrize("every", [1, 5])
 def test_real_lesions_keep_their_volume(every: int) -> None:
-    path = DATA / "lesion_labels_3d/scan_0_segmentation.nii.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is not here: the shared data are not in the repository")
+    path = shared("lesion_labels_3d/scan_0_segmentation.nii.gz")
     import nibabel
 
     image = nibabel.load(path)

@@ -8,8 +8,6 @@ from PIL import Image
 from strokeseg.errors import TrainError
 from strokeseg.train import augment, config, data, losses, networks, split
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
 
 def stored(patient="a", blood=True, boxed=False, source="ctich_train"):
     hu = np.full((160, 160), -1000)
@@ -94,10 +92,9 @@ def test_an_unknown_source_is_refused(data_root):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the training sets are not beside the repository")
 @pytest.mark.parametrize("source", data.SOURCES)
-def test_every_source_yields_slices_of_heads_with_their_patients(source):
-    samples = data.load(SHARED, source, limit=12)
+def test_every_source_yields_slices_of_heads_with_their_patients(source, shared_data):
+    samples = data.load(shared_data, source, limit=12)
     assert len(samples) == 12
     assert not {s.patient for s in samples} & data.TEST_PATIENTS
     brighter = []

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from strokeseg.infer.engine import Engine, load
 from strokeseg.infer.postprocess import DENSEST_BLOOD_HU, keep_lesions
-from strokeseg.infer.preprocess import head_square, network_input, onto_grid, upright
+from strokeseg.infer.preprocess import head_square, network_input, onto_grid
 from strokeseg.scan import Scan
 
 __all__ = ["Answer", "answer", "load"]
@@ -46,7 +46,7 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     flip : answer each slice also mirrored and take the mean
     progress : is called with (slices done, slices in all)
     """
-    hu = upright(scan, scan.hu)
+    hu = scan.planes.upright(scan.hu)
     square = head_square(hu)
     probability = np.empty(hu.shape, dtype=np.float16)
     for index, plane in enumerate(hu):
@@ -61,6 +61,6 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
         probability[index] = sure
         if progress:
             progress(index + 1, len(hu))
-    probability = upright(scan, probability)
+    probability = scan.planes.upright(probability)
     mask, dropped = keep_lesions(probability, scan, square, engine.card)
     return Answer(probability, mask, dropped)

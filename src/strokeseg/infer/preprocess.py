@@ -6,14 +6,11 @@ The network sees a square around the head, in a brain window, at a fixed size. T
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-
-from strokeseg.scan import Scan
 
 WINDOW = (40.0, 80.0)
 """(centre, width) of the network's input, Hounsfield units: the brain window, which every training set holds whole."""
@@ -23,7 +20,6 @@ _MARGIN = 0.04
 _COARSE = 4
 
 Floats32 = NDArray[np.float32]
-Slices = TypeVar("Slices", bound="NDArray[Any]")
 
 
 @dataclass(frozen=True)
@@ -33,16 +29,6 @@ class Square:
     row: int
     column: int
     side: int
-
-
-def upright(scan: Scan, slices: Slices) -> Slices:
-    """Turn slices of the scan's shape face up, the patient's left on the right; a second call turns them back.
-
-    Only whole axes are flipped, so nothing is resampled.
-    """
-    rows = slice(None, None, -1) if scan.planes.column_cosine[1] < 0 else slice(None)
-    columns = slice(None, None, -1) if scan.planes.row_cosine[0] < 0 else slice(None)
-    return slices[:, rows, columns]  # type: ignore[return-value]
 
 
 def head_square(hu: NDArray[np.int16]) -> Square:

@@ -129,13 +129,6 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.rint(np.linspace(0, count - 1, min(count, most))).astype(np.int64))
 
 
-def _upright(scan: Scan, plane: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Turn one slice (rows, columns) face up, the patient's left on the right, by flips alone."""
-    rows = slice(None, None, -1 if scan.planes.column_cosine[1] < 0 else 1)
-    columns = slice(None, None, -1 if scan.planes.row_cosine[0] < 0 else 1)
-    return plane[rows, columns]
-
-
 def _size(scan: Scan) -> tuple[int, int]:
     """Give (width, height) of a slice's picture: square pixels, sides of 512 to 2048, the upper bound first."""
     row_mm, column_mm = scan.planes.pixel_spacing_mm
@@ -148,7 +141,7 @@ def _size(scan: Scan) -> tuple[int, int]:
 def _grey(scan: Scan, index: int) -> NDArray[np.uint8]:
     """Give one slice in the brain window as an upright picture, uint8 (height, width)."""
     centre, width = WINDOW
-    level = (np.asarray(_upright(scan, scan.hu[index]), dtype=np.float32) - (centre - width / 2)) / width
+    level = (np.asarray(scan.planes.upright(scan.hu[index]), dtype=np.float32) - (centre - width / 2)) / width
     image = Image.fromarray(np.rint(np.clip(level, 0, 1) * 255).astype(np.uint8))
     size = _size(scan)
     return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC))
@@ -160,7 +153,7 @@ def _outlines(scan: Scan, plane: NDArray[np.bool_], size: tuple[int, int]) -> tu
 
     if not plane.any():
         return ()
-    upright = np.pad(np.asarray(_upright(scan, plane), dtype=np.float32), 1)
+    upright = np.pad(np.asarray(scan.planes.upright(plane), dtype=np.float32), 1)
     scale = np.array([size[0] / plane.shape[1], size[1] / plane.shape[0]])
     # Minus the padding, plus half a pixel: from pixel centres to the picture's corner.
     lines = find_contours(upright, _LEVEL)  # type: ignore[no-untyped-call]
