@@ -6,12 +6,16 @@ strokeseg: the truth is the ellipsoid's own volume and centre.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
+    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
@@ -25,7 +29,7 @@ BLEED_MM = (18.0, 22.0, 21.0)
 BLEED_CENTRE_MM = (24.0, -14.0, 9.0)
 BLEED_ML = 4 / 3 * np.pi * np.prod(BLEED_MM) / 1000
 
-# Of gdcm's encoders: no other permissive library encodes these.
+# Encoded by gdcm, which the package itself does not use.
 GDCM_SYNTAXES = {
     "jpeg-ls": "JPEGLSLossless",
     "jpeg-2000": "JPEG2000Lossless",
@@ -102,6 +106,7 @@ def ct_dataset(hu, position, geometry, *, series="1.2.3", instance=1, slope=1.0,
     data.PatientID = "SECRET-ID"
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     data.StudyInstanceUID = "1.2"
+    data.StudyDate, data.StudyTime = "20200101", "120000"  # gdcm writes the present ones where there are none
     data.SeriesInstanceUID = series
     data.InstanceNumber = instance
     data.SliceThickness = 3.0
@@ -145,6 +150,8 @@ def write(data, path, syntax="explicit"):
         path.write_bytes(path.read_bytes()[132:])
     if syntax in GDCM_SYNTAXES:
         transcode(path, GDCM_SYNTAXES[syntax])
+    if syntax == "htj2k":
+        encapsulated(path, [htj2k(data)], "1.2.840.10008.1.2.4.201")
     return path
 
 
@@ -165,6 +172,23 @@ def transcode(path, name):
     assert writer.Write()
 
 
+def htj2k(data):
+    """Encode with OpenJPH; the package decodes with OpenJPEG."""
+    import imagecodecs
+
+    return bytes(imagecodecs.htj2k_encode(data.pixel_array))
+
+
+def encapsulated(path, frames, uid, *, fragments=1, table=True):
+    """Put code streams into a file, each in a number of fragments, with or without the basic table of offsets."""
+    data = dcmread(path)
+    data.file_meta.TransferSyntaxUID = uid
+    data.PixelData = encapsulate(frames, fragments_per_frame=fragments, has_bot=table)
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    data.save_as(path)
+    return path
+
+
 def write_series(folder, slices=None, syntax="explicit", order=None):
     """Write slices as IM0001.dcm ...; ``order`` permutes the file names."""
     slices = datasets() if slices is None else slices
@@ -172,6 +196,45 @@ def write_series(folder, slices=None, syntax="explicit", order=None):
     for number, index in enumerate(order, start=1):
         write(slices[index], folder / f"IM{number:04}.dcm", syntax)
     return folder
+
+
+def a_group(**values):
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return [item]
+
+
+def enhanced(slices, *, shared=True, stacks=None, legacy=False):
+    """Make one multi-frame CT of single slices; ``shared`` puts what is alike into the shared functional groups.
+
+    ``stacks`` gives a StackID for each frame. The classic tags of place and rescale are gone from the file itself.
+    """
+    data = deepcopy(slices[0])
+    kind = "1.2.840.10008.5.1.4.1.1.2.2" if legacy else EnhancedCTImageStorage
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = kind
+    data.NumberOfFrames = len(slices)
+    data.PixelData = b"".join(item.PixelData for item in slices)
+    common, own = Dataset(), []
+    for number, item in enumerate(slices, start=1):
+        groups = Dataset()
+        target = common if shared else groups
+        groups.PlanePositionSequence = a_group(ImagePositionPatient=item.ImagePositionPatient)
+        groups.PixelValueTransformationSequence = a_group(
+            RescaleIntercept=item.RescaleIntercept, RescaleSlope=item.RescaleSlope, RescaleType="HU"
+        )
+        groups.FrameContentSequence = a_group(
+            StackID=stacks[number - 1] if stacks else "1", InStackPositionNumber=number
+        )
+        groups.CTImageFrameTypeSequence = a_group(FrameType=list(item.ImageType))
+        target.PixelMeasuresSequence = a_group(PixelSpacing=item.PixelSpacing, SliceThickness=item.SliceThickness)
+        target.PlaneOrientationSequence = a_group(ImageOrientationPatient=item.ImageOrientationPatient)
+        own.append(groups)
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [common], own
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(data, keyword)
+    del data.RescaleSlope, data.RescaleIntercept, data.InstanceNumber
+    return data
 
 
 def as_mr(data):

@@ -53,12 +53,16 @@ class Coarse:
     spacing_mm: tuple[float, float]
 
 
-def region(samples: Coarse, planes: Planes) -> Mask:
+def region(samples: Coarse, planes: Planes, stem_mm: float = _STEM_MM) -> Mask:
     """Find the brain: the largest soft tissue that bone encloses.
 
     A sample is enclosed if bone is met in at least 5 of 8 directions in its slice. Outside of a convex ring that cannot
     be, and inside of one it stays so beside a hole; an open skull therefore closes along the chord of its hole. The
     widest enclosed tissue after an erosion by 5 mm, which parts it from orbits, face and neck, is grown back.
+
+    Parameters
+    ----------
+    stem_mm : how much of the spinal canal below the foramen magnum is kept, so that the surface does not end in it
 
     Returns
     -------
@@ -75,7 +79,7 @@ def region(samples: Coarse, planes: Planes) -> Mask:
     grown = ndimage.binary_closing(grown, _CROSS, iterations=steps) & (samples.bone < 0.5)
     filled = ndimage.binary_fill_holes(grown, structure=np.concatenate([0 * _CROSS, _CROSS, 0 * _CROSS]))
     opened = largest(ndimage.binary_opening(filled, _CROSS, iterations=smooth))
-    _cut_canal(opened if planes.normal[2] >= 0 else opened[::-1], round(_STEM_MM / samples.slice_mm))
+    _cut_canal(opened if planes.normal[2] >= 0 else opened[::-1], round(stem_mm / samples.slice_mm))
     if opened.sum() * samples.spacing_mm[0] * samples.spacing_mm[1] * samples.slice_mm < _SMALLEST_ML * 1000:
         opened[:] = False
     return opened
@@ -83,6 +87,8 @@ def region(samples: Coarse, planes: Planes) -> Mask:
 
 def near(scan: Scan, blood: Mask, reach_mm: float) -> Mask | None:
     """Mark the pixels that lie in the brain or at most ``reach_mm`` from it, in their slice.
+
+    What lies below the foramen magnum is not near: the ligaments around the spinal canal are as dense as blood.
 
     Parameters
     ----------
@@ -93,7 +99,7 @@ def near(scan: Scan, blood: Mask, reach_mm: float) -> Mask | None:
     bool, (slices, rows, columns), at the resolution of the samples; None where no brain is found
     """
     samples = coarse(scan, blood)
-    found = region(samples, scan.planes)
+    found = region(samples, scan.planes, stem_mm=0)
     if not found.any():
         return None
     across = [ndimage.distance_transform_edt(~plane, sampling=samples.spacing_mm) <= reach_mm for plane in found]
@@ -142,8 +148,13 @@ def _shares(mask: Mask, step: int) -> NDArray[np.float32]:
     """Share of each block's pixels that are marked; a rest at the edge narrower than a block is left out."""
     rows, columns = mask.shape[1] // step, mask.shape[2] // step
     blocks = mask[:, : rows * step, : columns * step].view(np.uint8)
-    across = np.add.reduceat(blocks, np.arange(0, rows * step, step), axis=1, dtype=np.uint8)
-    both = np.add.reduceat(across, np.arange(0, columns * step, step), axis=2, dtype=np.uint16)
+    # Summed picture by picture: six times as quick as add.reduceat, which sums pixel by pixel.
+    across = blocks[:, ::step].copy()
+    for index in range(1, step):
+        across += blocks[:, index::step]
+    both = across[:, :, ::step].astype(np.uint16)
+    for index in range(1, step):
+        both += across[:, :, index::step]
     return np.asarray(both / step**2, dtype=np.float32)
 
 

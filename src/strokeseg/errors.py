@@ -12,6 +12,7 @@
     │   ├── SeveralSeries             several-series
     │   ├── EmptyInput                empty
     │   ├── InconsistentGeometry      geometry
+    │   ├── DifferentPatients         different-patients
     │   ├── TooLarge                  too-large
     │   └── UnsafeArchive             unsafe-archive
     ├── UsageError                    usage (exit code 2)
@@ -23,11 +24,13 @@
     │   ├── DiskFull                  disk-full
     │   └── NotWritable               not-writable
     ├── TrainError                    train: a training or evaluation set cannot be used (exit code 3)
+    │   └── Leakage                   leakage
     └── ServiceError                  the web application and the node
         ├── Unauthorized              unauthorized
         ├── NotFound                  not-found
         ├── Conflict                  conflict
-        └── Busy                      busy
+        ├── Busy                      busy
+        └── NotDelivered              not-delivered
 
 Each carries a stable ``code``, a sentence that names the file or field and what was found, and a ``remedy``. The
 sentences hold no patient data. The command line, the REST interface and the logs use the same codes.
@@ -69,7 +72,7 @@ class UnreadableFile(InputError):
     """A file is missing, damaged, or of no known format."""
 
     code = "unreadable"
-    default_remedy = "Give a DICOM folder, zip or file, a NIfTI file, or PNG or JPEG pictures."
+    default_remedy = "Give a DICOM folder, zip or file, a NIfTI, NRRD or MetaImage file, or pictures."
 
 
 class UnsupportedTransferSyntax(InputError):
@@ -119,6 +122,13 @@ class InconsistentGeometry(InputError):
 
     code = "geometry"
     default_remedy = "Give one series alone, as it was acquired."
+
+
+class DifferentPatients(InputError):
+    """Two scans to compare are, by their headers or their skulls, not of one head."""
+
+    code = "different-patients"
+    default_remedy = "Give two scans of one patient; --same-patient compares them where you know that they are."
 
 
 class TooLarge(InputError):
@@ -197,6 +207,13 @@ class TrainError(StrokesegError):
     default_remedy = "Mend the configuration or the data folder that the sentence names."
 
 
+class Leakage(TrainError):
+    """Images to validate or test on are, or nearly are, among those that were trained on."""
+
+    code = "leakage"
+    default_remedy = "Leave these images out; `strokeseg train CONFIG --write-split FILE` does so for a split."
+
+
 class ServiceError(StrokesegError):
     """The web application or the node refuses a request."""
 
@@ -225,3 +242,10 @@ class Busy(ServiceError):
     """Too much work is waiting."""
 
     code = "busy"
+
+
+class NotDelivered(ServiceError):
+    """What should go out to another system did not; it may later."""
+
+    code = "not-delivered"
+    default_remedy = "`strokeseg node --check` says which peer does not answer, and why."

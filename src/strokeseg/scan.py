@@ -25,6 +25,9 @@ NOMINAL_FIELD_OF_VIEW_MM = 230.0
 NOMINAL_STEP_MM = 5.0
 
 
+_ROUNDING = 0.01  # of direction cosines, as headers write them
+
+
 @dataclass(frozen=True)
 class Planes:
     """Where every slice lies in the patient.
@@ -43,6 +46,21 @@ class Planes:
     column_cosine: Floats
     pixel_spacing_mm: tuple[float, float]
     thickness_mm: float | None = None
+
+    def fault(self) -> str | None:
+        """Say in one sentence why no length can be measured here, or None: a Scan may be made of any numbers."""
+        lengths = np.asarray(self.pixel_spacing_mm, dtype=np.float64)
+        if lengths.shape != (2,) or not (np.isfinite(lengths) & (lengths > 0)).all():
+            return "the pixel spacing must be two lengths above 0"
+        axes = np.array([self.row_cosine, self.column_cosine], dtype=np.float64)
+        if axes.shape != (2, 3) or not (np.abs(axes @ axes.T - np.eye(2)) < _ROUNDING).all():
+            return "the row and the column cosine must be unit vectors at right angles"
+        if not np.isfinite(self.positions_mm).all():
+            return "the position of a slice is not finite"
+        if not (self.gaps_mm > 0).all():
+            first = int(np.argmin(self.gaps_mm > 0))
+            return f"slice {first + 1} does not lie above slice {first} along the normal"
+        return None
 
     @property
     def normal(self) -> Floats:
@@ -151,6 +169,78 @@ class Planes:
         )
 
 
+@dataclass(frozen=True, repr=False)
+class SourceFrame:
+    """The stored frame that a slice was read from.
+
+    Parameters
+    ----------
+    sop_class, sop_uid : of its object; empty where the file does not say
+    number : of the frame, from 1, in a multi-frame object; None in an object of one frame
+    position_mm : LPS mm of the centre of its first stored pixel
+    """
+
+    sop_class: str
+    sop_uid: str
+    number: int | None
+    position_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True, repr=False)
+class Source:
+    """The DICOM objects that a scan was read from: what objects made from it must repeat, and no more.
+
+    It holds who the patient is. Nothing may look into it but the DICOM writers, and the comparison for patient number
+    and study date; and it never shows itself.
+
+    Parameters
+    ----------
+    attributes : (keyword, text) of the patient and the study, and of lossy compression; what is missing is left out
+    malformed : keywords of attributes that were there, but not in a form that may be repeated
+    frame_of_reference_uid : empty where there is none, or not one alone
+    frames : one a slice, in the scan's order
+    row_cosine, column_cosine, pixel_spacing_mm, thickness_mm : of the stored frames, as in :class:`Planes`
+    transposed, mirrored : how the scan's pixels came from the stored ones: rows and columns changed places, then every
+        row was turned end for end
+    fault : why no object can be made from it, in words; empty where one can
+    deidentified : whether the patient's attributes were emptied and all UIDs replaced
+    """
+
+    attributes: tuple[tuple[str, str], ...]
+    malformed: tuple[str, ...]
+    frame_of_reference_uid: str
+    frames: tuple[SourceFrame, ...]
+    row_cosine: tuple[float, float, float]
+    column_cosine: tuple[float, float, float]
+    pixel_spacing_mm: tuple[float, float]
+    thickness_mm: float | None
+    transposed: bool = False
+    mirrored: bool = False
+    fault: str = ""
+    deidentified: bool = False
+
+    def __repr__(self) -> str:
+        return f"Source({len(self.frames)} frames)"
+
+    def attribute(self, keyword: str) -> str:
+        """Give an attribute's text; empty where there is none."""
+        return dict(self.attributes).get(keyword, "")
+
+    def as_stored(self, pixels: Pixels) -> Pixels:
+        """Turn slices on the scan's grid back to how their frames are stored.
+
+        Parameters
+        ----------
+        pixels : (..., rows, columns) of the scan
+
+        Returns
+        -------
+        (..., rows, columns) of the stored frames, a view
+        """
+        turned = pixels[..., ::-1] if self.mirrored else pixels
+        return turned.swapaxes(-1, -2) if self.transposed else turned  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class Scan:
     """A head CT with the plane of every slice.
@@ -161,11 +251,12 @@ class Scan:
     planes : where the slices lie; nominal where ``spacing_known`` is False
     calibrated : False for pictures, whose grey levels are not Hounsfield units
     spacing_known : False for pictures without a stated spacing: then nothing in mm or ml may be said
-    kind : "dicom" | "nifti" | "pictures" | "array"
+    kind : "dicom" | "nifti" | "nrrd" | "metaimage" | "pictures" | "array"
     series_uid : DICOM series instance UID where there is one
     sop_instance_uids : one a slice where there are some, in the order of the slices
     window : (centre, width) that was given or estimated for pictures
     remarks : what was seen and repaired on reading
+    source : of a DICOM series, what DICOM outputs need of it; None for anything else
     """
 
     hu: NDArray[np.int16]
@@ -177,6 +268,7 @@ class Scan:
     sop_instance_uids: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     remarks: tuple[Remark, ...] = field(default_factory=tuple)
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or self.hu.dtype != np.int16:

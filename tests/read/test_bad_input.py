@@ -1,5 +1,6 @@
 """Every bad input gives its code, one readable sentence without patient data, and a remedy."""
 
+import gc
 import pickle
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path, name, capfd, recwarn):
     make, code = BAD[name]
     path = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
+    gc.collect()  # what earlier tests of this process left behind may warn when it goes
+    recwarn.clear()
     with pytest.raises(InputError) as caught:
         read_one(path)
     error = caught.value
@@ -102,7 +105,8 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path, name, capfd, recwarn):
     assert (error.__cause__ is None and error.__suppress_context__) or error.__context__ is None
     assert pickle.loads(pickle.dumps(error)).message == error.message
     assert sorted(tmp_path.rglob("*")) == before
-    assert capfd.readouterr() == ("", "") and not recwarn.list
+    assert capfd.readouterr() == ("", "")
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_broken_values_reach_no_log_and_no_stderr(tmp_path, capfd, caplog, recwarn):
@@ -113,7 +117,8 @@ def test_broken_values_reach_no_log_and_no_stderr(tmp_path, capfd, caplog, recwa
         data.SeriesInstanceUID = "ID_SERIES"
     scan = read_one(synth.write_series(tmp_path, slices))
     assert scan.series_uid == "ID_SERIES" and scan.sop_instance_uids[0] == "ID_1"
-    recwarn.clear()  # what pydicom said on writing
+    gc.collect()
+    recwarn.clear()  # what pydicom said on writing, and what earlier tests left behind
     caplog.clear()
     capfd.readouterr()
     read_one(tmp_path)
@@ -178,10 +183,16 @@ def barrel():
     return np.select([radius < 113, radius < 119], [40, 900], -1000), 1.1
 
 
+def mr():
+    """Give a head as magnetic resonance shows it: bright fat outside, bone dark, brain at some hundred."""
+    hu = synth.Geometry().plane_hu(9.0).astype(float)
+    return np.select([hu > 500, hu == 65, hu == 35], [20, 700, 450], 5), 1.1
+
+
 @pytest.mark.parametrize(
     "made",
-    [phantom(), phantom(120), phantom(900), abdomen(), chest(), pelvis(), barrel()],
-    ids=["water", "acrylic", "teflon", "abdomen", "chest", "pelvis", "barrel"],
+    [phantom(), phantom(120), phantom(900), abdomen(), chest(), pelvis(), barrel(), mr()],
+    ids=["water", "acrylic", "teflon", "abdomen", "chest", "pelvis", "barrel", "mr-named-ct"],
 )
 @pytest.mark.parametrize("slices", [1, 5])
 def test_what_is_no_head_is_refused(tmp_path, made, slices):

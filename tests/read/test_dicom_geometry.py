@@ -223,3 +223,19 @@ def test_a_series_stored_with_a_quarter_turn_is_read_upright(tmp_path, row_sign)
     assert volume == pytest.approx(BLEED_ML, rel=0.02)
     assert np.abs(centroid - BLEED_CENTRE_MM).max() < 0.5
     assert abs(scan.planes.row_cosine[0]) == pytest.approx(1) and scan.planes.normal[2] > 0.9
+
+
+def test_slices_of_a_hundred_forms_are_refused_before_each_is_held_against_each(tmp_path):
+    slices = synth.datasets(Geometry(z_mm=tuple(np.arange(-50.0, 50.0))))
+    for number, data in enumerate(slices):
+        data.PixelSpacing = [1 + number / 100] * 2
+    with pytest.raises(InconsistentGeometry, match="more than 50 sizes"):
+        read_one(synth.write_series(tmp_path, slices))
+
+
+def test_identical_slices_side_by_side_are_not_said_to_differ(tmp_path):
+    slices = synth.datasets()
+    slices[3].ImagePositionPatient = list(np.add(slices[2].ImagePositionPatient, (30, 0, 0)))
+    slices[3].PixelData = slices[2].PixelData
+    with pytest.raises(InconsistentGeometry, match=r"IM0003\.dcm and IM0004\.dcm lie side by side in one plane"):
+        read_one(synth.write_series(tmp_path, slices))

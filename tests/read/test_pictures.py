@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from strokeseg.errors import InconsistentGeometry, NotHead, SeveralSeries, UnreadableFile, UsageError
-from strokeseg.read import read_one
+from strokeseg.errors import InconsistentGeometry, NotHead, SeveralSeries, TooLarge, UnreadableFile, UsageError
+from strokeseg.read import pictures, read_one
+from strokeseg.read.archive import Member
 from synth import Geometry
 
 # Brain at 32 HU: the median of real ones, by which windows are told.
@@ -181,11 +182,59 @@ def test_images_and_masks_are_not_stacked_together(tmp_path):
     assert "one of these folders" in caught.value.remedy
 
 
-def test_a_tiff_of_several_pictures_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", ["8 bits", "16 bits", "float"])
+def test_a_tiff_of_several_pictures_is_one_stack(tmp_path, kind):
+    planes = [Geometry().plane_hu(z) for z in (-30.0, 9.0, 30.0)]
+    if kind == "8 bits":
+        pages = [np.rint(through((40.0, 80.0), plane)).astype(np.uint8) for plane in planes]
+    else:
+        pages = [(plane.astype(int) + 1024 * (kind == "16 bits")) for plane in planes]
+        pages = [page.astype(np.uint16 if kind == "16 bits" else np.float32) for page in pages]
+    first, *rest = [Image.fromarray(page) for page in pages]
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=rest)
+    window = (40.0, 80.0) if kind == "8 bits" else None
+    scan = read_one(tmp_path / "stack.tif", window=window, spacing_mm=(5.0, 1.1, 1.05))
+    assert scan.shape[0] == 3 and "assumed-order" in codes(scan)
+    for hu, plane in zip(scan.hu, planes, strict=True):
+        seen = (plane >= 0) & (plane <= 79)
+        assert np.abs(hu.astype(int) - plane)[seen].max() <= 1
+
+
+def test_stacks_beside_each_other_are_several_series(tmp_path):
     image = Image.fromarray(grey())
-    image.save(tmp_path / "stack.tif", save_all=True, append_images=[image])
+    for name in ("a", "b"):
+        image.save(tmp_path / f"{name}.tif", save_all=True, append_images=[image])
+    with pytest.raises(SeveralSeries, match="2 files hold 4 pictures"):
+        read_one(tmp_path)
+
+
+def test_a_moving_picture_is_refused(tmp_path):
+    image = Image.fromarray(grey())
+    image.save(tmp_path / "stack.webp", save_all=True, append_images=[Image.fromarray(grey()[::-1])])
     with pytest.raises(UnreadableFile, match="several pictures"):
-        read_one(tmp_path / "stack.tif")
+        read_one(tmp_path / "stack.webp")
+
+
+def test_writing_beside_the_head_is_warned_of(tmp_path):
+    image = Image.fromarray(grey()).resize((320, 360))
+    scan = read_one(save(tmp_path / "plain.png", image))
+    assert "burnt-in-text" not in codes(scan)
+    ImageDraw.Draw(image).text((4, 4), "W 80 L 40  SE 3 IM 17", fill=255)
+    scan = read_one(save(tmp_path / "written.png", image))
+    [remark] = [remark for remark in scan.remarks if remark.code == "burnt-in-text"]
+    assert remark.severity == "warning" and remark.slices == [0] and "signs on a line" in remark.message
+
+
+def test_a_coloured_line_is_warned_of_with_its_share(tmp_path):
+    image = Image.fromarray(grey()).convert("RGB")
+    ImageDraw.Draw(image).line((60, 80, 100, 80), fill=(255, 0, 0), width=3)
+    scan = read_one(save(tmp_path / "drawn.png", image))
+    [remark] = [remark for remark in scan.remarks if remark.code == "coloured-overlay"]
+    share = 41 * 3 / HU.size
+    assert f"{share:.2%}" in remark.message and remark.slices == [0]
+    assert "coloured-overlay" not in codes(
+        read_one(save(tmp_path / "grey.png", Image.fromarray(grey()).convert("RGB")))
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,3 +245,42 @@ def test_options_that_cannot_be_are_wrong_usage(tmp_path, options):
     with pytest.raises(UsageError) as caught:
         read_one(path, **options)
     assert caught.value.exit_code == 2
+
+
+def test_no_postscript_is_run_whatever_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "slice.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n%%EndComments\nshowpage\n"
+    )
+    started = []
+    monkeypatch.setattr(
+        "PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: started.append(1) or Image.new("L", (90, 90))
+    )
+    with pytest.raises(UnreadableFile):
+        read_one(tmp_path / "slice.png")
+    assert not started
+
+
+def test_another_size_is_seen_before_it_is_decoded(tmp_path):
+    """The second picture is damaged: its size is in its header, its pixels are never asked for."""
+    save(tmp_path / "1.png", grey())
+    path = save(tmp_path / "2.png", np.zeros((2000, 3000), np.uint8))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InconsistentGeometry, match="3000 x 2000"):
+        read_one(tmp_path)
+
+
+def test_every_page_of_a_tiff_is_held_against_the_bounds_before_one_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_picture", lambda *_: pytest.fail("was decoded"))
+    small, wide = Image.new("L", (90, 90)), Image.new("L", (5000, 5000))
+    small.save(tmp_path / "wide.tif", save_all=True, append_images=[wide], compression="tiff_lzw")
+    with pytest.raises(TooLarge, match="5000 x 5000"):
+        read_one(tmp_path / "wide.tif")
+    small.save(tmp_path / "other.tif", save_all=True, append_images=[Image.new("L", (91, 91))])
+    with pytest.raises(InconsistentGeometry):
+        read_one(tmp_path / "other.tif")
+    small.save(tmp_path / "many.tif", save_all=True, append_images=[small] * 5)
+    monkeypatch.setattr(pictures, "_MOST_PAGES", 5)
+    with pytest.raises(TooLarge, match="more than 5 pictures"):
+        read_one(tmp_path / "many.tif")
+    with pytest.raises(TooLarge, match="in all"):
+        pictures.read(Member("other.tif", path=save(tmp_path / "one.tif", small)), most=8000)

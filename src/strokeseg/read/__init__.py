@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ __all__ = ["read", "read_one"]
 
 Window = tuple[float, float]
 Spacing = tuple[float, float, float]
+Progress = Callable[[int, int], None]
 
 
 def read(
@@ -21,15 +23,18 @@ def read(
     series: str | None = None,
     window: Window | None = None,
     spacing_mm: Spacing | None = None,
+    progress: Progress | None = None,
 ) -> list[Scan]:
     """Read every head CT series that a path holds, each as it was acquired.
 
     Parameters
     ----------
-    path : DICOM folder, zip or file; NIfTI; a picture, or a folder or zip of pictures (one stack)
-    series : only the series whose instance UID begins so
+    path : DICOM folder, archive (zip, tar, compressed tar), DICOMDIR or file; NIfTI or another volume; a picture, or a
+        folder or archive of pictures (one stack)
+    series : only the series of this instance UID, or the one whose UID begins so
     window : (centre, width) of pictures; estimated where not given
     spacing_mm : (slice, row, column) of pictures, mm
+    progress : is called with (slices read, slices in all) of each DICOM series
 
     Returns
     -------
@@ -46,7 +51,7 @@ def read(
 
     from strokeseg.read import source
 
-    return source.scans(Path(path).expanduser(), series, window, spacing_mm)
+    return source.scans(Path(path).expanduser(), series, window, spacing_mm, progress)
 
 
 def read_one(
@@ -55,6 +60,7 @@ def read_one(
     series: str | None = None,
     window: Window | None = None,
     spacing_mm: Spacing | None = None,
+    progress: Progress | None = None,
 ) -> Scan:
     """Read the one series to segment: the one asked for, the only one, or the one that stands out.
 
@@ -71,4 +77,4 @@ def read_one(
 
     from strokeseg.read import source
 
-    return source.one_scan(Path(path).expanduser(), series, window, spacing_mm)
+    return source.one_scan(Path(path).expanduser(), series, window, spacing_mm, progress)

@@ -1,9 +1,4 @@
-"""What a compressed frame says of its own form, before a decoder written in C++ sees it.
-
-gdcm 3.2.6 ends the whole process, not just the call, where a JPEG-LS frame is smaller than the header says
-(gdcmBitmap.cxx:737) and where the marker before a JPEG's Huffman table is broken (gdcmJPEGBITSCodec.hxx:782). So the
-frame's own header is walked first. What else may be so is not known: tests/read/test_fuzz.py found no more.
-"""
+"""What a compressed frame says of its own form, before a decoder sees it: a header that lies never reaches one."""
 
 from __future__ import annotations
 
@@ -13,30 +8,70 @@ from dataclasses import dataclass
 _JPEG = b"\xff\xd8"
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 _JPEG_2000_BOX = b"\x00\x00\x00\x0cjP  "
+_END = b"\xff\xd9"  # of every one of them
 # Frame headers: all SOF, but not the tables DHT, JPG and DAC between them; F7 is that of JPEG-LS.
 _HUFFMAN, _JPEG_LS, _SCAN = 0xC4, 0xF7, 0xDA
 _FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {_HUFFMAN, 0xC8, 0xCC}
+_KINDS = {0xC0: "jpeg", 0xC1: "jpeg", 0xC2: "jpeg", 0xC3: "jpeg-lossless", _JPEG_LS: "jpeg-ls"}
 
 
 @dataclass(frozen=True)
 class Form:
-    """Form of a frame of pixels."""
+    """Form of a frame of pixels.
 
+    Parameters
+    ----------
+    kind : "jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000" (high-throughput too), or "" for a JPEG that no CT has
+    rows, columns, samples, bits : of the frame
+    """
+
+    kind: str
     rows: int
     columns: int
     samples: int
     bits: int
 
 
+def begins(data: bytes) -> bool:
+    """Whether bytes begin as a code stream does."""
+    return data.startswith((_JPEG + b"\xff", _JPEG_2000, _JPEG_2000_BOX[:4]))
+
+
+def whole(frame: bytes) -> bool:
+    """Whether a code stream has its end mark: decoders fill what is cut off with grey, or turn in circles."""
+    return frame.rstrip(b"\0").endswith(_END)
+
+
+def bare(frame: bytes) -> bytes:
+    """Give a JPEG 2000's code stream without the boxes around it; anything else as it is.
+
+    The boxes say a form of their own, which a decoder may take instead: they are walked, and only the first `jp2c` box
+    is let through. Empty where there is none.
+    """
+    if not frame.startswith(_JPEG_2000_BOX):
+        return frame
+    place = 0
+    while len(frame) - place >= 8:
+        size, kind = struct.unpack_from(">I4s", frame, place)
+        head = 8
+        if size == 1 and len(frame) - place >= 16:  # of the long form
+            size, head = struct.unpack_from(">Q", frame, place + 8)[0], 16
+        end = len(frame) if size == 0 else place + size
+        if kind == b"jp2c":
+            return frame[place + head : end]
+        if end < place + head:
+            break
+        place = end
+    return b""
+
+
 def form(frame: bytes) -> Form | None:
-    """Read a JPEG, JPEG-LS or JPEG 2000 frame's own header; None where there is none."""
+    """Read a JPEG, JPEG-LS or JPEG 2000 frame's own header, without boxes; None where there is none."""
     try:
-        if frame.startswith(_JPEG_2000_BOX):
-            frame = frame[frame.index(_JPEG_2000) :]
         if frame.startswith(_JPEG_2000):
             width, height, left, top = struct.unpack_from(">4I", frame, 8)
             samples, depth = struct.unpack_from(">HB", frame, 40)
-            return Form(height - top, width - left, samples, (depth & 0x7F) + 1)
+            return Form("jpeg-2000", height - top, width - left, samples, (depth & 0x7F) + 1)
         return _jpeg(frame) if frame.startswith(_JPEG) else None
     except (struct.error, ValueError, IndexError):
         return None
@@ -54,7 +89,7 @@ def _jpeg(frame: bytes) -> Form | None:
             return found if tables else None
         if marker in _FRAMES:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, place + 4)
-            found = Form(rows, columns, samples, bits)
+            found = Form(_KINDS.get(marker, ""), rows, columns, samples, bits)
         tables = tables or marker in (_HUFFMAN, _JPEG_LS)
         place += 2 + struct.unpack_from(">H", frame, place + 2)[0]
     return None

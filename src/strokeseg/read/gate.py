@@ -6,14 +6,25 @@ from dataclasses import replace
 
 import numpy as np
 
-from strokeseg.errors import NoHounsfield, NotHead
-from strokeseg.read.head import Inside, Levels, inside
+from strokeseg.errors import InconsistentGeometry, NoHounsfield, NotHead
+from strokeseg.read import quality
+from strokeseg.read.head import Inside, Levels, inside, spread
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
 _TILT_DEG = 0.5
 _UNEVEN = 0.05
 _THICK_MM = 6.0
+
+_AIR_HU = np.int16(-1024)
+_BELOW_AIR_HU = -2000
+_UNNAMED_PADDING = ("nifti", "nrrd", "metaimage")
+
+_OFFSETS_HU = (1024, 1000)
+_BRAIN_HU = 32.5  # the median inside the skull; three whole scans: 24, 28 and 33
+_NEAR_BRAIN_HU = 11.5  # under half of what the two offsets differ by: never near both
+_NEAR_AIR_HU = 11.5
+_LEAST_AIR = 0.02
 
 _LOOKS = 12
 _AREA = 0.02
@@ -22,21 +33,44 @@ _RADIUS_MM = 105.0  # mean inner radius: of a skull about 70, of a rib cage abou
 
 
 def check(scan: Scan) -> Scan:
-    """Pass a scan on with what the gate remarks.
+    """Pass a scan on with what the gate repairs and remarks.
 
     Raises
     ------
+    InconsistentGeometry
+        `geometry`, if spacing, direction cosines or positions are no planes on which a length can be measured
     NoHounsfield
         `no-hounsfield`, if the values cannot be Hounsfield units
     NotHead
         `not-head`, if no slice shows a head
     """
+    if fault := scan.planes.fault():
+        raise InconsistentGeometry(fault)
+    scan = padding(scan)
     no_hounsfield(scan)
-    not_head(scan)
+    scan = hounsfield_offset(scan)
+    if head_area(scan) == 0:
+        raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
     rows = (gantry_tilt, missing_slices, uneven_spacing, single_slice, thick_slices)
-    remarks = [remark for row in rows if (remark := row(scan)) is not None]
+    remarks = [remark for row in rows if (remark := row(scan)) is not None] + quality.remarks(scan)
     known = {remark.code for remark in scan.remarks}
     return scan.with_remarks(*[remark for remark in remarks if remark.code not in known])
+
+
+def padding(scan: Scan) -> Scan:
+    """Set to air what a converter put around the head: one value far below air, and nothing else there.
+
+    DICOM names its padding, and its reader sees to it; the other volumes have no place to name it.
+    """
+    low = int(scan.hu.min())
+    if scan.kind not in _UNNAMED_PADDING or low >= _BELOW_AIR_HU:
+        return scan
+    below = scan.hu < _BELOW_AIR_HU
+    if int(scan.hu[below].max()) != low:
+        return scan
+    message = f"{np.count_nonzero(below)} values of {low} are padding, no numbers; they were set to air."
+    repaired = replace(scan, hu=np.where(below, _AIR_HU, scan.hu))
+    return repaired.with_remarks(Remark(code="no-numbers", severity="repaired", message=message))
 
 
 def no_hounsfield(scan: Scan) -> None:
@@ -48,34 +82,85 @@ def no_hounsfield(scan: Scan) -> None:
         raise NoHounsfield(f"values reach from {low} to {high}: these are no Hounsfield units of a head")
 
 
-def not_head(scan: Scan) -> None:
-    """Refuse what shows a head on none of up to twelve slices.
+def hounsfield_offset(scan: Scan) -> Scan:
+    """Take off the 1024 or 1000 that a lost rescale intercept leaves on every value, where it is certain which.
+
+    Values are too high if they show twice as much of a head, or one at all, when lowered; the air in a sinus at 24 is
+    like brain inside bone too, so that one look at the values as they are is not enough. The two offsets are told
+    apart by two witnesses: brain, and the air around the head. Both must agree, for a wrong pick shifts every density
+    by 24 HU.
 
     Raises
     ------
     NoHounsfield
-        `no-hounsfield`, if it shows twice as much of one, or one at all, with all values 1024 or 1000 lower; the air in
-        a sinus at 24 is like brain inside bone too, so that one look at the values as they are is not enough
-    NotHead
-        `not-head`
+        `no-hounsfield`, if the values are too high and the witnesses do not name one offset
     """
-    area = head_area(scan)
-    for offset in (1024, 1000) if scan.calibrated else ():
-        if head_area(replace(scan, hu=np.maximum(scan.hu, offset - 32768) - np.int16(offset))) > 2 * area:
-            raise NoHounsfield(
-                f"the values are {offset} above Hounsfield units (brain lies near {offset + 33})",
-                f"Export the series with a rescale intercept of -{offset}.",
-            )
-    if area == 0:
-        raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
+    if not scan.calibrated:
+        return scan
+    few = _looked_at(scan)
+    area, found = head_area(few), []
+    for offset in _OFFSETS_HU:
+        lowered = _lowered(few, offset)
+        if head_area(lowered) > 2 * area:
+            found.append((offset, _brain_hu(lowered), _air_hu(lowered)))
+    if not found:
+        return scan
+    certain = [
+        each for each in found if abs(each[1] - _BRAIN_HU) <= _NEAR_BRAIN_HU and abs(each[2] + 1000) <= _NEAR_AIR_HU
+    ]
+    if len(certain) != 1:
+        offset, brain, air = found[0]
+        raise NoHounsfield(
+            f"the values are about {offset} above Hounsfield units (lowered, brain is at {brain:.0f} and air at "
+            f"{air:.0f}), but not certainly so",
+            f"Export the series with its rescale intercept, or subtract {offset} if you know that it is right.",
+        )
+    offset, brain, air = certain[0]
+    message = (
+        f"The values were {offset} above Hounsfield units and were lowered: brain is then at {brain:.0f} and the air "
+        f"around the head at {air:.0f} HU."
+    )
+    return _lowered(scan, offset).with_remarks(Remark(code="hounsfield-offset", severity="repaired", message=message))
+
+
+def _looked_at(scan: Scan) -> Scan:
+    """Give up to twelve slices: of a thin series' hundreds no second and third volume is made to be looked at."""
+    picked = spread(len(scan.hu), _LOOKS)
+    planes = replace(scan.planes, positions_mm=scan.planes.positions_mm[picked])
+    return replace(scan, hu=scan.hu[picked], planes=planes, sop_instance_uids=())
+
+
+def _lowered(scan: Scan, offset: int) -> Scan:
+    hu = np.maximum(scan.hu, offset - 32768)
+    hu -= np.int16(offset)
+    return replace(scan, hu=hu)
+
+
+def _brain_hu(scan: Scan) -> float:
+    seen = [found.values for found in _insides(scan) if _head_like(found, scan)]
+    return float(np.median(np.concatenate(seen)))
+
+
+def _air_hu(scan: Scan) -> float:
+    """Give the median of what is near air, without the one value that padding or a cut scale heaps up."""
+    near = scan.hu[:: max(1, len(scan.hu) // _LOOKS)]
+    near = near[(near > -1100) & (near < -900)]
+    values, counts = np.unique(near, return_counts=True)
+    if values.size == 0:
+        return 0.0
+    heap = values[counts.argmax()]
+    rest = near[near != heap]
+    return float(np.median(rest)) if rest.size > _LEAST_AIR * near.size else float(heap)
 
 
 def head_area(scan: Scan) -> float:
     """Sum, over up to twelve slices, the share of each that is brain-range tissue of a head's size inside bone."""
+    return sum(found.area for found in _insides(scan) if _head_like(found, scan))
+
+
+def _insides(scan: Scan) -> list[Inside]:
     levels = Levels.window(*scan.window) if scan.window else Levels.hounsfield()
-    picked = np.unique(np.linspace(0, len(scan.hu) - 1, min(len(scan.hu), _LOOKS)).round().astype(int))
-    seen = [found for index in picked if (found := inside(scan.hu[index], levels)) is not None]
-    return sum(found.area for found in seen if _head_like(found, scan))
+    return [found for index in spread(len(scan.hu), _LOOKS) if (found := inside(scan.hu[index], levels)) is not None]
 
 
 def _head_like(found: Inside, scan: Scan) -> bool:

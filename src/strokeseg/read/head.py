@@ -83,6 +83,11 @@ class Inside:
         )
 
 
+def spread(count: int, most: int) -> NDArray[np.intp]:
+    """Give the indices of up to ``most`` of ``count`` slices, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
 def inside(plane: NDArray[Any], levels: Levels) -> Inside | None:
     """Find what lies inside bone; None where nothing does.
 
@@ -96,7 +101,9 @@ def inside(plane: NDArray[Any], levels: Levels) -> Inside | None:
     step = max(1, min(plane.shape) // _COARSE)
     # A mean over the coarse pixel takes the noise away. Air is cut off so that it does not weigh down its neighbours.
     floor = np.maximum(plane.astype(np.float32), np.float32(levels.low - 50))
-    coarse = ndimage.uniform_filter(floor, step)[step // 2 :: step, step // 2 :: step]
+    rows, columns = plane.shape[0] // step, plane.shape[1] // step
+    blocks = floor[: rows * step, : columns * step].reshape(rows, step, columns, step)
+    coarse = np.einsum("isjt->ij", blocks) / np.float32(step**2)
     bone = coarse > levels.bone
     brain = (coarse > levels.low) & (coarse < levels.high)
     sides = sum(_shadow(bone, side).astype(np.uint8) for side in range(4))

@@ -1,29 +1,44 @@
-"""One DICOM file's header: what is needed of it, as plain values, and nothing of the patient."""
+"""DICOM headers: of every slice what is needed of it, as plain values; of the patient only what `origin` keeps."""
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from strokeseg.errors import UnreadableFile
-from strokeseg.read.archive import Member
+from strokeseg.errors import InputError, TooLarge, UnreadableFile
+from strokeseg.read import deflated, origin
+from strokeseg.read.archive import MOST_FILES, Member
+from strokeseg.read.stored import Stored
 
 _ENDINGS = (".dcm", ".dicom", ".ima")
 _CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _IMAGES = "1.2.840.10008.5.1.4.1.1."
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_PIXEL_GROUP = (b"\xe0\x7f", b"\x7f\xe0")
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+DIRECTORY = "1.2.840.10008.1.3.10"
+_PIXELS = {b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"}
+_LONG = (b"OB", b"OW", b"UN")  # what of an explicit element holds pixels: their length is four bytes, behind two
 
 _UID = re.compile(r"[0-9A-Za-z._-]{1,256}")  # not only what the standard allows: RSNA has ID_f10de2d018
 _MODALITY = re.compile(r"[A-Z]{0,16}")
+_STACK = re.compile(r"[0-9A-Za-z._-]{1,16}")
+_NO_HU = {"OD", "MGML", "PCT", "PSEC", "Z_EFF", "ED", "EDW", "CONC", "PERCENT"}  # RescaleType's other quantities
+
+# The convolution kernels that makers name for bone: Siemens gives a number, sharp from 50 on.
+_SHARP = re.compile(
+    r"[HBJTQU][A-Z]?[5-9]\d[A-Z]?(\\.*)?|BONE.*|EDGE.*|LUNG.*|SHARP.*|FC[358]\d|Y[A-D]|D|E|L", re.IGNORECASE
+)
 
 REFORMAT = "reformat"
+_LEAST_OF_A_FRAME = 16  # bytes: no code stream is shorter
+_MOST_OF_ONE = 64 * 2**20  # bytes of one element: beyond, it is stepped over and never read
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,17 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which of how many files of one concatenation a file is; ``total`` is 0 where it is not said."""
+
+    uid: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Header:
-    """What a DICOM file says of itself.
+    """What a DICOM file says of one slice: the file's only one, or one frame of a multi-frame object.
 
     Parameters
     ----------
@@ -48,8 +72,15 @@ class Header:
     modality : empty where it is missing, "unknown" where it is no modality
     image_type : in capitals
     shape : (rows, columns); (0, 0) for what is no image
-    frames : number of frames
+    frame, frames : number of this frame, from 0, and of all
     place : None where it is missing or no number
+    slope, intercept : of the rescale; None where missing, NaN where no number
+    rescale_unit : empty, or what the rescale gives instead of Hounsfield units
+    sharp, contrast, derived : kernel for bone; contrast medium named; made from other images
+    stack, acquisition : of frames that belong together, and of what was measured at once; empty where none is named
+    part : of a concatenation
+    stored : how the pixels lie in the file
+    owner : undecoded, whose the slice is: see :mod:`strokeseg.read.origin`
     """
 
     member: Member
@@ -59,13 +90,29 @@ class Header:
     modality: str
     image_type: tuple[str, ...]
     shape: tuple[int, int]
+    frame: int
     frames: int
     place: Place | None
+    slope: float | None
+    intercept: float | None
+    rescale_unit: str
+    sharp: bool
+    contrast: bool
+    stack: str
+    acquisition: str
+    part: Part | None
+    stored: Stored
+    owner: Dataset = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.member.name
+        """The file's name, and the frame's number where there are several."""
+        return self.member.name if self.frames == 1 else f"{self.member.name}, frame {self.frame + 1}"
+
+    @property
+    def derived(self) -> bool:
+        """Whether the slice was computed from others."""
+        return "DERIVED" in self.image_type
 
     @property
     def no_slice(self) -> str | None:
@@ -78,6 +125,8 @@ class Header:
             return "secondary capture"
         if not self.modality and self.sop_class.startswith(_IMAGES) and self.sop_class not in _CT:
             return "image of another modality"
+        if self.stored.samples > 1:
+            return "colour picture"
         if "LOCALIZER" in self.image_type:
             return "localizer"
         if "MPR" in self.image_type or {"DERIVED", "REFORMATTED"} <= set(self.image_type):
@@ -85,68 +134,210 @@ class Header:
         return None
 
 
-def read(member: Member) -> Header | None:
-    """Read a file's header; None where the file is no DICOM at all.
+def read(member: Member, most_frames: int = MOST_FILES) -> list[Header]:
+    """Read a file's header, one for each of its frames; none where the file is no DICOM at all.
 
     Raises
     ------
     UnreadableFile
         `unreadable`, if the file says that it is DICOM and breaks off before its pixels
+    TooLarge
+        `too-large`, beyond 20,000 frames or those that others have left of them, or if it inflates to more than it may
     """
     start = member.head(132)
     marked = start[128:132] == b"DICM"
     # Without preamble a file begins with the group 0002 or 0008.
-    if not marked and start[:2] not in (b"\x02\x00", b"\x08\x00"):
-        return None
+    if not marked and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return []
     try:
-        with member.open() as stream:
-            data = dcmread(stream, stop_before_pixels=True, force=not marked)
-            meta = data.file_meta
-            whole = stream.read(2) in _PIXEL_GROUP or str(meta.get("TransferSyntaxUID", "")) == _DEFLATED
-            found = _values(member, data, str(meta.get("MediaStorageSOPClassUID", "") or ""))
+        with deflated.opened(member) as stream:
+            data = dcmread(stream, defer_size=_MOST_OF_ONE, stop_before_pixels=True, force=not marked)
+            pixels = _pixels(stream)
+        found = _slices(member, data, *pixels, most_frames)
+    except InputError:
+        raise
     except Exception as error:  # pydicom reads lazily: a damaged element may raise nearly anything, at any access
         if not marked:
-            return None
+            return []
         raise UnreadableFile(f"{member.name}: the DICOM header is damaged ({type(error).__name__})") from None
-    if not marked and not (found.sop_class or all(found.shape)):
-        return None
-    should_hold_pixels = found.sop_class in _CT or (not found.sop_class and found.modality in ("CT", ""))
-    if should_hold_pixels and not whole:
+    first = found[0]
+    if not marked and not (first.sop_class or all(first.shape)):
+        return []
+    should_hold_pixels = first.sop_class in _CT or (not first.sop_class and first.modality in ("CT", ""))
+    if should_hold_pixels and pixels[0] == 0:
         raise UnreadableFile(f"{member.name}: the file breaks off before its pixels", "Copy or export it again.")
     return found
 
 
-def _values(member: Member, data: Dataset, media_class: str) -> Header:
+def _pixels(stream: Any) -> tuple[int, int | None]:
+    """Read the head of the element that holds the pixels: where they begin, (0, 0) where they are missing; bytes."""
+    tag, kind = stream.read(4), stream.read(4)
+    if tag not in _PIXELS or len(kind) < 4:
+        return 0, 0
+    order = "little" if tag[0] == 0xE0 else "big"
+    if kind[:2] in _LONG:
+        kind = stream.read(4)
+    length = int.from_bytes(kind, order)  # type: ignore[arg-type]
+    return stream.tell(), None if length == 0xFFFFFFFF else length
+
+
+def _slices(member: Member, data: Dataset, offset: int, length: int | None, most_frames: int) -> list[Header]:
     # Only what has its right form is let in: a wrong length in a damaged file makes one value swallow the next ones,
     # the patient's name among them.
-    def uid(keyword: str) -> str:
+    def text(keyword: str, form: re.Pattern[str]) -> str:
         value = str(data.get(keyword, "") or "").strip()
-        return value if _UID.fullmatch(value) else ""
+        return value if form.fullmatch(value) else ""
 
+    stored = _stored(data, offset, length)
+    if stored.frames > most_frames:
+        raise TooLarge(f"{member.name}: {stored.frames:,} frames; at most {MOST_FILES:,} are read in all")
+    if length and stored.frames > max(1, length // _LEAST_OF_A_FRAME):
+        raise UnreadableFile(
+            f"{member.name}: {stored.frames:,} frames in {length:,} bytes of pixels", "Copy or export it again."
+        )
+    modality = str(data.get("Modality", "") or "").strip()
+    owner = origin.kept(data)
+    groups = _groups(data, stored.frames)
+    made = []
+    for frame in range(stored.frames):
+        find = groups(frame)
+        kinds = find("FrameType", "ImageType") or []
+        unit = str(find("RescaleType") or "").strip().upper()
+        made.append(
+            Header(
+                member=member,
+                sop_class=text("SOPClassUID", _UID) or str(data.file_meta.get("MediaStorageSOPClassUID", "") or ""),
+                sop_uid=text("SOPInstanceUID", _UID),
+                series_uid=text("SeriesInstanceUID", _UID),
+                modality=modality if _MODALITY.fullmatch(modality) else "unknown",
+                image_type=tuple(str(part).upper() for part in ([kinds] if isinstance(kinds, str) else kinds)),
+                shape=(stored.rows, stored.columns),
+                frame=frame,
+                frames=stored.frames,
+                place=_place(find),
+                slope=_number(find("RescaleSlope")),
+                intercept=_number(find("RescaleIntercept")),
+                rescale_unit=unit if unit in _NO_HU else "",
+                sharp=bool(_SHARP.fullmatch(_joined(find("ConvolutionKernel")))),
+                contrast=bool(str(find("ContrastBolusAgent") or "").strip())
+                or bool(data.get("ContrastBolusAgentSequence")),
+                stack=stack if _STACK.fullmatch(stack := str(find("StackID") or "").strip()) else "",
+                acquisition=_acquisition(find),
+                part=_part(data),
+                stored=stored,
+                owner=owner,
+            )
+        )
+    return made
+
+
+def _stored(data: Dataset, offset: int, length: int | None) -> Stored:
     def count(keyword: str, default: int) -> int:
         return int(data.get(keyword, default) or default)
 
-    kinds = data.get("ImageType") or []
-    modality = str(data.get("Modality", "") or "").strip()
-    return Header(
-        member=member,
-        sop_class=uid("SOPClassUID") or media_class,
-        sop_uid=uid("SOPInstanceUID"),
-        series_uid=uid("SeriesInstanceUID"),
-        modality=modality if _MODALITY.fullmatch(modality) else "unknown",
-        image_type=tuple(str(part).upper() for part in ([kinds] if isinstance(kinds, str) else kinds)),
-        shape=(count("Rows", 0), count("Columns", 0)),
-        frames=count("NumberOfFrames", 1),
-        place=_place(data),
+    bits = count("BitsAllocated", 16)
+    stored_bits = count("BitsStored", bits)
+    value, limit = data.get("PixelPaddingValue"), data.get("PixelPaddingRangeLimit")
+    padding = (value, limit if isinstance(limit, int) else value) if isinstance(value, int) else None
+    syntax = str(data.file_meta.get("TransferSyntaxUID", "") or "").strip()
+    _, little = data.original_encoding
+    return Stored(
+        offset=offset,
+        length=length,
+        syntax=syntax if _UID.fullmatch(syntax) else "",
+        little=little is not False,
+        rows=count("Rows", 0),
+        columns=count("Columns", 0),
+        samples=count("SamplesPerPixel", 1),
+        frames=max(1, count("NumberOfFrames", 1)),
+        bits_allocated=bits,
+        bits_stored=stored_bits,
+        high_bit=count("HighBit", stored_bits - 1),
+        signed=bool(data.get("PixelRepresentation")),
+        padding=padding,
+        overlaid=_overlaid(data),
     )
 
 
-def _place(data: Dataset) -> Place | None:
+def _overlaid(data: Dataset) -> bool:
+    """Whether an overlay, of up to sixteen, lies in the pixels' own words: it then has no data of its own."""
+    return any((group, 0x0010) in data and (group, 0x3000) not in data for group in range(0x6000, 0x6020, 2))
+
+
+_OF_EACH_FRAME = ("ImagePositionPatient",)
+Find = Callable[..., Any]
+
+
+def _groups(data: Dataset, frames: int) -> Callable[[int], Find]:
+    """Give, for a frame, what finds a value: in the frame's own groups, those that all share, or the file itself.
+
+    A multi-frame CT (PS3.3 A.38) keeps what differs from frame to frame in items of per-frame functional groups, what
+    does not in shared ones; each group is a sequence of one item. A file of several frames without any such groups has
+    no place for each frame, and its own place is that of none of them.
+    """
+    alone = frames == 1 and "PerFrameFunctionalGroupsSequence" not in data
+    shared = _flat((data.get("SharedFunctionalGroupsSequence") or [None])[0])
+    own = data.get("PerFrameFunctionalGroupsSequence") or []
+
+    def of(frame: int) -> Find:
+        mine = _flat(own[frame]) if frame < len(own) else {}
+
+        def find(*keywords: str) -> Any:
+            for place in (mine, shared):
+                for keyword in keywords:
+                    if keyword in place:
+                        return place[keyword].get(keyword)
+            if not alone and keywords[0] in _OF_EACH_FRAME:
+                return None
+            return next((data.get(keyword) for keyword in keywords if keyword in data), None)
+
+        return find
+
+    return of
+
+
+def _flat(groups: Dataset | None) -> dict[str, Dataset]:
+    """Give, for each keyword in any functional group's item, that item."""
+    found: dict[str, Dataset] = {}
+    for element in groups or ():
+        if element.VR == "SQ" and len(element.value) > 0:
+            item = element.value[0]
+            found.update({keyword: item for keyword in item.dir()})
+    return found
+
+
+def _acquisition(find: Find) -> str:
+    number = str(find("FrameAcquisitionNumber", "AcquisitionNumber") or "").strip()
+    return number if _STACK.fullmatch(number) else ""
+
+
+def _part(data: Dataset) -> Part | None:
+    uid = str(data.get("ConcatenationUID", "") or "").strip()
+    if not _UID.fullmatch(uid):
+        return None
+    return Part(uid, int(data.get("InConcatenationNumber") or 0), int(data.get("InConcatenationTotalNumber") or 0))
+
+
+def _joined(value: Any) -> str:
+    parts = [value] if isinstance(value, str) else list(value or [])
+    return "\\".join(str(part).strip() for part in parts)
+
+
+def _number(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
     try:
-        position = np.array([float(v) for v in data.ImagePositionPatient])
-        cosines = np.array([float(v) for v in data.ImageOrientationPatient]).reshape(2, 3)
-        between_rows, between_columns = (float(v) for v in data.PixelSpacing)
-        thickness = float(data.get("SliceThickness") or 0)
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _place(find: Find) -> Place | None:
+    try:
+        position = np.array([float(v) for v in find("ImagePositionPatient")])
+        cosines = np.array([float(v) for v in find("ImageOrientationPatient")]).reshape(2, 3)
+        between_rows, between_columns = (float(v) for v in find("PixelSpacing"))
+        thickness = float(find("SliceThickness") or 0)
     except Exception:  # as above
         return None
     numbers = np.concatenate([position, cosines.ravel(), [between_rows, between_columns]])
@@ -158,6 +349,15 @@ def _place(data: Dataset) -> Place | None:
         return None
     row, column = cosines / np.linalg.norm(cosines, axis=1, keepdims=True)
     return Place(position, row, column, (between_rows, between_columns), thickness if 0 < thickness < 100 else None)
+
+
+_SERIES = re.compile(rb"(?:\x20\0\x0e\0|\0\x20\0\x0e)(?:UI..|..\0\0)([0-9A-Za-z._-]{1,64})", re.DOTALL)
+
+
+def series_of(member: Member) -> str:
+    """Find the UID of a file's series where the header cannot be parsed; empty where it is not near its start."""
+    found = _SERIES.search(member.head(2**18))
+    return found[1].decode() if found else ""
 
 
 def explain(members: list[Member]) -> None:

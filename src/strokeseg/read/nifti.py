@@ -1,135 +1,118 @@
-"""NIfTI volumes: axes are only reordered and turned end for end, and the only place that reads RAS."""
+"""NIfTI volumes; the only place that reads RAS. The affine is the sform's, or the qform's where there is no sform."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import math
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.errors import InconsistentGeometry, NoHounsfield, StrokesegError, TooLarge, UnreadableFile
+from strokeseg.errors import StrokesegError, TooLarge, UnreadableFile
+from strokeseg.read import bounds, grid
 from strokeseg.read.archive import MOST_VOXELS, Member
 from strokeseg.result import Remark
-from strokeseg.scan import Planes, Scan
+from strokeseg.scan import Floats, Scan
 
 _MM = {"meter": 1000.0, "micron": 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_AIR_HU = -1024
+_SAME_PLACE = 0.5  # voxels: what a header's rounding and a writer's half-pixel come to
+_MOST_HEADER = 2**20
 ENDINGS = (".nii", ".nii.gz")
 
 
 def scan(member: Member) -> Scan:
-    """Read a NIfTI volume in Hounsfield units.
-
-    The voxel axis nearest the patient's long axis becomes the slice axis, the one nearest front-back the rows. A
-    sheared affine stays as it is: it gives the planes of a tilted series.
+    """Read a NIfTI volume in Hounsfield units; see :func:`strokeseg.read.grid.scan`.
 
     Raises
     ------
     UnreadableFile, TooLarge, InconsistentGeometry, NoHounsfield
         `unreadable`, `too-large`, `geometry`, `no-hounsfield`
     """
-    values, affine, placed = _load(member)
-    axes, flips = _axes(affine[:3, :3], member.name)
-    for axis, turn in zip(axes, flips, strict=True):
-        if turn:
-            affine = affine.copy()
-            affine[:3, 3] += affine[:3, axis] * (values.shape[axis] - 1)
-            affine[:3, axis] *= -1
-            values = np.flip(values, axis)
-    values = np.transpose(values, axes)
-    slice_step, row_step, column_step = (affine[:3, axis] for axis in axes)
-    if abs(row_step @ column_step) > 0.01 * np.linalg.norm(row_step) * np.linalg.norm(column_step):
-        raise InconsistentGeometry(f"{member.name}: rows and columns are not at right angles", "Resample the volume.")
-    positions = affine[:3, 3] + np.arange(len(values))[:, None] * slice_step
-    row_mm, column_mm = float(np.linalg.norm(row_step)), float(np.linalg.norm(column_step))
-    column_cosine, row_cosine = row_step / row_mm, column_step / column_mm
-    thickness = abs(float(slice_step @ np.cross(row_cosine, column_cosine)))
-    planes = Planes(positions, row_cosine, column_cosine, (row_mm, column_mm), thickness)
-    hu, remarks = _hounsfield(values, member.name)
-    if not placed:
-        remarks.append(_NO_AFFINE)
-    return Scan(hu, planes, kind="nifti", remarks=tuple(remarks))
-
-
-_NO_AFFINE = Remark(
-    code="no-orientation",
-    severity="warning",
-    message="The NIfTI file states no orientation (sform and qform are 0): left and right are not known.",
-)
-
-
-def _load(member: Member) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
-    import nibabel
-
+    data = bounds.whole(member, bounds.MOST_VOLUME_BYTES)
     try:
-        data = _unpacked(member.read())
-        kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
-        image = kind.from_bytes(data)
-        voxels = math.prod(image.shape)
-        if voxels > MOST_VOXELS:
-            raise TooLarge(f"{member.name}: {voxels:,} voxels; at most {MOST_VOXELS:,} are read")
-        values = np.asanyarray(image.dataobj)
-        known = bool(image.header["sform_code"] or image.header["qform_code"])
-        affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
-        affine[:3] *= _MM.get(image.header.get_xyzt_units()[0], 1.0)
+        values, scale, affine, placed, remarks = _load(unpacked(data, member.name), member.name)
     except StrokesegError:
         raise
-    except Exception as error:  # nibabel, gzip and zlib raise nearly anything on damaged bytes
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnreadableFile(f"{member.name}: no readable NIfTI: {text[:120]}", "Copy or export it again.") from None
-    while values.ndim > 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    if values.ndim == 2:
-        values = values[..., None]
-    if values.ndim != 3 or values.size == 0 or values.dtype.kind not in "iuf":
+    except Exception as error:  # nibabel, gzip and zlib raise nearly anything on damaged bytes, and quote the header
         raise UnreadableFile(
-            f"{member.name}: {values.shape} of {values.dtype} is no single volume of grey values", "Give one 3D volume."
-        )
-    return values, affine, known
+            f"{member.name}: no readable NIfTI ({type(error).__name__})", "Copy or export it again."
+        ) from None
+    del data
+    made = grid.scan(values, affine, member.name, "nifti", placed=placed, scale=scale)
+    return made.with_remarks(*remarks)
 
 
-def _unpacked(data: bytes) -> bytes:
-    """Unpack gzip, to at most what the most voxels need."""
+def _load(data: bytes, name: str) -> tuple[NDArray[Any], tuple[float, float], Floats, bool, list[Remark]]:
+    """Give the stored voxels, their slope and intercept, the affine (LPS), whether it states sides, and remarks."""
+    import nibabel
+
+    kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
+    image = kind.from_bytes(data)
+    stored: Any = image.dataobj
+    values = _stored(data, tuple(int(size) for size in stored.shape), stored.dtype, int(stored.offset), name)
+    placed = bool(image.header["sform_code"] or image.header["qform_code"])
+    affine, remarks = _affine(image)
+    affine = _RAS_TO_LPS @ affine
+    affine[:3] *= _MM.get(image.header.get_xyzt_units()[0], 1.0)
+    return values, (float(stored.slope), float(stored.inter)), affine, placed, remarks
+
+
+def _stored(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], start: int, name: str) -> NDArray[Any]:
+    """View the voxels where they lie: what a header claims is held against the bytes before anything is made of it."""
+    if min(shape, default=0) < 1 or start < 0 or dtype.kind not in "iuf":
+        raise UnreadableFile(f"{name}: {shape} of {dtype} is no single volume of grey values", "Give one 3D volume.")
+    voxels = math.prod(shape)
+    if voxels > MOST_VOXELS:
+        raise TooLarge(f"{name}: {voxels:,} voxels; at most {MOST_VOXELS:,} are read")
+    bounds.check(voxels * dtype.itemsize, bounds.MOST_VOLUME_BYTES, name)
+    if start + voxels * dtype.itemsize > len(data):
+        raise UnreadableFile(f"{name}: the file ends before its {voxels:,} voxels do", "Copy or export it again.")
+    return np.frombuffer(data, dtype, voxels, start).reshape(shape, order="F")
+
+
+def _affine(image: Any) -> tuple[Floats, list[Remark]]:
+    """Choose between the two affines that a header may hold (RAS), and remark where they part.
+
+    The sform goes first, as in nibabel and FSL, but for one that spans no volume. What is measured is how far from each
+    other they put the volume's corners, in voxels.
+    """
+    sform, sform_code = image.header.get_sform(coded=True)
+    qform, qform_code = image.header.get_qform(coded=True)
+    if sform is None or qform is None:
+        return np.asarray(image.affine, dtype=np.float64), []
+    sizes = np.linalg.norm(sform[:3, :3], axis=0)
+    if not np.isfinite(sform).all() or (sizes == 0).any():
+        message = "The header's sform spans no volume; its qform was used."
+        return qform, [Remark(code="affines-disagree", severity="warning", message=message)]
+    last = np.array(image.shape[:3]) - 1
+    corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    apart_mm = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
+    if apart_mm <= _SAME_PLACE * sizes.min():
+        return sform, []
+    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+    message = (
+        f"The header's two affines (sform code {sform_code}, qform code {qform_code}) part by up to {apart_mm:.1f} mm; "
+        f"the sform was used.{' One is the mirror image of the other: check the sides.' if mirrored else ''}"
+    )
+    return sform, [Remark(code="affines-disagree", severity="warning", message=message)]
+
+
+def unpacked(data: bytes, name: str) -> bytes:
+    """Unpack gzip, to at most the bytes that a volume may have; other bytes are given back as they are.
+
+    Raises
+    ------
+    TooLarge
+        `too-large`
+    """
     if data[:2] != b"\x1f\x8b":
         return data
-    most = MOST_VOXELS * 4
+    most = bounds.MOST_VOLUME_BYTES + _MOST_HEADER
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         whole = stream.read(most + 1)
     if len(whole) > most:
-        raise TooLarge(f"unpacks to more than {most // 2**30} GiB")
+        raise TooLarge(f"{name}: unpacks to more than {most // 2**30} GiB")
     return whole
-
-
-def _axes(matrix: NDArray[np.float64], name: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Choose the voxel axes that become slice, row, column, and which of them are turned end for end."""
-    lengths = np.linalg.norm(matrix, axis=0)
-    if not np.isfinite(matrix).all() or (lengths < 1e-6).any() or abs(np.linalg.det(matrix / lengths)) < 0.05:
-        raise InconsistentGeometry(f"{name}: the affine does not span a volume", "Mend the header's affine.")
-    unit = matrix / lengths
-    best = max(permutations(range(3)), key=lambda p: abs(unit[2, p[0]]) + abs(unit[1, p[1]]) + abs(unit[0, p[2]]))
-    flips = (unit[2, best[0]] < 0, unit[1, best[1]] < 0, unit[0, best[2]] < 0)
-    return (best[0], best[1], best[2]), (bool(flips[0]), bool(flips[1]), bool(flips[2]))
-
-
-def _hounsfield(values: NDArray[Any], name: str) -> tuple[NDArray[np.int16], list[Remark]]:
-    remarks = []
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        lost = values.size - int(np.count_nonzero(finite))
-        if lost > values.size // 2:
-            raise NoHounsfield(f"{name}: {lost / values.size:.0%} of the values are no numbers")
-        if lost:
-            values = np.where(finite, values, _AIR_HU)
-            message = f"{lost} values were no numbers; they were set to air."
-            remarks.append(Remark(code="no-numbers", severity="repaired", message=message))
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 1.5:
-        raise NoHounsfield(f"{name}: values lie between {low:.2g} and {high:.2g}: a mask or a scaled picture")
-    if values.dtype.kind == "f":
-        values = np.rint(values)
-    return np.ascontiguousarray(np.clip(values, -32768, 32767), dtype=np.int16), remarks

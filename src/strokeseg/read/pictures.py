@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, ImageSequence
 
 from strokeseg.errors import (
     InconsistentGeometry,
@@ -20,13 +21,17 @@ from strokeseg.errors import (
     UnreadableFile,
     UsageError,
 )
+from strokeseg.read import bounds, marks
 from strokeseg.read.archive import MOST_PIXELS, Member
 from strokeseg.read.head import Levels, inside
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
+_STACKS = (".tif", ".tiff")
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # Pillow asks Ghostscript about EPS, whatever the file is named
 _MOST_IN_ALL = 2**29
+_MOST_PAGES = 4096
 _BRAIN_HU = 32.5
 _COLOUR = 24
 _COLOURED = 0.02
@@ -38,12 +43,15 @@ OFFSETS_HU = (0, 1024, 32768)
 """What values of more than 8 bits may be above Hounsfield units."""
 
 Grey = NDArray[Any]
+Like = tuple[str, tuple[int, int]]
 
 
 def scan(
     members: list[Member], window: tuple[float, float] | None, spacing_mm: tuple[float, float, float] | None
 ) -> Scan:
-    """Read one picture, or pictures in the natural order of their names as one stack, the lowest slice first.
+    """Read one picture, a TIFF of several, or pictures in the natural order of their names as one stack.
+
+    The first is taken for the lowest slice.
 
     Raises
     ------
@@ -56,20 +64,22 @@ def scan(
     _check_options(window, spacing_mm)
     ordered = sorted(members, key=lambda member: natural(member.name))
     _one_folder(ordered)
-    stack = _stack(ordered)
+    stack, coloured = _stack(ordered)
+    whole = _full_range(stack)
     remarks: list[Remark] = []
     hu = None
     if window is None and stack.dtype != np.uint8:
         hu, remarks = _as_hounsfield(stack)
     if hu is None:
-        whole = _full_range(stack)
+        remarks = marks.remarks(stack, whole, coloured)
         if window is None:
             window = estimate_window(stack, whole)
             message = f"The window was estimated from the grey levels: centre {window[0]:g}, width {window[1]:g}."
             remarks.append(Remark(code="window-estimated", severity="info", message=message))
         hu = _through(stack, whole, window)
-    if len(ordered) > 1:
-        message = "The pictures were stacked in the order of their names, the first as the lowest."
+    if len(stack) > 1:
+        order = "order of their names" if len(ordered) > 1 else "file's order"
+        message = f"The pictures were stacked in the {order}, the first as the lowest."
         remarks.append(Remark(code="assumed-order", severity="info", message=message))
     message = "Grey levels of pictures are no Hounsfield units: densities are not given."
     remarks.append(Remark(code="uncalibrated", severity="warning", message=message))
@@ -87,40 +97,97 @@ def natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part[:4000])) if part.isdecimal() else (1, part) for part in parts]
 
 
-def grey(member: Member) -> Grey:
-    """Read one picture as grey: uint8 for pictures of 8 bits, else float32 in the picture's own values.
+@dataclass(frozen=True)
+class Picture:
+    """A picture in grey: uint8 for pictures of 8 bits, else float32 in the picture's own values.
+
+    ``coloured`` is the share of its pixels that had a colour.
+    """
+
+    pixels: Grey
+    coloured: float
+
+
+def read(member: Member, most: int = _MOST_IN_ALL, like: Like | None = None) -> list[Picture]:
+    """Read one picture, or all of a TIFF.
+
+    Parameters
+    ----------
+    member : the file
+    most : pixels in all
+    like : the name and (columns, rows) of the picture that it must be as large as
 
     Raises
     ------
-    UnreadableFile, TooLarge, NotHead
-        `unreadable`, `too-large`; `not-head` if its colours differ on more than 2 % of the pixels
+    UnreadableFile, TooLarge, NotHead, InconsistentGeometry
+        `unreadable`, `too-large`; `not-head` if its colours differ on more than 2 % of the pixels; `geometry` if the
+        size is another
     """
+    data = bounds.whole(member, bounds.MOST_PICTURE_BYTES)
     try:
-        with Image.open(io.BytesIO(member.read())) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise TooLarge(f"{member.name}: {image.width} x {image.height} pixels; at most 4096 x 4096 are read")
-            if getattr(image, "n_frames", 1) > 1:
-                raise UnreadableFile(f"{member.name}: holds several pictures", "Give one picture a file.")
-            pixels = np.asarray(_upright_grey(image, member.name))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_sizes(_sizes(image, member.name), member.name, most, like)
+            return [_picture(frame, member.name) for frame in ImageSequence.Iterator(image)]
     except StrokesegError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise UnreadableFile(
             f"{member.name}: no readable picture ({type(error).__name__})", "Copy or export it again."
         ) from None
+
+
+def _sizes(image: Image.Image, name: str) -> list[tuple[int, int]]:
+    """Give (columns, rows) of each page, from the headers alone."""
+    stack = image.format == "TIFF" and name.lower().endswith(_STACKS)
+    if not stack and getattr(image, "n_frames", 1) > 1:
+        raise UnreadableFile(f"{name}: holds several pictures", "Give one picture a file, or a TIFF.")
+    sizes = [image.size]
+    while stack:
+        try:
+            image.seek(len(sizes))
+        except EOFError:
+            break
+        sizes.append(image.size)
+        if len(sizes) > _MOST_PAGES:
+            raise TooLarge(f"{name}: more than {_MOST_PAGES:,} pictures")
+    return sizes
+
+
+def _check_sizes(sizes: list[tuple[int, int]], name: str, most: int, like: Like | None) -> None:
+    """Refuse, before anything is decoded, too many pixels and a size that is not that of the first picture."""
+    first, size = like or (name, sizes[0])
+    for columns, rows in sizes:
+        if columns * rows > MOST_PIXELS:
+            raise TooLarge(f"{name}: {columns} x {rows} pixels; at most 4096 x 4096 are read")
+        if size not in ((columns, rows), (rows, columns)):  # EXIF may lay a picture on its side
+            raise _other_size(name, (columns, rows), first, size)
+    if (pixels := sum(columns * rows for columns, rows in sizes)) > most:
+        raise TooLarge(f"{name}: {len(sizes)} pictures of {pixels:,} pixels; at most {_MOST_IN_ALL:,} are read in all")
+
+
+def _other_size(name: str, size: tuple[int, int], first: str, expected: tuple[int, int]) -> InconsistentGeometry:
+    return InconsistentGeometry(
+        f"{name}: {size[0]} x {size[1]} pixels, {first} has {expected[0]} x {expected[1]}",
+        "Give pictures of one size, one series alone.",
+    )
+
+
+def _picture(image: Image.Image, name: str) -> Picture:
+    upright, coloured = _upright_grey(image, name)
+    pixels = np.asarray(upright)
     if pixels.dtype == np.uint8:
-        return pixels
+        return Picture(pixels, coloured)
     values = pixels.astype(np.float32)
     if not np.isfinite(values).all():
-        raise UnreadableFile(f"{member.name}: holds values that are no numbers", "Export the picture again.")
-    return values
+        raise UnreadableFile(f"{name}: holds values that are no numbers", "Export the picture again.")
+    return Picture(values, coloured)
 
 
-def _upright_grey(image: Image.Image, name: str) -> Image.Image:
-    """Turn a picture as its EXIF says, lay what is transparent on black, and check that it is grey."""
+def _upright_grey(image: Image.Image, name: str) -> tuple[Image.Image, float]:
+    """Turn a picture as its EXIF says, lay what is transparent on black, and give its grey and its share of colour."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")) or image.mode == "L":
-        return image
+        return image, 0.0
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
@@ -128,9 +195,10 @@ def _upright_grey(image: Image.Image, name: str) -> Image.Image:
     most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     least = ImageChops.darker(ImageChops.darker(red, green), blue)
     spread = ImageChops.subtract(most, least).histogram()
-    if sum(spread[_COLOUR + 1 :]) > _COLOURED * sum(spread):
+    coloured = sum(spread[_COLOUR + 1 :]) / sum(spread)
+    if coloured > _COLOURED:
         raise NotHead(f"{name}: a colour picture, not a CT slice in grey")
-    return image.convert("L")
+    return image.convert("L"), coloured
 
 
 def estimate_window(stack: Grey, whole: float) -> tuple[float, float]:
@@ -177,27 +245,29 @@ def _one_folder(members: list[Member]) -> None:
         raise SeveralSeries(f"pictures lie in {len(folders)} folders: {listed}", "Give one of these folders.")
 
 
-def _stack(ordered: list[Member]) -> Grey:
-    first = grey(ordered[0])
+def _stack(ordered: list[Member]) -> tuple[Grey, list[float]]:
+    """Read pictures of one size and depth: (slices, rows, columns), and the share of colour of each."""
+    pictures = [(member, picture) for member in ordered[:1] for picture in read(member)]
+    name, first = ordered[0].name, pictures[0][1].pixels
     if first.size * len(ordered) > _MOST_IN_ALL:
         raise TooLarge(f"{len(ordered)} pictures of {first.shape[1]} x {first.shape[0]} pixels are more than is read")
-    stack = np.empty((len(ordered), *first.shape), dtype=first.dtype)
-    stack[0] = first
-    for index, member in enumerate(ordered[1:], start=1):
-        plane = grey(member)
-        if plane.shape != first.shape:
+    size = (first.shape[1], first.shape[0])
+    left = _MOST_IN_ALL - first.size * len(pictures)
+    for member in ordered[1:]:
+        more = read(member, left, (name, size))
+        left -= first.size * len(more)
+        pictures += [(member, picture) for picture in more]
+    if len(pictures) > len(ordered) > 1:
+        raise SeveralSeries(f"{len(ordered)} files hold {len(pictures)} pictures", "Give one of these stacks alone.")
+    for member, picture in pictures:
+        if picture.pixels.shape != first.shape:
+            raise _other_size(member.name, picture.pixels.shape[::-1], name, size)
+        if picture.pixels.dtype != first.dtype:
             raise InconsistentGeometry(
-                f"{member.name}: {plane.shape[1]} x {plane.shape[0]} pixels, {ordered[0].name} has "
-                f"{first.shape[1]} x {first.shape[0]}",
-                "Give pictures of one size, one series alone.",
-            )
-        if plane.dtype != first.dtype:
-            raise InconsistentGeometry(
-                f"{member.name} and {ordered[0].name} differ in depth: one has 8 bits, the other more",
+                f"{member.name} and {name} differ in depth: one has 8 bits, the other more",
                 "Give pictures of one kind.",
             )
-        stack[index] = plane
-    return stack
+    return np.stack([picture.pixels for _, picture in pictures]), [picture.coloured for _, picture in pictures]
 
 
 def _full_range(stack: Grey) -> float:

@@ -1,4 +1,7 @@
-"""One DICOM file's pixels, decoded, in Hounsfield units."""
+"""One frame's bytes, decoded, in Hounsfield units.
+
+The kind of compression is what the bytes show, not what the header names: the label is wrong often enough.
+"""
 
 from __future__ import annotations
 
@@ -6,127 +9,189 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import FileDataset
-from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, RLELossless
 
 from strokeseg.errors import NoHounsfield, StrokesegError, UnreadableFile, UnsupportedTransferSyntax
 from strokeseg.read import codestream
-from strokeseg.read.archive import Member
+from strokeseg.read.header import Header
+from strokeseg.read.stored import Frame, Stored
 
 _AIR_HU = -1024
 # A padding value that would be tissue after rescaling is a mistake in the header: applied, it would tear holes.
 _TISSUE_HU = (-300, 3100)
+# No CT scale reaches so far up: such a number is a negative one, for padding, that was written as if unsigned.
+_BEYOND_HU = 2**15 - 1024
 
 
-def hounsfield(member: Member, shape: tuple[int, int]) -> NDArray[np.int16]:
-    """Decode one file's pixels to Hounsfield units; padding becomes air.
+def hounsfield(frame: Frame, header: Header) -> NDArray[np.int16]:
+    """Decode one slice's pixels to Hounsfield units, (rows, columns); padding becomes air.
 
     Raises
     ------
     UnreadableFile, UnsupportedTransferSyntax, NoHounsfield
         `unreadable`, `transfer-syntax`, `no-hounsfield`
     """
+    factor, offset = _rescale(header)
     try:
-        with member.open() as stream:
-            data = dcmread(stream, force=True)
-        _settle_syntax(data, member.name)
-        pixels = np.asarray(data.pixel_array)
-        numbers = {key: data.get(key) for key in ("RescaleSlope", "RescaleIntercept", *_PADDING)}
+        stored = _unpacked(frame.data, header) if frame.packed else _native(frame.data, header.stored)
+        values = _settled(stored, header.stored, offset).reshape(header.shape)
     except StrokesegError:
         raise
-    except Exception as error:  # pydicom and its decoders raise nearly anything on damaged bytes
-        raise UnreadableFile(
-            f"{member.name}: the pixels are missing, damaged or cut off ({type(error).__name__})",
-            "Copy or export the file again.",
-        ) from None
-    if pixels.shape != shape:
-        raise UnreadableFile(f"{member.name}: pixels of the form {pixels.shape}, the header says {shape}")
-    return _rescaled(pixels, numbers, member.name)
+    except Exception as error:  # the decoders raise nearly anything on damaged bytes
+        raise damaged(header.name, error) from None
+    return _rescaled(values, header, factor, offset)
 
 
-def _settle_syntax(data: FileDataset, name: str) -> None:
-    """Make sure that a decoder is there; a file that names no transfer syntax has the one it was parsed with."""
-    syntax = data.file_meta.get("TransferSyntaxUID")
+def damaged(name: str, error: Exception) -> UnreadableFile:
+    """Say that a file's pixels cannot be had."""
+    return UnreadableFile(
+        f"{name}: the pixels are missing, damaged or cut off ({type(error).__name__})", "Copy or export the file again."
+    )
+
+
+def decoders() -> dict[str, bool]:
+    """Tell of each kind of compression whether its decoder is installed."""
+    import imagecodecs
+
+    return {
+        "JPEG baseline and extended": imagecodecs.JPEG8.available,
+        "JPEG lossless": imagecodecs.JPEG8.available,
+        "JPEG-LS": imagecodecs.JPEGLS.available,
+        "JPEG 2000 and HTJ2K": imagecodecs.JPEG2K.available,
+        "RLE lossless": imagecodecs.DICOMRLE.available,
+    }
+
+
+def _native(data: bytes, stored: Stored) -> NDArray[Any]:
+    if stored.bits_allocated not in (8, 16, 32):
+        raise ValueError(f"{stored.bits_allocated} bits a pixel")
+    order = "<" if stored.little else ">"
+    return np.frombuffer(data, f"{order}{'i' if stored.signed else 'u'}{stored.bits_allocated // 8}")
+
+
+def _unpacked(data: bytes, header: Header) -> NDArray[Any]:
+    """Decode a code stream whose form is the header's."""
+    import imagecodecs
+
+    stored = header.stored
+    data = codestream.bare(data)
+    form = codestream.form(data)
+    if form is None:
+        return _without_form(data, header)
+    _check_form(form, header)
+    if not codestream.whole(data):
+        raise EOFError("no end mark")
+    if form.kind == "jpeg-2000":
+        values = imagecodecs.jpeg2k_decode(data, numthreads=1)
+    elif form.kind == "jpeg-ls":
+        values = imagecodecs.jpegls_decode(data)
+    else:
+        values = imagecodecs.jpeg8_decode(data)
+    wide = values.astype(np.int32)
+    if values.dtype.kind == "u" and stored.signed:
+        return _extended(wide, form.bits)
+    return wide if stored.signed else wide & ((1 << form.bits) - 1)
+
+
+def _without_form(data: bytes, header: Header) -> NDArray[Any]:
+    """Decode run lengths; whatever else it is is refused."""
+    import imagecodecs
+
+    stored, syntax = header.stored, header.stored.syntax
+    if syntax == RLELossless or _run_lengths(data, stored):
+        dtype = f"<{'i' if stored.signed else 'u'}{stored.bits_allocated // 8}"
+        return np.frombuffer(imagecodecs.dicomrle_decode(data, dtype, out=stored.frame_bytes), dtype)  # and no more
     if not syntax:
-        if data["PixelData"].is_undefined_length:
-            raise UnsupportedTransferSyntax(f"{name}: the pixels are compressed, and the file does not say how")
-        implicit, little = data.original_encoding
-        native = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        data.file_meta.TransferSyntaxUID = native
-        return
-    try:
-        available = get_decoder(UID(syntax)).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        known = UID(syntax).name if UID(syntax).is_valid else "that is no UID"
-        raise UnsupportedTransferSyntax(f"{name}: no decoder for the transfer syntax {known}")
-    if UID(syntax).is_encapsulated and syntax != RLELossless:
-        _check_frame(data, name)
-        _quiet_gdcm()
+        raise UnsupportedTransferSyntax(f"{header.name}: the pixels are compressed, and nothing says how")
+    known = UID(syntax).name if UID(syntax).is_valid else "that is no UID"
+    if codestream.begins(data[:4]) or UID(syntax).name.startswith(("JPEG", "High-Throughput JPEG")):
+        raise UnreadableFile(f"{header.name}: the compressed pixels do not begin as {known}")
+    raise UnsupportedTransferSyntax(f"{header.name}: no decoder for the transfer syntax {known}")
 
 
-def _check_frame(data: FileDataset, name: str) -> None:
-    """Refuse a frame of another form than the header says, which a decoder may not survive."""
-    found = codestream.form(get_frame(data.PixelData, 0, number_of_frames=1))
-    if found is None:
-        raise UnreadableFile(
-            f"{name}: the compressed pixels do not begin as {UID(data.file_meta.TransferSyntaxUID).name}"
-        )
-    said = codestream.Form(data.Rows, data.Columns, data.SamplesPerPixel, data.BitsAllocated)
+def _run_lengths(data: bytes, stored: Stored) -> bool:
+    """Whether bytes begin with the header of run lengths: one segment a byte of a pixel, the first at 64."""
+    count, first = (int.from_bytes(data[place : place + 4], "little") for place in (0, 4))
+    return count == stored.samples * stored.bits_allocated // 8 and first == 64
+
+
+def _check_form(found: codestream.Form, header: Header) -> None:
+    said = header.stored
+    if not found.kind:
+        raise UnsupportedTransferSyntax(f"{header.name}: a JPEG of a kind that is not used for CT")
     if (found.rows, found.columns, found.samples) != (said.rows, said.columns, said.samples):
         raise UnreadableFile(
-            f"{name}: the compressed pixels are {found.rows} x {found.columns} of {found.samples} samples, the header "
-            f"says {said.rows} x {said.columns} of {said.samples}"
+            f"{header.name}: the compressed pixels are {found.rows} x {found.columns} of {found.samples} samples, the "
+            f"header says {said.rows} x {said.columns} of {said.samples}"
         )
-    if (found.bits > 8) != (said.bits > 8) or found.bits > said.bits:
-        raise UnreadableFile(f"{name}: the compressed pixels have {found.bits} bits, the header says {said.bits}")
+    if (found.bits > 8) != (said.bits_allocated > 8) or found.bits > said.bits_allocated:
+        raise UnreadableFile(
+            f"{header.name}: the compressed pixels have {found.bits} bits, the header says {said.bits_allocated}"
+        )
 
 
-def _quiet_gdcm() -> None:
-    """Keep the decoder from writing to stderr; what goes wrong is raised."""
-    import gdcm
-
-    gdcm.Trace.DebugOff()
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
+def _extended(values: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Read the lowest bits as a two's complement."""
+    half = 1 << (bits - 1)
+    return ((values & ((1 << bits) - 1)) ^ half) - half
 
 
-def _rescaled(pixels: NDArray[Any], numbers: dict[str, Any], name: str) -> NDArray[np.int16]:
-    slope, intercept = numbers["RescaleSlope"], numbers["RescaleIntercept"]
+def _settled(values: NDArray[Any], stored: Stored, offset: float) -> NDArray[Any]:
+    """Make numbers of stored values where the pixels do not fill their words.
+
+    The unused bits may hold an overlay, zeros, the sign, or a padding value that would not fit otherwise. A high bit
+    above its place means pixels at the upper end, if the lower bits are in fact empty. Air needs negative numbers
+    unless the intercept is near -1024; that tells whether a set highest bit is a sign.
+    """
+    bits, unused = stored.bits_stored, stored.bits_allocated - stored.bits_stored
+    if unused <= 0 or bits <= 0:
+        return values
+    shift = stored.high_bit - bits + 1
+    if 0 < shift <= unused and not (values & ((1 << shift) - 1)).any():
+        values = values >> shift
+    if stored.overlaid:
+        wide = values.astype(np.int32)
+        return _extended(wide, bits) if stored.signed else wide & ((1 << bits) - 1)
+    if stored.signed and offset > -500 and values.min() >= 0 and values.max() < 1 << bits:
+        return _extended(values.astype(np.int32), bits)
+    return values
+
+
+def _rescale(header: Header) -> tuple[float, float]:
+    name, slope, intercept = header.name, header.slope, header.intercept
+    if header.rescale_unit:
+        raise NoHounsfield(f"{name}: the rescale gives {header.rescale_unit}, no Hounsfield units")
     if slope is None or intercept is None:
         raise NoHounsfield(f"{name}: no rescale slope and intercept")
-    try:
-        factor, offset = float(slope), float(intercept)
-    except (TypeError, ValueError):
-        raise NoHounsfield(f"{name}: the rescale slope or intercept is no number") from None
-    if not (0 < abs(factor) < 1e4 and abs(offset) < 1e6):
-        raise NoHounsfield(f"{name}: the rescale slope is {factor:g}, the intercept {offset:g}")
+    if slope != slope or intercept != intercept:
+        raise NoHounsfield(f"{name}: the rescale slope or intercept is no number")
+    if not (0 < abs(slope) < 1e4 and abs(intercept) < 1e6):
+        raise NoHounsfield(f"{name}: the rescale slope is {slope:g}, the intercept {intercept:g}")
+    return slope, intercept
+
+
+def _rescaled(pixels: NDArray[Any], header: Header, factor: float, offset: float) -> NDArray[np.int16]:
+    stored = header.stored
     if factor.is_integer() and offset.is_integer():
-        hu = pixels.astype(np.int64 if pixels.itemsize > 2 else np.int32) * int(factor) + int(offset)
+        hu: NDArray[Any] = pixels.astype(np.int64 if pixels.itemsize > 2 else np.int32) * int(factor) + int(offset)
     else:
         hu = np.rint(pixels.astype(np.float64) * factor + offset)
-    padded = _padding(pixels, numbers, factor, offset)
+    padded = _padding(pixels, stored, factor, offset)
     if padded is not None:
         hu[padded] = _AIR_HU
+    if not stored.signed:
+        hu[hu >= _BEYOND_HU] = _AIR_HU
     return np.clip(hu, -32768, 32767).astype(np.int16)
 
 
-_PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit", "PixelRepresentation", "BitsAllocated")
-
-
-def _padding(pixels: NDArray[Any], numbers: dict[str, Any], factor: float, offset: float) -> NDArray[np.bool_] | None:
+def _padding(pixels: NDArray[Any], stored: Stored, factor: float, offset: float) -> NDArray[np.bool_] | None:
     """Mark pixels outside of the field of view, by the padding value or range; None where no header gives any.
 
     The value is read as the pixels are, signed or unsigned: some writers give 63536 for -2000.
     """
-    value, limit, signed, bits = (numbers[key] for key in _PADDING)
-    if not isinstance(value, int) or not isinstance(bits, int):
+    if stored.padding is None:
         return None
-    low, high = sorted(_wrapped(v, bits, bool(signed)) for v in (value, limit if isinstance(limit, int) else value))
+    low, high = sorted(_wrapped(value, stored.bits_allocated, stored.signed) for value in stored.padding)
     hu = sorted((low * factor + offset, high * factor + offset))
     if hu[1] > _TISSUE_HU[0] and hu[0] < _TISSUE_HU[1]:
         return None

@@ -1,19 +1,69 @@
-"""Files into series, and a series' slices that fit together."""
+"""Files into series, a series' slices that fit together, and the series that stands out: all by headers alone."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field
 
-from strokeseg.errors import InconsistentGeometry, NotCT, UnreadableFile
+import numpy as np
+
+from strokeseg.errors import InconsistentGeometry, NotCT, SeveralSeries, UnreadableFile
 from strokeseg.read.header import REFORMAT, Header, Place
 from strokeseg.result import Remark
-from strokeseg.scan import Floats, Scan
+from strokeseg.scan import Floats
 
 _SAME_PLACE_MM = 0.01
 _SAME_COSINE = 0.005
 _SAME_SPACING_MM = 0.001
 _LEAST_SHARE = 0.7
+_MANY_MORE = 3
+_MOST_VOLUMES = 200  # of one series; a perfusion has some sixty phases
+_MOST_FORMS = 50
+_AS_LONG = 0.7
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices that make up one volume.
+
+    Parameters
+    ----------
+    slices : sorted along their normal, one at each place
+    twice : (slice, index of the one of ``slices`` at the same place) for what is there more than once
+    remarks : what was left out or found missing
+    """
+
+    slices: tuple[Header, ...]
+    twice: tuple[tuple[Header, int], ...]
+    remarks: tuple[Remark, ...]
+
+    @property
+    def positions_mm(self) -> Floats:
+        """(slices, 3), LPS mm."""
+        return np.array([placed(item).position_mm for item in self.slices])
+
+    @property
+    def normal(self) -> Floats:
+        """(3,), LPS."""
+        return _normal(self.slices[0])
+
+    @property
+    def extent_mm(self) -> float:
+        """How much of the axis the slices cover."""
+        along = self.positions_mm @ self.normal
+        return float(np.ptp(along)) + (placed(self.slices[0]).thickness_mm or 1.0)
+
+    @property
+    def faults(self) -> tuple[bool, bool, bool]:
+        """What makes a series the worse one of a study: a kernel for bone, contrast medium, computed from another."""
+        first = self.slices[0]
+        return first.sharp, any(item.contrast for item in self.slices), first.derived
+
+    def __str__(self) -> str:
+        steps = np.diff(self.positions_mm @ self.normal)
+        step = f", {np.median(steps):.1f} mm apart" if steps.size else ""
+        names = ("kernel for bone", "contrast medium", "derived")
+        faults = "".join(f", {name}" for name, is_so in zip(names, self.faults, strict=True) if is_so)
+        return f"{self.slices[0].series_uid} ({len(self.slices)} slices{step}{faults})"
 
 
 def group(headers: list[Header], others: list[str], uid: str | None) -> tuple[list[list[Header]], list[Remark]]:
@@ -21,9 +71,9 @@ def group(headers: list[Header], others: list[str], uid: str | None) -> tuple[li
 
     Parameters
     ----------
-    headers : of every DICOM file
+    headers : of every slice in every DICOM file
     others : what else was found, in words
-    uid : keep the series whose instance UIDs begin so; all where None
+    uid : keep the series of this instance UID, or the only one whose UID begins so; all where None
 
     Raises
     ------
@@ -31,24 +81,96 @@ def group(headers: list[Header], others: list[str], uid: str | None) -> tuple[li
         `not-ct`, if no CT slice is among them
     UnreadableFile
         `unreadable`, if no series has the UID that was asked for
+    SeveralSeries
+        `several-series`, if the beginning of a UID fits several
     """
     reasons = [item.no_slice for item in headers]
     if None not in reasons:  # a reformat alone is better than nothing
         reasons = [None if reason == REFORMAT else reason for reason in reasons]
-    out = others + [reason for reason in reasons if reason is not None]
+    pairs = list(zip(headers, reasons, strict=True))
+    out = others + [
+        reason
+        for item, reason in pairs
+        if reason is not None and (item.frame == 0 or reason in ("localizer", REFORMAT))
+    ]
     groups: dict[str, list[Header]] = {}
-    for item, reason in zip(headers, reasons, strict=True):
+    for item, reason in pairs:
         if reason is None:
             groups.setdefault(item.series_uid, []).append(item)
     if not groups:
-        raise NotCT(f"no CT slice among {len(headers)} DICOM files ({', '.join(sorted(set(out)))})")
+        files = len({item.member.name for item in headers})
+        raise NotCT(f"no CT slice among {files} DICOM files ({', '.join(sorted(set(out)))})")
     if uid:
-        groups = {key: value for key, value in groups.items() if key.startswith(uid)}
-        if not groups:
-            raise UnreadableFile(
-                f"no CT series has a UID that begins with {uid!r}", "List them with strokeseg inspect."
-            )
-    return list(groups.values()), [left_out(out)] if out else []
+        groups = _asked_for(groups, uid)
+    parted = [stack for value in groups.values() for stack in _stacks(value)]
+    return parted, [left_out(out)] if out else []
+
+
+def _asked_for(groups: dict[str, list[Header]], uid: str) -> dict[str, list[Header]]:
+    """Keep the series of a UID: 1.2.3.1 is no beginning of 1.2.3.12 where there is a 1.2.3.1."""
+    found = [uid] if uid in groups else sorted(key for key in groups if key.startswith(uid))
+    if not found:
+        raise UnreadableFile(f"no CT series has a UID that begins with {uid!r}", "List them with strokeseg inspect.")
+    if len(found) > 1:
+        raise SeveralSeries(f"{len(found)} CT series have UIDs that begin with {uid!r}: {'; '.join(found)}")
+    return {found[0]: groups[found[0]]}
+
+
+def _stacks(slices: list[Header]) -> list[list[Header]]:
+    """Part a series where it holds several volumes.
+
+    What shares a stack, an acquisition and contrast medium belongs together. One such part above the other is one
+    volume, as sequential CT acquires slice by slice or slab by slab; parts that reach into each other's range are
+    phases, and so are stacks of different orientation. Each part goes to the first volume that has room for it, one of
+    the same contrast medium before others.
+    """
+    parts: dict[tuple[str, str, bool], list[Header]] = {}
+    for item in slices:
+        parts.setdefault((item.stack, item.acquisition, item.contrast), []).append(item)
+    if len(parts) == 1 or any(item.place is None for item in slices):
+        return [slices]
+    normal = _normal(slices[0])
+    volumes: list[_Volume] = []
+    for low, high, key in sorted((*_range_mm(part, normal), key) for key, part in parts.items()):
+        stack, _, contrast = key
+        fits = [volume for volume in volumes if volume.has_room(low, stack, parts[key][0])]
+        fits.sort(key=lambda volume: volume.contrast != contrast)
+        if not fits:
+            if len(volumes) == _MOST_VOLUMES:
+                return [slices]
+            fits = [_Volume(contrast)]
+            volumes += fits
+        fits[0].add(high, stack, parts[key])
+    return [volume.slices for volume in volumes]
+
+
+@dataclass
+class _Volume:
+    """What :func:`_stacks` has put together: up to where it reaches, and one slice of each stack in it."""
+
+    contrast: bool
+    reach_mm: float = -np.inf
+    stacks: dict[str, Header] = field(default_factory=dict)
+    slices: list[Header] = field(default_factory=list)
+
+    def has_room(self, low_mm: float, stack: str, first: Header) -> bool:
+        if low_mm <= self.reach_mm + _SAME_PLACE_MM:
+            return False
+        return stack in self.stacks or all(_parallel(first, other) for other in self.stacks.values())
+
+    def add(self, high_mm: float, stack: str, part: list[Header]) -> None:
+        self.reach_mm = high_mm
+        self.stacks.setdefault(stack, part[0])
+        self.slices += part
+
+
+def _range_mm(part: list[Header], normal: Floats) -> tuple[float, float]:
+    along = [float(placed(item).position_mm @ normal) for item in part]
+    return min(along), max(along)
+
+
+def _parallel(one: Header, other: Header) -> bool:
+    return bool(np.abs(_normal(one) - _normal(other)).max() < _SAME_COSINE)
 
 
 def left_out(reasons: list[str]) -> Remark:
@@ -65,10 +187,10 @@ def placed(item: Header) -> Place:
     UnreadableFile
         `unreadable`, if the header lacks it
     """
-    if item.frames > 1:
+    if item.place is None and item.frames > 1:
         raise UnreadableFile(
-            f"{item.name}: a multi-frame object",
-            "Convert it to single frames, one file a slice; enhanced CT is not read yet.",
+            f"{item.name}: a multi-frame object that does not say where this frame lies",
+            "Export the series as enhanced CT with its geometry, or as single frames, one file a slice.",
         )
     if item.place is None:
         raise UnreadableFile(
@@ -78,25 +200,30 @@ def placed(item: Header) -> Place:
     return item.place
 
 
-def consistent(headers: list[Header]) -> tuple[list[Header], list[Remark]]:
-    """Keep the slices of one size, orientation and spacing, sorted along their normal.
+def consistent(headers: list[Header]) -> Series:
+    """Keep the slices of one size, orientation and spacing, sorted along their normal, one at each place.
 
     Raises
     ------
     InconsistentGeometry, UnreadableFile
-        `geometry`, if no form dominates or the slices are not axial; `unreadable`, if one has no place
+        `geometry`, if no form dominates, the slices are not axial, or two lie side by side in one plane; `unreadable`,
+        if one has no place
     """
     forms: list[list[Header]] = []
     for item in headers:
         place = placed(item)
         alike = next((form for form in forms if _alike(item, place, form[0])), None)
+        if alike is None and len(forms) == _MOST_FORMS:
+            raise InconsistentGeometry(
+                f"{item.name}: the slices have more than {_MOST_FORMS} sizes, orientations and spacings"
+            )
         if alike is None:
             forms.append([item])
         else:
             alike.append(item)
     forms.sort(key=len, reverse=True)
     best, *rest = forms
-    remarks: list[Remark] = []
+    remarks = _missing_parts(headers)
     if rest:
         odd = rest[0][0]
         if len(best) < _LEAST_SHARE * len(headers):
@@ -106,66 +233,86 @@ def consistent(headers: list[Header]) -> tuple[list[Header], list[Remark]]:
             )
         message = f"{len(headers) - len(best)} slices of another size, orientation or spacing were left out."
         remarks.append(Remark(code="left-out", severity="warning", message=message))
-    normal = np.cross(placed(best[0]).row_cosine, placed(best[0]).column_cosine)
+    normal = _normal(best[0])
     if abs(normal[2]) < np.cos(np.radians(45)):
         raise InconsistentGeometry(
             "the slices are sagittal or coronal, not axial", "Give the axial series as it was acquired."
         )
-    return sorted(best, key=lambda item: (float(placed(item).position_mm @ normal), item.name)), remarks
+    best.sort(key=lambda item: (float(placed(item).position_mm @ normal), item.name, item.frame))
+    return _once(best, normal, remarks)
+
+
+def _normal(item: Header) -> Floats:
+    return np.cross(placed(item).row_cosine, placed(item).column_cosine)
 
 
 def _alike(item: Header, place: Place, other: Header) -> bool:
     """Whether two slices can be of one volume."""
     there = placed(other)
+    if item.shape != other.shape:
+        return False
     cosines = np.concatenate([place.row_cosine - there.row_cosine, place.column_cosine - there.column_cosine])
     spacing = np.subtract(place.pixel_spacing_mm, there.pixel_spacing_mm)
-    return bool(
-        item.shape == other.shape and np.abs(cosines).max() < _SAME_COSINE and np.abs(spacing).max() < _SAME_SPACING_MM
+    return bool(np.abs(cosines).max() < _SAME_COSINE and np.abs(spacing).max() < _SAME_SPACING_MM)
+
+
+def _missing_parts(headers: list[Header]) -> list[Remark]:
+    """Say where not all files of a concatenation are there; their total may be missing, but not their numbers."""
+    parts: dict[str, set[int]] = {}
+    totals: dict[str, int] = {}
+    for item in headers:
+        if item.part is not None:
+            parts.setdefault(item.part.uid, set()).add(item.part.number)
+            totals[item.part.uid] = max(totals.get(item.part.uid, 0), item.part.total, item.part.number)
+    lost = sum(max(0, totals[uid] - len(numbers)) for uid, numbers in parts.items())
+    if not lost:
+        return []
+    message = f"A multi-frame CT came in {sum(totals.values())} files, of which {lost} are not there."
+    return [Remark(code="missing-files", severity="warning", message=message)]
+
+
+def _once(ordered: list[Header], normal: Floats, remarks: list[Remark]) -> Series:
+    slices: list[Header] = []
+    twice: list[tuple[Header, int]] = []
+    for item in ordered:
+        step = placed(item).position_mm - placed(slices[-1]).position_mm if slices else normal
+        if abs(step @ normal) > _SAME_PLACE_MM:
+            slices.append(item)
+        elif np.linalg.norm(step) > _SAME_PLACE_MM:
+            raise InconsistentGeometry(
+                f"{slices[-1].name} and {item.name} lie side by side in one plane", "Give one series, one stack alone."
+            )
+        else:
+            twice.append((item, len(slices) - 1))
+    if twice:
+        message = f"{len(twice)} slices were there more than once with the same pixels; one of each was kept."
+        remarks = [*remarks, Remark(code="duplicate-slices", severity="repaired", message=message)]
+    return Series(tuple(slices), tuple(twice), tuple(remarks))
+
+
+def differ(one: Header, other: Header) -> InconsistentGeometry:
+    """Give the refusal of two different slices in one plane."""
+    return InconsistentGeometry(
+        f"{one.name} and {other.name} lie in one plane but show different pixels", "Give one series, one phase alone."
     )
 
 
-def once(
-    names: list[str], positions_mm: Floats, normal: Floats, volume: NDArray[np.int16]
-) -> tuple[list[int], list[Remark]]:
-    """Give the indices of the slices without those that are there more than once.
+def standing_out(ready: list[Series]) -> list[Series]:
+    """Give the series that no other beats: one, where one stands out.
 
-    Parameters
-    ----------
-    names : of the slices, for the message
-    positions_mm : (slices, 3), LPS mm, sorted along the normal
-    normal : (3,)
-    volume : (slices, rows, columns)
-
-    Raises
-    ------
-    InconsistentGeometry
-        `geometry`, if two different slices lie at one place
+    A series beats another that it covers at least 70 % of, if it has fewer faults (:attr:`Series.faults`) and none
+    that the other has not, or the same ones and three times the slices; and any that covers less than a third of what
+    it covers itself with a third of its slices.
     """
-    kept = [0]
-    for index in range(1, len(names)):
-        step = positions_mm[index] - positions_mm[kept[-1]]
-        if abs(step @ normal) > _SAME_PLACE_MM:
-            kept.append(index)
-        elif np.linalg.norm(step) > _SAME_PLACE_MM or not np.array_equal(volume[index], volume[kept[-1]]):
-            raise InconsistentGeometry(
-                f"{names[kept[-1]]} and {names[index]} lie in one plane but show different pixels",
-                "Give one series, one phase alone.",
-            )
-    twice = len(names) - len(kept)
-    if not twice:
-        return kept, []
-    message = f"{twice} slices were there more than once with the same pixels; one of each was kept."
-    return kept, [Remark(code="duplicate-slices", severity="repaired", message=message)]
+    return [one for one in ready if not any(_beats(other, one) for other in ready if other is not one)]
 
 
-def stands_out(scans: list[Scan]) -> Scan | None:
-    """Give the one series that has at least three times the slices of every other; None where none has."""
-    ordered = sorted(scans, key=lambda scan: -scan.shape[0])
-    return ordered[0] if ordered[0].shape[0] >= 3 * ordered[1].shape[0] else None
-
-
-def describe(scan: Scan) -> str:
-    """Describe a series without anything of the patient."""
-    gaps = scan.planes.gaps_mm
-    step = f", {np.median(gaps):.1f} mm apart" if gaps.size else ""
-    return f"{scan.series_uid} ({scan.shape[0]} slices{step})"
+def _beats(one: Series, other: Series) -> bool:
+    many_more = len(one.slices) >= _MANY_MORE * len(other.slices)
+    if many_more and one.extent_mm >= _MANY_MORE * other.extent_mm:
+        return True
+    if one.extent_mm < _AS_LONG * other.extent_mm:
+        return False
+    if one.faults == other.faults:
+        return many_more
+    return all(mine <= theirs for mine, theirs in zip(one.faults, other.faults, strict=True))

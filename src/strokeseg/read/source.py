@@ -2,59 +2,213 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from strokeseg.errors import InputError, SeveralSeries, UnreadableFile, UnsafeArchive
-from strokeseg.read import archive, dicom, gate, header, nifti, pictures, series
+from strokeseg.errors import InputError, NotCT, SeveralSeries, UnreadableFile, UnsafeArchive
+from strokeseg.read import archive, dicom, directory, gate, header, packed, pictures, series, volumes
 from strokeseg.read.archive import Member
+from strokeseg.read.dicom import Progress
 from strokeseg.read.header import Header
 from strokeseg.read.quiet import quiet
+from strokeseg.read.series import Series
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
 Window = tuple[float, float]
 Spacing = tuple[float, float, float]
 
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
-
-def scans(path: Path, uid: str | None, window: Window | None, spacing_mm: Spacing | None) -> list[Scan]:
-    """Read and gate every series; see :func:`strokeseg.read.read`."""
-    with quiet():
-        return _scans(path, _members(path), uid, window, spacing_mm)
-
-
-def _scans(
-    path: Path, members: list[Member], uid: str | None, window: Window | None, spacing_mm: Spacing | None
+def scans(
+    path: Path, uid: str | None, window: Window | None, spacing_mm: Spacing | None, progress: Progress | None = None
 ) -> list[Scan]:
-    headers = [found for member in members if (found := header.read(member)) is not None]
-    if headers:
-        remarks = _unused(series=None, window=window, spacing_mm=spacing_mm)
-        others = ["other file"] * (len(members) - len(headers))
-        return [scan.with_remarks(*remarks) for scan in _dicom_scans(headers, others, uid)]
-    niftis = [member for member in members if member.name.lower().endswith(nifti.ENDINGS)]
+    """Read and gate every series; see :func:`strokeseg.read.read`."""
+    with quiet(), _members(path) as members:
+        found = _found(path, members, uid)
+        if found is None:
+            return [_other(path, members, uid, window, spacing_mm)]
+        return [
+            scan.with_remarks(*_unused(window=window, spacing_mm=spacing_mm)) for scan in _all_series(found, progress)
+        ]
+
+
+def one_scan(
+    path: Path, uid: str | None, window: Window | None, spacing_mm: Spacing | None, progress: Progress | None = None
+) -> Scan:
+    """Read, gate and choose one series; see :func:`strokeseg.read.read_one`."""
+    with quiet(), _members(path) as members:
+        found = _found(path, members, uid)
+        if found is None:
+            return _other(path, members, uid, window, spacing_mm)
+        scan = _one_series(path, found, progress)
+        return scan.with_remarks(*_unused(window=window, spacing_mm=spacing_mm))
+
+
+@dataclass
+class _Found:
+    """What the headers of a study's files say: series that can be read, and why others cannot.
+
+    ``broken`` : of a series, by its UID, the error of a file that cannot be read
+    """
+
+    ready: list[Series]
+    refusals: list[InputError]
+    remarks: list[Remark]
+    broken: dict[str, UnreadableFile]
+
+    def check_whole(self, one: Series) -> None:
+        """Raise the error of a file of this series that cannot be read: a volume with a hole is none."""
+        if (error := self.broken.get(one.slices[0].series_uid)) and one.slices[0].series_uid:
+            raise error
+
+
+def _found(path: Path, members: list[Member], uid: str | None) -> _Found | None:
+    """Sort DICOM files into series by their headers; None where there are none."""
+    read, broken = _headers(members)
+    slices = [item for _, its in read for item in its if item.sop_class != header.DIRECTORY]
+    if broken and not any(item.no_slice is None for item in slices):
+        raise broken[0][1]
+    if not read:
+        return None
+    indexes = [member for member, its in read if its[0].sop_class == header.DIRECTORY]
+    missing = [remark for index in indexes if (remark := directory.missing(index, members)) is not None]
+    if not slices:
+        raise NotCT(f"{path.name}: a DICOMDIR alone, without the images that it lists", "Give the whole folder.")
+    others = ["other file"] * (len(members) - len(read) - len(broken))
+    groups, remarks = series.group(slices, others, uid)
+    found = _Found([], [], remarks + missing + _unreadable(broken), dict(broken))
+    for group in groups:
+        try:
+            found.ready.append(series.consistent(group))
+        except InputError as error:
+            found.refusals.append(error)
+    return found
+
+
+def _headers(members: list[Member]) -> tuple[list[tuple[Member, list[Header]]], list[tuple[str, UnreadableFile]]]:
+    """Read every file's headers, in the order in which they lie in their archive; give them by name.
+
+    Beside them, of what says that it is DICOM and cannot be read: its series, as far as that is known, and the error.
+    """
+    read: list[tuple[Member, list[Header]]] = []
+    broken: list[tuple[str, UnreadableFile]] = []
+    frames = 0
+    for member in sorted(members, key=lambda member: member.order):
+        try:
+            slices = header.read(member, archive.MOST_FILES - frames)
+        except UnreadableFile as error:
+            member.drain()  # what the system or a damaged archive does not give is never left out
+            broken.append((header.series_of(member), error))
+            continue
+        if slices:
+            read.append((member, slices))
+            frames += len(slices)
+    return sorted(read, key=lambda pair: pair[0].name), broken
+
+
+def _unreadable(broken: list[tuple[str, UnreadableFile]]) -> list[Remark]:
+    if not broken:
+        return []
+    message = f"{len(broken)} DICOM files cannot be read and were left out. The first: {broken[0][1].message}"
+    return [Remark(code="left-out", severity="warning", message=message)]
+
+
+def _all_series(found: _Found, progress: Progress | None) -> list[Scan]:
+    """Read each series that can be read; the first refusal is raised if none can, and remarked otherwise."""
+    scans: list[Scan] = []
+    for one in found.ready:
+        try:
+            found.check_whole(one)
+            scans.append(gate.check(dicom.scan(one, progress).with_remarks(*found.remarks)))
+        except InputError as error:
+            found.refusals.append(error)
+    if not scans:
+        raise found.refusals[0]
+    return [scan.with_remarks(*_refused(found)) for scan in scans]
+
+
+def _one_series(path: Path, found: _Found, progress: Progress | None) -> Scan:
+    """Read the series that stands out by its headers; those of equal right are glanced at, and no head is none."""
+    heads: set[int] = set()
+    while found.ready:
+        best = series.standing_out(found.ready)
+        if len(best) > 1:
+            strange = [one for one in best if id(one) not in heads and not _is_head(one, found)]
+            heads.update(id(one) for one in best)
+            found.ready = [one for one in found.ready if one not in strange]
+            if not strange:
+                listed = "; ".join(str(one) for one in best)
+                raise SeveralSeries(f"{path.name}: holds {len(best)} head CT series: {listed}")
+            continue
+        try:
+            scan = gate.check(dicom.scan(best[0], progress).with_remarks(*found.remarks))
+        except InputError as error:
+            found.refusals.append(error)
+            found.ready.remove(best[0])
+            continue
+        found.check_whole(best[0])
+        return scan.with_remarks(*_chosen(found), *_refused(found))
+    raise found.refusals[0]
+
+
+def _is_head(one: Series, found: _Found) -> bool:
+    try:
+        gate.check(dicom.glance(one))
+    except InputError as error:
+        found.refusals.append(error)
+        return False
+    return True
+
+
+def _chosen(found: _Found) -> list[Remark]:
+    if len(found.ready) < 2:
+        return []
+    [best] = series.standing_out(found.ready)
+    left = len(found.ready) - 1
+    message = f"Of {left + 1} CT series the one with {len(best.slices)} slices was chosen; {left} left out."
+    return [Remark(code="chose-series", severity="info", message=message)]
+
+
+def _refused(found: _Found) -> list[Remark]:
+    if not found.refusals:
+        return []
+    reasons = ", ".join(sorted(error.code for error in found.refusals))
+    message = f"{len(found.refusals)} other CT series cannot be used ({reasons}) and were left out."
+    return [Remark(code="left-out", severity="info", message=message)]
+
+
+def _other(
+    path: Path, members: list[Member], uid: str | None, window: Window | None, spacing_mm: Spacing | None
+) -> Scan:
+    """Read what is no DICOM: one volume, or a stack of pictures."""
+    whole = [member for member in members if member.name.lower().endswith(volumes.ENDINGS)]
     stack = [member for member in members if PurePosixPath(member.name).suffix.lower() in pictures.ENDINGS]
-    if niftis and (len(members) == 1 or not stack):
-        if len(niftis) > 1:
-            raise UnreadableFile(f"{path.name}: holds {len(niftis)} NIfTI files", "Give one of them.")
-        remarks = _unused(series=uid, window=window, spacing_mm=spacing_mm) + _other_files(len(members) - 1)
-        return [gate.check(nifti.scan(niftis[0]).with_remarks(*remarks))]
+    if whole:  # a volume is worth more than pictures of it
+        if len(whole) > 1:
+            raise UnreadableFile(f"{path.name}: holds {len(whole)} volumes", "Give one of them.")
+        others = [member for member in members if not member.name.lower().endswith(volumes.VOXELS_BESIDE)]
+        count = len(others) - 1 - len(stack)
+        remarks = _unused(series=uid, window=window, spacing_mm=spacing_mm) + _other_files(count, len(stack))
+        return gate.check(volumes.scan(whole[0], members).with_remarks(*remarks))
     if stack:
         remarks = _unused(series=uid, window=None, spacing_mm=None) + _other_files(len(members) - len(stack))
-        return [gate.check(pictures.scan(stack, window, spacing_mm).with_remarks(*remarks))]
+        return gate.check(pictures.scan(stack, window, spacing_mm).with_remarks(*remarks))
     if inner := next((member.name for member in members if archive.is_archive(member.name)), None):
         if path.is_file():
             raise UnsafeArchive(
                 f"{path.name}: the member {inner!r} is an archive inside an archive, and nothing else can be read",
                 "Unpack the inner archive and give it alone.",
             )
-        raise UnreadableFile(f"{path.name}: no DICOM, NIfTI or picture in it, but {inner!r}", f"Give {inner} itself.")
+        raise UnreadableFile(f"{path.name}: no DICOM, volume or picture in it, but {inner!r}", f"Give {inner} itself.")
     header.explain(members)
-    raise UnreadableFile(f"{path.name}: no DICOM, NIfTI or picture in it")
+    raise UnreadableFile(f"{path.name}: no DICOM, volume or picture in it")
 
 
-def _other_files(count: int) -> list[Remark]:
-    return [series.left_out(["other file"] * count)] if count else []
+def _other_files(count: int, pictures_beside: int = 0) -> list[Remark]:
+    reasons = ["other file"] * count + ["picture"] * pictures_beside
+    return [series.left_out(reasons)] if reasons else []
 
 
 def _unused(**options: object) -> list[Remark]:
@@ -66,55 +220,24 @@ def _unused(**options: object) -> list[Remark]:
     return [Remark(code="unused-option", severity="warning", message=message)]
 
 
-def one_scan(path: Path, uid: str | None, window: Window | None, spacing_mm: Spacing | None) -> Scan:
-    """Read, gate and choose one series; see :func:`strokeseg.read.read_one`."""
-    found = scans(path, uid, window, spacing_mm)
-    if len(found) == 1:
-        return found[0]
-    best = series.stands_out(found)
-    if best is None:
-        listed = "; ".join(series.describe(scan) for scan in found)
-        raise SeveralSeries(f"{path.name}: holds {len(found)} head CT series: {listed}")
-    left = len(found) - 1
-    message = f"Of {len(found)} head CT series the one with {best.shape[0]} slices was chosen; {left} left out."
-    return best.with_remarks(Remark(code="chose-series", severity="info", message=message))
-
-
-def _members(path: Path) -> list[Member]:
+@contextmanager
+def _members(path: Path) -> Iterator[list[Member]]:
+    """List the files that a path holds; an archive stays open as long as they are read."""
     try:
         is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except OSError as error:  # a name too long, a folder on the way that may not be entered
         raise UnreadableFile(f"{path}: {error.strerror or error}", "Check the path and its permissions.") from None
     if is_folder:
-        return archive.from_folder(path)
+        yield archive.from_folder(path)
+        return
     if not exists:
         raise UnreadableFile(f"{path}: no such file or folder", "Check the path.")
     if not is_file:
         raise UnreadableFile(f"{path.name}: is neither a file nor a folder")
-    member = Member(path.name, path=path)
-    start = member.head(4)
-    if not start:
+    if not Member(path.name, path=path).head(1):
         raise UnreadableFile(f"{path.name}: the file is empty", "Copy or export it again.")
-    if start in _ZIP or path.suffix.lower() == ".zip":
-        return archive.from_zip(path)
-    return [member]
-
-
-def _dicom_scans(headers: list[Header], others: list[str], uid: str | None) -> list[Scan]:
-    """Read each series that can be read; the first refusal is raised if none can, and remarked otherwise."""
-    groups, remarks = series.group(headers, others, uid)
-    found: list[Scan] = []
-    refusals: list[InputError] = []
-    for group in groups:
-        try:
-            found.append(gate.check(dicom.scan(group).with_remarks(*remarks)))
-        except InputError as error:
-            refusals.append(error)
-    if not found:
-        raise refusals[0]
-    if not refusals:
-        return found
-    reasons = ", ".join(sorted(error.code for error in refusals))
-    message = f"{len(refusals)} other CT series cannot be used ({reasons}) and were left out."
-    remark = Remark(code="left-out", severity="info", message=message)
-    return [scan.with_remarks(remark) for scan in found]
+    if path.name.upper() == "DICOMDIR":  # a medium's index stands for the medium
+        yield archive.from_folder(path.parent)
+        return
+    with packed.opened(path) as members:
+        yield [Member(path.name, path=path)] if members is None else members

@@ -1,0 +1,200 @@
+"""Lesions apart: which pixels of a mask belong together, by where they lie in the patient.
+
+A pixel stands for a prism: its footprint in its slice times the slice's weight along the normal. Pixels of one slice
+touch at an edge or a corner (8 neighbours). Pixels of neighbouring slices touch if their footprints, projected along
+the normal, overlap or share an edge or a corner. Under gantry tilt, and wherever a table moved sideways, a row of one
+slice does not lie above the same row of the next; what counts is the millimetres. Without any such offset these are
+the 26 neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from strokeseg.scan import Floats, Planes, Scan
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
+
+WIDEST_GAP_MM = 15.0
+"""A bleed that ends before missing slices and goes on behind them is one. Two slices of 5 mm may be missing: wider than
+that lies a ventricle or a lobe, and nothing says that what is seen on both sides is the same."""
+
+# Positions in files are rounded; an offset that is whole but for this much is whole.
+_ROUNDING_PX = 1e-3
+
+_IN_SLICE = np.zeros((3, 3, 3), dtype=bool)
+_IN_SLICE[1] = True
+
+
+def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
+    """Number the connected components of a mask, the largest first.
+
+    Size is the sum of the slice weights over the pixels, or the number of pixels where the spacing is not known. Slices
+    are neighbours, also where slices between them are missing, up to a gap of :data:`WIDEST_GAP_MM`.
+
+    Parameters
+    ----------
+    mask : bool, (slices, rows, columns)
+    scan : its scan
+
+    Returns
+    -------
+    int32, (slices, rows, columns), 0 is background; and the number of components
+
+    Raises
+    ------
+    ValueError
+        if the mask is not bool or not of the scan's shape, or a slice's position is not finite
+    """
+    check(mask, scan)
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    box = _box(mask)
+    if box is None:
+        return labels, 0
+    cut = mask[box]
+    raw, count = _touching(cut, scan.planes, box[0].start)
+    weights = scan.weights_mm if scan.weights_mm is not None else np.ones(len(mask))
+    sizes = np.zeros(count + 1)
+    for plane, weight in zip(raw, weights[box[0]], strict=True):
+        sizes += weight * np.bincount(plane.ravel(), minlength=count + 1)
+    # Rounded, so that equal sizes stay in the order of their slices whatever their sums' last digits are.
+    order = np.argsort(-np.round(sizes[1:], 6), kind="stable")
+    numbers = np.zeros(count + 1, dtype=np.int32)
+    numbers[order + 1] = np.arange(1, count + 1)
+    labels[box] = numbers[raw]
+    return labels, count
+
+
+def each(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan, tuple[slice, slice]]]:
+    """Give every component with the part of the scan around it, in the order of the numbers.
+
+    All slices stay, because a slice's weight follows from its neighbours; rows and columns are those of the component.
+    Points and volumes measured on the part are those of the whole.
+
+    Parameters
+    ----------
+    labels : int32, (slices, rows, columns), from :func:`label`
+    scan : its scan
+
+    Yields
+    ------
+    bool, (slices, some rows, some columns); and a scan of the same shape, which knows no UIDs and no remarks; and
+    where its rows and columns lie in the whole
+    """
+    planes = scan.planes
+    row_mm, column_mm = planes.pixel_spacing_mm
+    for index, box in enumerate(ndimage.find_objects(labels)):
+        if box is None:
+            continue
+        _, rows, columns = box
+        corner = rows.start * row_mm * planes.column_cosine + columns.start * column_mm * planes.row_cosine
+        part = replace(planes, positions_mm=planes.positions_mm + corner)
+        mask = np.zeros((len(labels), rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        mask[box[0]] = labels[box] == index + 1
+        yield (
+            mask,
+            Scan(
+                scan.hu[:, rows, columns],
+                part,
+                calibrated=scan.calibrated,
+                spacing_known=scan.spacing_known,
+                kind=scan.kind,
+                window=scan.window,
+            ),
+            (rows, columns),
+        )
+
+
+def offsets_px(planes: Planes) -> Floats:
+    """Give how far each slice lies beside the one below it, in the plane.
+
+    Returns
+    -------
+    (slices - 1, 2), pixels (row, column): the pixel (r, c) of slice k + 1 lies straight above the place
+    (r + offset, c + offset) of slice k
+    """
+    steps = np.diff(planes.positions_mm, axis=0)
+    row_mm, column_mm = planes.pixel_spacing_mm
+    return np.column_stack([steps @ planes.column_cosine / row_mm, steps @ planes.row_cosine / column_mm])
+
+
+def neighbouring(planes: Planes) -> Mask:
+    """(slices - 1,), False at a gap in which slices are missing and that is wider than :data:`WIDEST_GAP_MM`."""
+    return ~(planes.missing & (planes.gaps_mm > WIDEST_GAP_MM))
+
+
+def check(mask: Mask, scan: Scan) -> None:
+    """Raise ValueError if a mask is not bool or not of the scan's shape, or a slice's position is not finite."""
+    if mask.dtype != bool:
+        raise ValueError(f"the mask must be bool, not {mask.dtype}")
+    if mask.shape != scan.shape:
+        raise ValueError(f"the mask is {mask.shape}, the scan {scan.shape}")
+    if not np.isfinite(scan.planes.positions_mm).all():
+        raise ValueError("the position of a slice is not finite")
+
+
+def _box(mask: Mask) -> tuple[slice, slice, slice] | None:
+    slices = np.flatnonzero(mask.reshape(len(mask), -1).any(1))
+    if not slices.size:
+        return None
+    sides = [slice(int(slices[0]), int(slices[-1]) + 1)]
+    flat = np.asarray(mask[sides[0]].any(0))
+    for marked in (np.flatnonzero(flat.any(1)), np.flatnonzero(flat.any(0))):
+        sides.append(slice(int(marked[0]), int(marked[-1]) + 1))
+    return sides[0], sides[1], sides[2]
+
+
+def _touching(mask: Mask, planes: Planes, first: int) -> tuple[Labels, int]:
+    """Number the components of the slices from ``first`` on, in the order in which they begin."""
+    span = slice(first, first + len(mask) - 1)
+    offsets, joined = offsets_px(planes)[span], neighbouring(planes)[span]
+    if joined.all() and (np.abs(offsets) < _ROUNDING_PX).all():
+        raw, count = ndimage.label(mask, structure=np.ones((3, 3, 3), dtype=bool))
+        return raw, int(count)
+    flat, count = ndimage.label(mask, structure=_IN_SLICE)
+    low, high = np.ceil(-offsets - 1 - _ROUNDING_PX), np.floor(-offsets + 1 + _ROUNDING_PX)
+    up = _pairs(flat, np.flatnonzero(joined), 1, low.astype(int), high.astype(int))
+    down = _pairs(flat, np.flatnonzero(joined) + 1, -1, -high.astype(int), -low.astype(int))
+    pairs = np.concatenate([up, down], axis=1)
+    graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(count + 1, count + 1))
+    found, group = connected_components(graph, directed=False)
+    return group.astype(np.int32)[flat], int(found) - 1
+
+
+def _pairs(
+    flat: Labels, slices: NDArray[np.intp], step: int, low: NDArray[np.intp], high: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Pair the runs that begin in some slices with what they touch in the next (``step`` 1) or the last (-1).
+
+    Where two runs of a row touch, one of them begins beside the other; so it is enough to look, once upwards and once
+    downwards, from where runs begin. ``low`` and ``high`` (slices - 1, 2) are the first and last touching pixel in the
+    other slice, counted from the same index.
+
+    Returns
+    -------
+    (2, n), two numbers of ``flat`` each
+    """
+    begins = flat > 0
+    begins[:, :, 1:] &= flat[:, :, :-1] == 0
+    chosen = np.zeros(len(flat), dtype=bool)
+    chosen[slices] = True
+    own, rows, columns = np.nonzero(begins & chosen[:, None, None])
+    gap = own if step > 0 else own - 1
+    numbers = flat[own, rows, columns]
+    found = [np.zeros((2, 0), dtype=np.intp)]
+    for down in range(3):
+        for right in range(3):
+            row, column = rows + low[gap, 0] + down, columns + low[gap, 1] + right
+            inside = (low[gap, 0] + down <= high[gap, 0]) & (low[gap, 1] + right <= high[gap, 1])
+            inside &= (row >= 0) & (row < flat.shape[1]) & (column >= 0) & (column < flat.shape[2])
+            other = flat[own[inside] + step, row[inside], column[inside]]
+            found.append(np.stack([numbers[inside], other])[:, other > 0])
+    return np.concatenate(found, axis=1)
