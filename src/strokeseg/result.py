@@ -39,6 +39,20 @@ def sides_known(remarks: Iterable[Remark]) -> bool:
     return not any(remark.code in ("assumed-sides", "no-orientation") for remark in remarks)
 
 
+Side = Literal["left", "right", "both", "midline", "unsure"]
+Tentorium = Literal["supratentorial", "infratentorial", "both", "unsure"]
+Place = Literal["deep", "lobar", "ventricle", "extra-axial", "cerebellum", "brainstem", "unsure"]
+BleedType = Literal["intraparenchymal", "intraventricular", "subdural", "epidural", "subarachnoid"]
+
+
+class Signs(_Model):
+    """CT signs that go with growth, as far as pixels show them; experimental (docs/measures.md)."""
+
+    swirl: bool
+    black_hole: bool
+    blend: bool
+
+
 class Lesion(_Model):
     """One connected bleed."""
 
@@ -47,11 +61,43 @@ class Lesion(_Model):
     slices: tuple[int, int] = Field(description="first and last slice, indices, inferior first")
     probability: float | None = Field(description="mean of the probability map over the lesion")
     volume_ml: float | None
-    side: Literal["left", "right", "both", "midline"] | None = None
+    side: Side | None = Field(default=None, description="of the patient")
+    tentorium: Tentorium | None = None
+    place: Place | None = None
+    intraventricular_ml: float | None = Field(default=None, description="what of it lies in the ventricles")
     abc2_ml: float | None = None
     max_diameter_mm: float | None = Field(default=None, description="longest in-plane diameter")
+    surface_mm2: float | None = None
+    sphericity: float | None = Field(
+        default=None, description="surface of the ball of the same volume / surface: 1 is a ball, less is irregular"
+    )
     mean_hu: float | None = None
+    std_hu: float | None = Field(default=None, description="standard deviation of the density: its heterogeneity")
     centroid_lps_mm: tuple[float, float, float] | None = None
+    signs: Signs | None = Field(default=None, description="experimental: only where asked for")
+    type_probabilities: dict[BleedType, float] | None = Field(
+        default=None, description="experimental: only where asked for"
+    )
+
+
+class Midline(_Model):
+    """Where the midline shift was measured, to be drawn."""
+
+    slice: int = Field(description="index, inferior first")
+    front_lps_mm: tuple[float, float, float] = Field(description="front end of the ideal midline, inside the skull")
+    back_lps_mm: tuple[float, float, float] = Field(description="its back end")
+    septum_lps_mm: tuple[float, float, float] = Field(description="where the septum is")
+
+
+class IchScoreParts(_Model):
+    """The parts of the ICH score that an image can give; never the score, which needs age and coma scale.
+
+    Hemphill JC et al. The ICH score. Stroke 2001;32:891-897.
+    """
+
+    volume_30_ml_or_more: bool | None
+    intraventricular: bool | None
+    infratentorial: bool | None
 
 
 class Findings(_Model):
@@ -59,22 +105,32 @@ class Findings(_Model):
 
     hemorrhage: bool
     confidence: float | None = Field(
-        description="highest mean probability of a lesion, not calibrated; null without any"
+        description="calibrated probability that there is blood; null where the network was not calibrated"
     )
     volume_ml: float | None
     volume_interval_ml: tuple[float, float] | None = None
-    interval_level: float | None = None
-    midline_shift_mm: float | None = None
-    midline_shift_side: Literal["left", "right"] | None = None
+    interval_level: float | None = Field(default=None, description="what the interval promises: 0.9 is 90 %")
+    side: Side | None = Field(default=None, description="of the patient, all lesions together")
+    midline_shift_mm: float | None = Field(default=None, description="at the septum pellucidum")
+    midline_shift_side: Literal["left", "right"] | None = Field(
+        default=None, description="of the patient, to which the septum is pushed"
+    )
+    midline: Midline | None = None
+    intraventricular: bool | None = Field(default=None, description="whether blood reaches the ventricles")
     intraventricular_ml: float | None = None
+    ventricular_share: float | None = Field(default=None, description="share of the ventricles that is blood")
+    ich_score_parts: IchScoreParts | None = None
     dropped_specks: int = Field(default=0, description="components left out: too small, or outside of the skull")
     lesions: list[Lesion] = Field(default_factory=list)
+    remarks: list[Remark] = Field(
+        default_factory=list, exclude=True, description="why something is null; in `result.json` among all remarks"
+    )
 
 
 class InputInfo(_Model):
     """The input's form; nothing of the patient."""
 
-    kind: Literal["dicom", "nifti", "pictures", "array"]
+    kind: Literal["dicom", "nifti", "nrrd", "metaimage", "pictures", "array"]
     series_uid: str | None
     slices: int
     rows: int
@@ -144,11 +200,13 @@ class Scene:
     """The head in three dimensions.
 
     ``lesions[i]`` is the surface of the lesion with id ``i + 1``. ``to_scale`` is False where the spacing is not known.
+    ``skull`` is None where it was not asked for or no bone is found.
     """
 
     brain: Mesh | None
     lesions: tuple[Mesh, ...]
     to_scale: bool
+    skull: Mesh | None = None
 
 
 def json_schema() -> dict[str, Any]:

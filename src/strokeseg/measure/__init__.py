@@ -15,25 +15,34 @@ __all__ = ["measure"]
 
 
 def measure(
-    scan: Scan, mask: Any, probability: NDArray[np.floating[Any]] | None = None, *, dropped_specks: int = 0
+    scan: Scan,
+    mask: Any,
+    probability: NDArray[np.floating[Any]] | None = None,
+    *,
+    dropped_specks: int = 0,
+    experimental: bool = False,
 ) -> Findings:
     """Measure the bleeding that a mask outlines; the mask may come from anywhere.
 
     Volume is the sum of pixels x pixel area x slice weight. Where the spacing is not known, everything in mm or ml is
-    None; where the values are no Hounsfield units, the mean HU is None.
+    None; where the values are no Hounsfield units, densities are None. Each measure is explained in docs/measures.md;
+    ``remarks`` of what is given say why one is None. The network's confidence and the interval of the volume are not
+    known here.
 
     Parameters
     ----------
     scan : the scan
     mask : bool, or numbers that are 0 and 1, (slices, rows, columns) like ``scan.hu``
-    probability : the same shape; without it the lesions' probability and the confidence are None
+    probability : the same shape, 0 to 1; without it the lesions' probability is None
     dropped_specks : is passed on
+    experimental : also give the CT signs of growth and the types of bleeding, which are not proven
 
     Raises
     ------
     ValueError
-        if the shapes differ, or the mask holds anything but 0 and 1
+        if the shapes differ, the mask holds anything but 0 and 1, the probability of a marked pixel is not 0 to 1, or
+        the scan's planes are none: a spacing that is not above 0, cosines not at right angles, slices not in order
     """
     from strokeseg.measure import findings
 
-    return findings.measure(scan, mask, probability, dropped_specks)
+    return findings.measure(scan, mask, probability, dropped_specks, experimental)

@@ -2,68 +2,182 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from strokeseg.measure.lesions import abc2_ml, label, max_diameter_mm
-from strokeseg.result import Findings, Lesion
+from strokeseg import components
+from strokeseg.measure import midline, midplane, place, signs, types
+from strokeseg.measure.abc2 import abc2_ml, differs
+from strokeseg.measure.head import Head, look
+from strokeseg.measure.midline import NoShift, Shift
+from strokeseg.measure.midplane import Midplane
+from strokeseg.measure.place import Placing
+from strokeseg.measure.score import ich_score_parts
+from strokeseg.measure.shape import density_hu, max_diameter_mm, sphericity, surface_mm2
+from strokeseg.measure.volume import centroid_lps_mm, volume_ml
+from strokeseg.result import Findings, Lesion, Remark, sides_known
 from strokeseg.scan import Scan
 
+Mask = NDArray[np.bool_]
 
-def measure(scan: Scan, mask: Any, probability: NDArray[np.floating[Any]] | None, dropped_specks: int) -> Findings:
+# No bleed is so large: a mask that marks more of the brain than this was drawn around it.
+_MOST_OF_THE_BRAIN = 0.6
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What is told of the head as a whole; None where no brain is found, or no midplane."""
+
+    head: Head | None
+    plane: Midplane | None
+    placing: Placing | None
+    shift: Shift | NoShift
+
+
+def measure(
+    scan: Scan,
+    mask: Any,
+    probability: NDArray[np.floating[Any]] | None,
+    dropped_specks: int,
+    experimental: bool,
+) -> Findings:
     """Measure a mask; see :func:`strokeseg.measure.measure`."""
     values = np.asarray(mask)
     if values.shape != scan.shape:
         raise ValueError(f"the mask is {values.shape}, the scan {scan.shape}")
     if values.dtype != bool and not np.isin(values, (0, 1)).all():
         raise ValueError("the mask must hold only 0 and 1")
-    labels, count = label(values.astype(bool), scan)
-    boxes = ndimage.find_objects(labels)
-    lesions = [_lesion(scan, labels, number, boxes[number - 1][1:], probability) for number in range(1, count + 1)]
+    if fault := scan.planes.fault():
+        raise ValueError(fault)
+    marked = values.astype(bool)
+    labels, count = components.label(marked, scan)
+    share = None if probability is None else _checked(probability, marked)
+    whole = _look(scan, marked, labels, count)
+    lesions = [
+        _lesion(number, lesion, part, None if share is None else share[:, *box])
+        for number, (lesion, part, box) in enumerate(components.each(labels, scan), start=1)
+    ]
+    lesions = [_placed(lesion, index, scan, labels, whole, experimental) for index, lesion in enumerate(lesions)]
     volumes = [lesion.volume_ml for lesion in lesions]
-    sure = [lesion.probability for lesion in lesions if lesion.probability is not None]
-    return Findings(
+    found = Findings(
         hemorrhage=bool(lesions),
-        confidence=round(max(sure), 3) if sure else None,
+        confidence=None,
         volume_ml=None if scan.weights_mm is None else round(sum(v for v in volumes if v is not None), 3),
         dropped_specks=dropped_specks,
         lesions=lesions,
+        **_of_the_head(whole, scan),
     )
+    parts = ich_score_parts(lesions, found.intraventricular)
+    return found.model_copy(update={"ich_score_parts": parts, "remarks": _remarks(found, scan, whole)})
 
 
-def _lesion(
-    scan: Scan,
-    labels: NDArray[np.int32],
-    number: int,
-    box: tuple[slice, slice],
-    probability: NDArray[np.floating[Any]] | None,
-) -> Lesion:
-    """Measure one lesion; only its box of rows and columns is looked at, on all slices."""
-    cut = (slice(None), *box)
-    where = labels[cut] == number
-    slices, rows, columns = np.nonzero(where)
-    rows, columns = rows + box[0].start, columns + box[1].start
-    weights = scan.weights_mm
-    volume = centroid = None
-    if weights is not None:
-        share = weights[slices]
-        volume = float(share.sum() * scan.planes.pixel_area_mm2 / 1000)
-        middle = np.average(np.column_stack([slices, rows, columns]), axis=0, weights=share)
-        centroid = scan.planes.to_lps_mm(middle)[0]
-    known = scan.spacing_known
+def _checked(probability: Any, mask: Mask) -> NDArray[np.floating[Any]]:
+    values = np.asarray(probability)
+    if values.shape != mask.shape:
+        raise ValueError(f"the probability is {values.shape}, the scan {mask.shape}")
+    # NaN is neither 0 or more nor 1 or less.
+    if values.dtype.kind not in "fiub" or not ((values[mask] >= 0) & (values[mask] <= 1)).all():
+        raise ValueError("the probability must hold numbers from 0 to 1")
+    return values
+
+
+def _look(scan: Scan, mask: Mask, labels: NDArray[np.int32], count: int) -> _Whole:
+    """Look at the whole head; a mask that leaves no brain beside it has no place in one."""
+    head = look(scan, mask)
+    if head is None:
+        return _Whole(None, None, None, NoShift("no-plane", "The midline shift was not measured: no brain is found."))
+    if head.blood[head.brain].mean() > _MOST_OF_THE_BRAIN:
+        return _Whole(
+            None, None, None, NoShift("no-plane", "The midline shift was not measured: the mask fills the head.")
+        )
+    plane = midplane.find(head)
+    return _Whole(head, plane, place.locate(labels, count, head, plane), midline.shift(head, plane))
+
+
+def _lesion(number: int, mask: Mask, scan: Scan, probability: NDArray[np.floating[Any]] | None) -> Lesion:
+    """Measure one lesion on the part of the scan around it."""
+    slices = np.flatnonzero(mask.any((1, 2)))
+    density = density_hu(mask, scan)
+    volume, surface = volume_ml(mask, scan), surface_mm2(mask, scan)
     return Lesion(
         id=number,
-        pixels=len(slices),
-        slices=(int(slices.min()), int(slices.max())),
-        probability=None
-        if probability is None
-        else round(float(np.mean(probability[cut][where], dtype=np.float64)), 3),
-        volume_ml=None if volume is None else round(volume, 3),
-        abc2_ml=None if weights is None else round(abc2_ml(where, scan), 3),
-        max_diameter_mm=round(max_diameter_mm(where, scan), 1) if known else None,
-        mean_hu=round(float(scan.hu[cut][where].mean()), 1) if scan.calibrated else None,
-        centroid_lps_mm=None if centroid is None else (float(centroid[0]), float(centroid[1]), float(centroid[2])),
+        pixels=int(mask.sum()),
+        slices=(int(slices[0]), int(slices[-1])),
+        probability=None if probability is None else round(float(np.mean(probability[mask], dtype=np.float64)), 3),
+        volume_ml=_rounded(volume, 3),
+        abc2_ml=_rounded(abc2_ml(mask, scan), 3),
+        max_diameter_mm=_rounded(max_diameter_mm(mask, scan), 1),
+        surface_mm2=_rounded(surface, 1),
+        sphericity=_rounded(sphericity(volume, surface), 3),
+        mean_hu=None if density is None else round(density[0], 1),
+        std_hu=None if density is None else _rounded(density[1], 1),
+        centroid_lps_mm=centroid_lps_mm(mask, scan),
     )
+
+
+def _placed(
+    lesion: Lesion, index: int, scan: Scan, labels: NDArray[np.int32], whole: _Whole, experimental: bool
+) -> Lesion:
+    """Say where a lesion lies, and, where it is asked for, what is experimental."""
+    found: dict[str, Any] = {"side": "unsure", "tentorium": "unsure", "place": "unsure"}
+    if whole.placing is not None:
+        where, blood = whole.placing.lesions[index], whole.placing.blood
+        found = {"side": where.side, "tentorium": where.tentorium, "place": where.place}
+        if blood is not None and scan.weights_mm is not None:
+            found["intraventricular_ml"] = round(blood.lesions_ml[index], 3)
+    if experimental:
+        mask = labels == lesion.id
+        found["signs"] = signs.signs(mask, scan)
+        shares = types.probabilities(scan, mask, whole.head, whole.plane)
+        found["type_probabilities"] = None if shares is None else {k: round(v, 3) for k, v in shares.items()}
+    return lesion.model_copy(update=found)
+
+
+def _of_the_head(whole: _Whole, scan: Scan) -> dict[str, Any]:
+    """Give what is told of all lesions together, and the midline shift."""
+    found: dict[str, Any] = {}
+    placing, shift = whole.placing, whole.shift
+    if placing is not None:
+        found["side"] = placing.side
+        if placing.blood is not None and placing.side is not None:
+            blood = placing.blood
+            found["intraventricular"] = blood.present
+            if scan.weights_mm is not None:
+                found["intraventricular_ml"] = round(blood.total_ml, 3)
+                found["ventricular_share"] = _rounded(blood.share, 3)
+    if isinstance(shift, Shift):
+        found["midline_shift_mm"] = round(shift.mm, 1)
+        found["midline_shift_side"] = shift.side if sides_known(scan.remarks) else None
+        found["midline"] = shift.figure
+    return found
+
+
+def _remarks(found: Findings, scan: Scan, whole: _Whole) -> list[Remark]:
+    """Say what was not measured and why, and where two measures disagree."""
+    remarks = []
+    if not scan.spacing_known:
+        message = "The pixel spacing is not known, so nothing is given in mm or ml; pass --spacing slice,row,column."
+        remarks.append(Remark(code="spacing-unknown", severity="warning", message=message))
+    elif scan.weights_mm is None:
+        message = "One slice of unknown thickness has no volume; lengths in its plane are given."
+        remarks.append(Remark(code="thickness-unknown", severity="warning", message=message))
+    if isinstance(whole.shift, NoShift) and scan.spacing_known:
+        remarks.append(Remark(code="midline-not-measured", severity="info", message=whole.shift.message))
+    if found.hemorrhage and (whole.placing is None or whole.placing.blood is None):
+        message = "Where the bleeding lies is told in part or not at all: too little of the head is seen beside it."
+        remarks.append(Remark(code="place-unsure", severity="info", message=message))
+    if apart := [lesion for lesion in found.lesions if differs(lesion.abc2_ml, lesion.volume_ml)]:
+        which = ", ".join(f"{lesion.id} ({lesion.abc2_ml:.1f} for {lesion.volume_ml:.1f} ml)" for lesion in apart)
+        message = (
+            f"ABC/2 differs by more than 30 % from the measured volume, of lesion {which}. It is low for an ellipsoid "
+            "too, as it counts the smaller slices half or not at all; the measured volume is the better one."
+        )
+        remarks.append(Remark(code="abc2-differs", severity="info", message=message))
+    return remarks
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

@@ -8,22 +8,25 @@ from numpy.typing import NDArray
 from strokeseg.result import Scene
 from strokeseg.scan import Scan
 from strokeseg.surface import brain, lesion
+from strokeseg.surface import skull as bone
+from strokeseg.surface.facts import Facts, check, not_printable
 
-__all__ = ["build"]
+__all__ = ["Facts", "build", "check", "not_printable"]
 
 
-def build(scan: Scan, labels: NDArray[np.int32]) -> Scene:
-    """Make the surfaces of the brain and of every lesion.
+def build(scan: Scan, labels: NDArray[np.int32], *, skull: bool = False) -> Scene:
+    """Make the surfaces of the brain, of every lesion and, where asked for, of the skull.
 
     Parameters
     ----------
     scan : the scan; where its spacing is not known everything is drawn at the planes' nominal one
     labels : int32, (slices, rows, columns), 0 is background, 1 to n the lesions' ids
+    skull : also draw the skull
 
     Returns
     -------
-    Scene, LPS mm: the brain, or None where none can be found; ``lesions[i]`` is the lesion with id ``i + 1``, a mesh
-    without triangles for an id that no pixel has
+    Scene, LPS mm: brain and skull are None where none can be found; ``lesions[i]`` is the lesion with id ``i + 1``, a
+    mesh without triangles for an id that no pixel has
 
     Raises
     ------
@@ -32,4 +35,9 @@ def build(scan: Scan, labels: NDArray[np.int32]) -> Scene:
     """
     if labels.shape != scan.shape:
         raise ValueError(f"labels are {labels.shape}, the scan is {scan.shape}")
-    return Scene(brain.surface(scan, labels), lesion.surfaces(scan, labels), scan.spacing_known)
+    return Scene(
+        brain.surface(scan, labels),
+        lesion.surfaces(scan, labels),
+        scan.spacing_known,
+        bone.surface(scan, labels) if skull else None,
+    )

@@ -20,7 +20,7 @@ _FEW_ACROSS = 24
 _MARGIN = 4
 _PART_MM = 1.25
 _SIGMA_MM = 1.2
-_ROUNDED = 0.2
+_ROUNDED, _SLAB_ROUNDED = 1.0, 0.2
 
 
 def surfaces(scan: Scan, labels: NDArray[np.int32]) -> tuple[Mesh, ...]:
@@ -72,7 +72,10 @@ def _piece(planes: Planes, mask: Mask, first: int, corner: tuple[int, int]) -> M
     field, places = mesh.between_slices(distances, parts, sigma_px, 0.5)
     ends = (float(weights[0]), float(weights[-1]))
     most_mm = float(distances.max())
-    rounding = (min(_ROUNDED * ends[0], most_mm / 2), min(_ROUNDED * ends[1], most_mm / 2))
+    # A lesion on one slice is a slab; one on several is rounded off above and below, all over where its end is small.
+    deepest_mm = [float(distances[index].max()) for index in (0, -1)] if len(mask) > 1 else [most_mm / 2] * 2
+    share = _ROUNDED if len(mask) > 1 else _SLAB_ROUNDED
+    rounding = (min(share * ends[0], deepest_mm[0]), min(share * ends[1], deepest_mm[1]))
     samples_mm3 = weights[np.clip(np.rint(places).astype(int), 0, len(weights) - 1)] * row_mm * column_mm / parts
 
     # Within the margin around the mask.
