@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from strokeseg.infer.confidence import decide
 from strokeseg.infer.engine import Engine, load
 from strokeseg.infer.postprocess import DENSEST_BLOOD_HU, keep_lesions
-from strokeseg.infer.preprocess import head_square, network_input, onto_grid
+from strokeseg.infer.preprocess import Square, head_square, network_input, onto_grid
+from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
 __all__ = ["Answer", "answer", "load"]
 
 Progress = Callable[[int, int], None]
+Plane = np.ndarray[tuple[int, int], np.dtype[np.int16]]
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,22 @@ class Answer:
     Parameters
     ----------
     probability : float16, (slices, rows, columns)
-    mask : bool, the same shape; at the card's threshold, without what :func:`keep_lesions` drops
+    mask : bool, the same shape; at the card's threshold, without what :func:`keep_lesions` drops; empty where blood is
+        less likely than not (:func:`strokeseg.infer.confidence.decide`)
     dropped_specks : how many components it dropped
+    confidence : calibrated probability that there is blood; None where the network was not calibrated
+    remarks : what a reader must know of the answer
     """
 
     probability: NDArray[np.float16]
     mask: NDArray[np.bool_]
     dropped_specks: int
+    confidence: float | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress | None = None) -> Answer:
-    """Segment every slice.
+    """Segment every slice, as many at once as the engine has threads for; their number changes no bit of the answer.
 
     Where the scan is calibrated, what is denser than blood can be (:data:`DENSEST_BLOOD_HU`) is answered with 0.
 
@@ -49,18 +58,31 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     hu = scan.planes.upright(scan.hu)
     square = head_square(hu)
     probability = np.empty(hu.shape, dtype=np.float16)
-    for index, plane in enumerate(hu):
-        image = network_input(plane, square, engine.card.size)
-        logits: NDArray[np.floating[Any]] = engine.logits(image)
-        if flip:
-            mirrored = engine.logits(np.ascontiguousarray(image[..., ::-1]))
-            logits = (logits + mirrored[:, ::-1]) / 2
-        sure = onto_grid(expit(logits), square, plane.shape)
-        if scan.calibrated:
-            sure[plane > DENSEST_BLOOD_HU] = 0
-        probability[index] = sure
-        if progress:
-            progress(index + 1, len(hu))
+
+    def one(index: int) -> None:
+        probability[index] = _of_slice(hu[index], square, engine, flip, scan.calibrated)
+
+    pool = ThreadPoolExecutor(engine.at_once, thread_name_prefix="strokeseg-infer")
+    try:
+        for done, _ in enumerate(pool.map(one, range(len(hu))), start=1):
+            if progress:
+                progress(done, len(hu))
+    finally:
+        # Whoever stops in the middle waits for the slices that have begun, and for no others.
+        pool.shutdown(cancel_futures=True)
     probability = scan.planes.upright(probability)
     mask, dropped = keep_lesions(probability, scan, square, engine.card)
-    return Answer(probability, mask, dropped)
+    decision = decide(mask, scan, square, engine.card)
+    return Answer(probability, decision.mask, dropped, decision.confidence, decision.remarks)
+
+
+def _of_slice(plane: Plane, square: Square, engine: Engine, flip: bool, calibrated: bool) -> NDArray[np.float32]:
+    """Answer one slice with its probabilities, (rows, columns)."""
+    image = network_input(plane, square, engine.card.size)
+    logits: NDArray[np.floating[Any]] = engine.logits(image)
+    if flip:
+        logits = (logits + engine.logits(np.ascontiguousarray(image[..., ::-1]))[:, ::-1]) / 2
+    sure = onto_grid(expit(logits), square, plane.shape)
+    if calibrated:
+        sure[plane > DENSEST_BLOOD_HU] = 0
+    return sure

@@ -2,60 +2,112 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg.errors import CorruptModel, EngineMissing, UsageError
-from strokeseg.infer import models
+from strokeseg.infer import choice, models
+from strokeseg.infer.choice import ENGINES, PROVIDERS
+from strokeseg.infer.machine import abilities, usable_cores
 from strokeseg.infer.models import Card
 
+__all__ = ["ENGINES", "Engine", "OnnxRuntime", "load", "shared_out", "usable_cores"]
+
 Floats32 = NDArray[np.float32]
-ENGINES = ("auto", "onnxruntime", "openvino")
+
+_MOST_AT_ONCE = 8
+"""Slices. Each holds its own activations, near 25 MB; more cores than that share a slice instead."""
+
+# Full 32-bit floats, and the same convolution algorithm in every run.
+_PROVIDER_OPTIONS = {"cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}}
 
 
 class Engine(Protocol):
-    """A network that is loaded and ready."""
+    """A network that is loaded and ready.
+
+    Parameters
+    ----------
+    name : the engine's, as :data:`ENGINES` has it
+    card : the network's
+    precision : of the arithmetic: fp32, int8, bf16
+    at_once : how many slices may be asked for at once, each from a thread of its own
+    """
 
     name: str
     card: Card
+    precision: str
+    at_once: int
 
     def logits(self, image: Floats32) -> Floats32:
         """Answer (1, 1, size, size) in -1..1 with (size, size) logits."""
         ...
 
 
+def shared_out(threads: int) -> tuple[int, int]:
+    """Share threads out: how many slices at once, and how many threads each; 0 threads are all usable cores.
+
+    A slice a core, each on one thread: that needs no waiting between the layers, and gives the same sums, bit by bit,
+    whatever the number of threads.
+    """
+    threads = threads or usable_cores()
+    at_once = min(threads, _MOST_AT_ONCE)
+    return at_once, threads // at_once
+
+
 class OnnxRuntime:
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime, on the processor or on what else its build offers.
 
-    name = "onnxruntime"
+    Parameters
+    ----------
+    data : the bytes of the .onnx file
+    threads : 0 is all usable cores
+    name : of :data:`strokeseg.infer.choice.PROVIDERS`
 
-    def __init__(self, card: Card, data: bytes, threads: int) -> None:
-        import onnxruntime
+    Raises
+    ------
+    EngineMissing, CorruptModel
+        `engine-missing`, `model-checksum`
+    """
 
-        self.card = card
+    def __init__(self, card: Card, data: bytes, threads: int, name: str = "onnxruntime") -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise choice.missing(name) from error
+        if PROVIDERS[name] not in onnxruntime.get_available_providers():
+            raise choice.missing(name)
+        self.card, self.name, self.precision = card, name, card.precision
+        self.at_once, each = shared_out(threads)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
+        options.intra_op_num_threads = each
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if name == "directml":
+            options.enable_mem_pattern = False  # which DirectML does not know
+        providers = [(PROVIDERS[name], _PROVIDER_OPTIONS.get(name, {}))]
         try:
-            self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(data, options, providers=providers)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
             raise CorruptModel(f"model {card.name!r}: ONNX Runtime cannot load it: {type(error).__name__}") from error
+        if self.session.get_providers()[0] != PROVIDERS[name]:
+            raise EngineMissing(
+                f"the engine {name} is installed but finds no device, driver or library that it can use",
+                f"Use --engine auto, or: {choice.INSTALL[name]}",
+            )
         self.input = self.session.get_inputs()[0].name
+        # A card answers one slice after the other; the next one is prepared meanwhile.
+        self._turn: AbstractContextManager[Any] = nullcontext() if name == "onnxruntime" else Lock()
 
     def logits(self, image: Floats32) -> Floats32:
         """Answer (1, 1, size, size) in -1..1 with (size, size) logits."""
-        return np.asarray(self.session.run(None, {self.input: image})[0], dtype=np.float32)[0, 0]
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with self._turn:
+            return np.asarray(self.session.run(None, {self.input: image})[0], dtype=np.float32)[0, 0]
 
 
 def load(model: str = "default", engine: str = "auto", threads: int = 0) -> Engine:
@@ -64,7 +116,7 @@ def load(model: str = "default", engine: str = "auto", threads: int = 0) -> Engi
     Parameters
     ----------
     model : name of an installed model
-    engine : "auto" | "onnxruntime" | "openvino"
+    engine : one of :data:`ENGINES`; "auto" is what :func:`strokeseg.infer.choice.choose` takes
     threads : 0 is all usable cores
 
     Raises
@@ -78,12 +130,17 @@ def load(model: str = "default", engine: str = "auto", threads: int = 0) -> Engi
         raise EngineMissing(f"no engine named {engine!r}; there are {', '.join(ENGINES)}")
     if threads < 0:
         raise UsageError(f"{threads} threads", "Give 0 for all cores, or a number above it.")
-    if engine == "openvino":
-        raise EngineMissing("the engine openvino is not supported by this version")
-    return _loaded(model, threads, models.folder())
+    folder = models.folder(model)
+    if engine == "auto":
+        engine = choice.choose(models.card(model).precision, abilities(), choice.installed()).engine
+    return _loaded(model, engine, threads, folder)
 
 
 @lru_cache(maxsize=4)
-def _loaded(model: str, threads: int, _folder: Path) -> Engine:
+def _loaded(model: str, engine: str, threads: int, _folder: Path) -> Engine:
     card, data = models.weights(model)
-    return OnnxRuntime(card, data, threads)
+    if engine in PROVIDERS:
+        return OnnxRuntime(card, data, threads, engine)
+    from strokeseg.infer.openvino import OpenVino
+
+    return OpenVino(card, data, threads, engine)
