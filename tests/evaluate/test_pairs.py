@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from strokeseg.errors import TrainError
-from strokeseg.evaluate import find_pairs
+from strokeseg.evaluate import find_normals, find_pairs
 
 SIZE = (12, 10)
 
@@ -231,3 +231,98 @@ def test_every_set_is_found_whole(shared_data, name, options, slices, patients):
     assert len(pairs) == slices
     if patients:
         assert len({pair.patient for pair in pairs}) == patients
+
+
+def test_a_volumes_spacing_is_that_of_its_slices_however_it_lies(tmp_path):
+    # Slices stored first, rows and columns after; sheared, as a tilted gantry leaves it: 5 mm along, 4.33 to the next.
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0, 0, 0.4], [2.5, 0.5, 0], [5 * np.sqrt(3) / 2, 0, 0]])
+    for name in ("a", "a_mask"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((3, 6, 7), dtype=np.uint8), affine), tmp_path / f"{name}.nii.gz")
+    (pair,) = find_pairs(tmp_path)
+    assert pair.is_volume and pair.spacing_mm() == pytest.approx((5 * np.sqrt(3) / 2, 0.5, 0.4))
+
+
+def test_a_volume_in_metres_has_its_spacing_in_mm(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((6, 7, 3), dtype=np.uint8), np.diag([0.0004, 0.0005, 0.005, 1]))
+    image.header.set_xyzt_units("meter")
+    for name in ("a", "a_mask"):
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    assert find_pairs(tmp_path)[0].spacing_mm() == pytest.approx((5, 0.5, 0.4))
+
+
+def test_a_picture_has_the_spacing_that_is_given_or_none(folder):
+    assert {pair.spacing_mm() for pair in find_pairs(folder)} == {None}
+    assert find_pairs(folder, picture_spacing_mm=(5, 0.4, 0.4))[0].spacing_mm() == (5, 0.4, 0.4)
+
+
+def test_normals_need_no_masks_and_have_patients_as_pairs_do(tmp_path):
+    for name in ("9_1", "9_2", "b"):
+        save(tmp_path / f"{name}.png", np.full(SIZE, 90, dtype=np.uint8))
+    normals = find_normals(tmp_path)
+    assert [(each.name, each.patient) for each in normals] == [("9_1", "9"), ("9_2", "9"), ("b", "b")]
+    assert [each.patient for each in find_normals(tmp_path, r"^(.)")] == ["9", "9", "b"]
+    truth, known = normals[0].truth()
+    assert truth.shape == known.shape == (1, *SIZE) and not truth.any() and known.all()
+
+
+def test_a_folder_without_normals_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(TrainError, match="no image in it"):
+            find_normals(folder)
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(TrainError, match="no readable picture"):
+        find_normals(tmp_path)
+
+
+@pytest.fixture
+def healthy(tmp_path):
+    path = tmp_path / "healthy"
+    path.mkdir()
+    save(path / "9_1.png", np.full(SIZE, 90, dtype=np.uint8))
+    return path
+
+
+def test_a_normal_that_is_one_of_the_pairs_is_refused(folder, healthy):
+    pairs = find_pairs(folder)
+    with pytest.raises(TrainError, match=r"the same file as images/077_20\.jpg"):
+        find_normals(folder / "images", pairs=pairs)
+    assert find_normals(healthy, pairs=pairs)
+    (healthy / "other_1.jpg").write_bytes(pairs[0].image.read_bytes())
+    with pytest.raises(TrainError, match=r"other_1\.jpg: a normal, and the same file as"):
+        find_normals(healthy, pairs=pairs)
+
+
+def test_a_normal_that_is_named_like_a_mask_is_refused(healthy):
+    save(healthy / "9_1_mask.png", np.zeros(SIZE, dtype=np.uint8))
+    with pytest.raises(TrainError, match=r"9_1_mask\.png: a normal that is named like a mask"):
+        find_normals(healthy)
+
+
+def test_a_column_that_the_pairs_alone_have_says_nothing_of_the_normals(folder, healthy):
+    (folder / "index.csv").write_text("id,group\n077_20,A\n")
+    assert [each.patient for each in find_normals(healthy, "group", beside=folder)] == ["9"]
+    (healthy / "index.csv").write_text("id,group\n9_1,B\n")
+    assert [each.patient for each in find_normals(healthy, "group", beside=folder)] == ["B"]
+
+
+def test_an_index_in_another_encoding_is_refused(folder):
+    (folder / "index.csv").write_bytes("id,patient\n077_20,M\u00fcller\n".encode("latin-1"))
+    refused(folder, "index.csv", "no readable table")
+    (folder / "index.csv").write_text("patient,id\nA\n")
+    refused(folder, "index.csv says no patient")
+
+
+def test_no_postscript_is_run_whatever_a_picture_is_named(tmp_path, monkeypatch):
+    """Pillow hands EPS to Ghostscript: to a program of that name that is found first."""
+    ran = tmp_path / "ran"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p_1.png").write_bytes(eps)
+    with pytest.raises(TrainError, match="no readable picture"):
+        find_pairs(tmp_path)
+    assert not ran.exists()

@@ -2,122 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from rich.table import Table
 
-from strokeseg.errors import TrainError
+from strokeseg.errors import InputError, TrainError
 from strokeseg.evaluate import metrics
-from strokeseg.evaluate.metrics import Counts, Whole, bootstrap_interval, mean_defined
-from strokeseg.evaluate.pairs import Pair
+from strokeseg.evaluate.calibration import calibration_error
+from strokeseg.evaluate.detection import roc_auc
+from strokeseg.evaluate.evaluation import Evaluation, Further, PatientRow, Row, Score, Scores
+from strokeseg.evaluate.metrics import Counts, bootstrap_interval, mean_defined
+from strokeseg.evaluate.pairs import Normal, Pair
+from strokeseg.evaluate.tally import OF_COUNTS, Seen, Tally, or_none, ratio, slice_tallies, volume_tally
 
-Predict = Callable[[Path], NDArray[np.floating[Any]]]
+Map = NDArray[np.floating[Any]]
 Progress = Callable[[int, int], None]
 
-_OF_COUNTS: dict[str, Callable[[Counts], float]] = {
-    "dice": metrics.dice,
-    "iou": metrics.iou,
-    "precision": metrics.precision,
-    "recall": metrics.recall,
-}
-_HEADINGS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "average_precision": "AP",
-    "precision": "Precision",
-    "recall": "Recall",
-}
+
+class Answered(Protocol):
+    """A probability map and the finished mask, (rows, columns), or (slices, rows, columns) in the order of a Scan."""
+
+    @property
+    def probability(self) -> Map:
+        """Float in 0..1."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The same shape."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Score(_Model):
-    """A metric and its bootstrap interval; null where undefined."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class Scores(_Model):
-    """The five metrics; definitions in :mod:`strokeseg.evaluate.metrics`."""
-
-    dice: Score
-    iou: Score
-    average_precision: Score
-    precision: Score
-    recall: Score
-
-
-class Row(_Model):
-    """One slice, or all slices of a patient together; a metric is null where it is undefined."""
-
-    name: str = Field(description="the image (of a volume with the slice's index, inferior first), or the patient")
-    patient: str
-    slices: int
-    truth_pixels: int
-    predicted_pixels: int
-    dice: float | None
-    iou: float | None
-    average_precision: float | None
-    precision: float | None
-    recall: float | None
-
-
-class Evaluation(_Model):
-    """How good a predictor is on one set."""
-
-    schema_: Literal["strokeseg.evaluation/1"] = Field(default="strokeseg.evaluation/1", alias="schema")
-    threshold: float = Field(description="a pixel is blood where its probability is at least this")
-    n_patients: int
-    n_slices: int
-    n_slices_with_blood: int
-    interval_level: float
-    bootstrap_draws: int
-    bootstrap_seed: int
-    per_slice: Scores = Field(description="mean over slices where the metric is defined")
-    per_patient: Scores = Field(description="mean over patients of the metric of all of the patient's pixels")
-    pooled: Scores = Field(description="the metric of all pixels of all patients")
-    slices: list[Row]
-    patients: list[Row]
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+Predict = Callable[[Path], Map | Answered]
 
 
 @dataclass(frozen=True)
-class _Tally:
-    """What scoring needs of a slice or of a patient's slices."""
+class _Slice:
+    """Of each slice, of the normals too: what detection and quiet need."""
 
-    counts: Counts
-    histogram: Whole
-    slices: int = 1
-
-    def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(self.counts + other.counts, self.histogram + other.histogram, self.slices + other.slices)
-
-    def row(self, name: str, patient: str) -> Row:
-        truth = self.counts.true_positive + self.counts.false_negative
-        predicted = self.counts.true_positive + self.counts.false_positive
-        scored = {metric: _or_none(of(self.counts)) for metric, of in _OF_COUNTS.items()}
-        ranked = _or_none(metrics.average_precision_of_histogram(self.histogram))
-        return Row(
-            name=name,
-            patient=patient,
-            slices=self.slices,
-            truth_pixels=truth,
-            predicted_pixels=predicted,
-            average_precision=ranked,
-            **scored,
-        )
+    patient: str
+    blood: bool
+    score: float
+    answered: bool
 
 
 @dataclass(frozen=True)
@@ -126,10 +56,14 @@ class _Draws:
     number: int
     seed: int
 
-    def score(self, values: Any, statistic: Callable[[NDArray[Any]], float]) -> Score:
+    def score(self, values: Any, statistic: Callable[[NDArray[Any]], float], all_drawn: bool = False) -> Score:
+        """Take a statistic of what patients bring; drawn are those who alone have a figure, or all of them."""
         brought = np.asarray(values)
+        value = or_none(statistic(brought))
+        if not all_drawn:
+            brought = brought[[not np.isnan(statistic(each[None])) for each in brought]]
         low, high = bootstrap_interval(brought, statistic, level=self.level, n=self.number, seed=self.seed)
-        return Score(value=_or_none(statistic(brought)), low=_or_none(low), high=_or_none(high))
+        return Score(value=value, low=or_none(low), high=or_none(high))
 
 
 def evaluate(
@@ -137,6 +71,8 @@ def evaluate(
     predict: Predict,
     threshold: float,
     *,
+    normals: Sequence[Normal] = (),
+    as_segmented: bool = False,
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -147,8 +83,12 @@ def evaluate(
     Parameters
     ----------
     pairs : as :func:`strokeseg.evaluate.pairs.find_pairs` gives them
-    predict : image path to probability in 0..1, (rows, columns), or (slices, rows, columns) in the order of a Scan
+    predict : image path to probability in 0..1, (rows, columns), or (slices, rows, columns) in the order of a Scan; or
+        to what holds it and a finished mask
     threshold : a pixel is blood where its probability is at least this
+    normals : further images without blood, for detection and quiet alone; a name that is also a patient of the pairs
+        is that patient
+    as_segmented : score the finished mask; the threshold is then only reported
     level, draws, seed : of the bootstrap over patients, see :func:`strokeseg.evaluate.metrics.bootstrap_interval`
     progress : is called with (images done, images in all)
 
@@ -156,52 +96,80 @@ def evaluate(
     ------
     TrainError
         `train`, for no pairs, a mask that cannot be used, or an answer of another size than the mask
+    InputError
+        as the predictor raises it for an image, with the image's name
+    ValueError
+        if the finished mask is asked for and the predictor gives none
     """
     if not pairs:
         raise TrainError("no pair of image and mask to evaluate", "Give a folder that holds some.")
     rows: list[Row] = []
-    tallies: dict[str, _Tally] = {}
-    for done, pair in enumerate(pairs, start=1):
-        for name, tally in _tallies(pair, predict, threshold):
-            rows.append(tally.row(name, pair.patient))
-            # Only sums over patients are kept: memory grows with patients, not with pixels.
-            tallies[pair.patient] = tallies[pair.patient] + tally if pair.patient in tallies else tally
+    tallies: dict[str, Tally] = {}
+    slices: list[_Slice] = []
+    images: list[Pair | Normal] = [*pairs, *normals]
+    for done, image in enumerate(images, start=1):
+        seen = _seen(image, predict, threshold, as_segmented)
+        slices += [_Slice(image.patient, *scored) for scored in seen.scores()]
+        if isinstance(image, Pair):
+            added, whole = _scored(image, seen)
+            rows += added
+            tallies[image.patient] = tallies[image.patient] + whole if image.patient in tallies else whole
         if progress:
-            progress(done, len(pairs))
-    patients = [tally.row(patient, patient) for patient, tally in tallies.items()]
+            progress(done, len(images))
+    patients = [tally.patient_row(patient) for patient, tally in tallies.items()]
     bootstrap = _Draws(level, draws, seed)
     return Evaluation(
         threshold=threshold,
+        as_segmented=as_segmented,
         n_patients=len(patients),
         n_slices=len(rows),
         n_slices_with_blood=sum(row.truth_pixels > 0 for row in rows),
+        n_normal_patients=len({image.patient for image in normals} - set(tallies)),
+        n_normal_slices=len(slices) - len(rows),
         interval_level=level,
         bootstrap_draws=draws,
         bootstrap_seed=seed,
         per_slice=_slice_scores(rows, list(tallies), bootstrap),
         per_patient=_patient_scores(patients, bootstrap),
         pooled=_pooled_scores(list(tallies.values()), bootstrap),
+        further=_further(rows, patients, list(tallies.values()), slices, bootstrap),
         slices=rows,
         patients=patients,
     )
 
 
-def _tallies(pair: Pair, predict: Predict, threshold: float) -> Iterable[tuple[str, _Tally]]:
-    truth, known = pair.truth()
-    answer = np.asarray(predict(pair.image))
-    answer = answer[None] if answer.ndim == 2 else answer
-    if answer.shape != truth.shape:
+def _seen(image: Pair | Normal, predict: Predict, threshold: float, as_segmented: bool) -> Seen:
+    truth, known = image.truth()
+    try:
+        answer = predict(image.image)
+    except InputError as error:
+        # The gate knows no file names, and among hundreds of images one must be told from the others.
+        raise type(error)(f"{image.image.name}: {error.message}", error.remedy) from error
+    probability, mask = (answer, None) if isinstance(answer, np.ndarray) else (answer.probability, answer.mask)
+    if as_segmented and mask is None:
+        raise ValueError("as_segmented needs a predictor that gives a mask too")
+    drawn = mask if as_segmented and mask is not None else probability >= threshold
+    if probability.ndim == 2:
+        probability, drawn = probability[None], drawn[None]
+    if probability.shape != truth.shape:
         raise TrainError(
-            f"{pair.image.name}: the answer has (slices, rows, columns) {answer.shape}, the mask {truth.shape}",
+            f"{image.image.name}: the answer has (slices, rows, columns) {probability.shape}, the mask {truth.shape}",
             "Give every image with its mask on the same pixels.",
         )
-    for index, (blood, sure, probability) in enumerate(zip(truth, known, answer, strict=True)):
-        name = pair.name if len(truth) == 1 else f"{pair.name}[{index}]"
-        counts = Counts.of(blood, probability >= threshold, sure)
-        yield name, _Tally(counts, metrics.probability_histogram(blood, probability, sure))
+    return Seen(truth, known, probability, drawn & known)
 
 
-def _pooled_scores(tallies: list[_Tally], draws: _Draws) -> Scores:
+def _scored(pair: Pair, seen: Seen) -> tuple[list[Row], Tally]:
+    """Score the slices of an image, and sum them up."""
+    spacing_mm = pair.spacing_mm()
+    tallies = list(slice_tallies(seen, spacing_mm, lesions_apart=not pair.is_volume))
+    names = [pair.name] if len(tallies) == 1 else [f"{pair.name}[{index}]" for index in range(len(tallies))]
+    rows = [tally.row(name, pair.patient) for name, tally in zip(names, tallies, strict=True)]
+    whole = reduce(add, tallies)
+    return rows, volume_tally(seen, spacing_mm, whole) if pair.is_volume and spacing_mm else whole
+
+
+def _pooled_scores(tallies: list[Tally], draws: _Draws) -> Scores:
     """Score all pixels together; a draw adds up the counts of its patients."""
     counts = [(t.counts.true_positive, t.counts.false_positive, t.counts.false_negative) for t in tallies]
 
@@ -211,73 +179,95 @@ def _pooled_scores(tallies: list[_Tally], draws: _Draws) -> Scores:
     histograms = np.stack([tally.histogram for tally in tallies])
     # Bins that no patient uses would only cost time in every draw.
     histograms = histograms[:, :, histograms.any(axis=(0, 1))]
+
+    def precision(drawn: NDArray[Any]) -> float:
+        return metrics.average_precision_of_histogram(drawn.sum(axis=0))
+
+    # False answers of patients without blood count too; but a single one with blood tells nothing of another.
+    several = sum(tally.counts.true_positive + tally.counts.false_negative > 0 for tally in tallies) > 1
     return Scores(
-        average_precision=draws.score(
-            histograms, lambda drawn: metrics.average_precision_of_histogram(drawn.sum(axis=0))
-        ),
-        **{metric: draws.score(counts, pooled(of)) for metric, of in _OF_COUNTS.items()},
+        average_precision=draws.score(histograms, precision, all_drawn=True)
+        if several
+        else Score(value=or_none(precision(histograms))),
+        **{metric: draws.score(counts, pooled(of)) for metric, of in OF_COUNTS.items()},
     )
 
 
-def _patient_scores(patients: list[Row], draws: _Draws) -> Scores:
+def _patient_scores(patients: list[PatientRow], draws: _Draws) -> Scores:
     """Take the mean over patients where the metric is defined."""
-    return Scores(
-        **{metric: draws.score([_or_nan(row, metric) for row in patients], mean_defined) for metric in _HEADINGS}
-    )
+    return Scores(**{metric: _patient_mean(patients, metric, draws) for metric in Scores.model_fields})
+
+
+def _patient_mean(patients: list[PatientRow], metric: str, draws: _Draws) -> Score:
+    return draws.score([_or_nan(row, metric) for row in patients], mean_defined)
 
 
 def _slice_scores(rows: list[Row], patients: list[str], draws: _Draws) -> Scores:
     """Take the mean over slices; a draw takes all slices of its patients."""
+    scored = {metric: [(row.patient, _or_nan(row, metric)) for row in rows] for metric in Scores.model_fields}
+    return Scores(**{metric: draws.score(_sums(values, patients), ratio) for metric, values in scored.items()})
+
+
+def _further(
+    rows: list[Row], patients: list[PatientRow], tallies: list[Tally], slices: list[_Slice], draws: _Draws
+) -> Further:
+    with_blood = [(row.patient, _or_nan(row, "dice")) for row in rows if row.truth_pixels]
+    without = [(each.patient, float(not each.answered)) for each in slices if not each.blood]
+    of_patients = ("lesion_f1", "hd95_mm", "surface_dice_2mm", "volume_error_ml", "volume_error_relative")
+    columns = np.stack([tally.columns for tally in tallies])
+    return Further(
+        dice_with_blood=_slice_mean(with_blood, draws),
+        detection_auc=_detection(slices, draws),
+        quiet=_slice_mean(without, draws),
+        calibration_error=draws.score(
+            [tally.calibration for tally in tallies], lambda drawn: calibration_error(drawn.sum(axis=0))
+        ),
+        seed_legacy_dice=draws.score(columns[:, [1, 0]], ratio),
+        seed_legacy_iou=draws.score(columns[:, [2, 0]], ratio),
+        **{metric: _patient_mean(patients, metric, draws) for metric in of_patients},
+    )
+
+
+def _slice_mean(values: list[tuple[str, float]], draws: _Draws) -> Score:
+    """Take the mean of (patient, value)."""
+    if not values:
+        return Score(value=None)
+    return draws.score(_sums(values, list(dict.fromkeys(patient for patient, _ in values))), ratio)
+
+
+def _detection(slices: list[_Slice], draws: _Draws) -> Score:
+    """Give the area under the curve; a draw takes all slices of its patients, as often as each is drawn.
+
+    Without two patients of either kind there is no interval.
+    """
+    scored = [each for each in slices if not np.isnan(each.score)]
+    patients = list(dict.fromkeys(each.patient for each in scored))
     place = {patient: index for index, patient in enumerate(patients)}
+    whose = np.array([place[each.patient] for each in scored], dtype=np.int64)
+    blood = np.array([each.blood for each in scored], dtype=bool)
+    # Ranks in place of scores: whole numbers sort faster in every draw.
+    rank = np.unique([each.score for each in scored], return_inverse=True)[1]
 
-    def one(metric: str) -> Score:
-        sums = np.zeros((len(patients), 2))
-        for row in rows:
-            value = _or_nan(row, metric)
-            if not np.isnan(value):
-                sums[place[row.patient]] += (value, 1)
-        return draws.score(sums, _ratio)
+    def drawn_auc(drawn: NDArray[Any]) -> float:
+        times = np.bincount(drawn, minlength=len(patients))
+        return roc_auc(blood, rank, times[whose])
 
-    return Scores(**{metric: one(metric) for metric in _HEADINGS})
-
-
-def _ratio(sums: NDArray[Any]) -> float:
-    total, number = reduce(np.add, sums)
-    return float(total / number) if number else float("nan")
+    everyone = np.arange(len(patients))
+    if min(len(set(whose[blood])), len(set(whose[~blood]))) < 2:
+        return Score(value=or_none(drawn_auc(everyone)))
+    return draws.score(everyone, drawn_auc, all_drawn=True)
 
 
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _sums(values: list[tuple[str, float]], patients: list[str]) -> NDArray[np.float64]:
+    """Sum (patient, value) up to (patients, 2): the sum and the number of each patient's values that are no NaN."""
+    place = {patient: index for index, patient in enumerate(patients)}
+    sums = np.zeros((len(patients), 2))
+    for patient, value in values:
+        if not np.isnan(value):
+            sums[place[patient]] += (value, 1)
+    return sums
 
 
 def _or_nan(row: Row, metric: str) -> float:
     value = getattr(row, metric)
     return float("nan") if value is None else float(value)
-
-
-def table(evaluation: Evaluation) -> Table:
-    """Draw the evaluation for a terminal: a line a metric, with its interval over patients."""
-    percent = f"{evaluation.interval_level:.0%}"
-    drawn = Table(
-        title=f"{_several(evaluation.n_slices, 'slice')} of {_several(evaluation.n_patients, 'patient')}",
-        caption=f"threshold {evaluation.threshold:g}; AP is average precision; ({percent} interval over patients)",
-    )
-    drawn.add_column("Metric")
-    for heading in ("Mean of slices", "Mean of patients", "All pixels"):
-        drawn.add_column(heading, justify="right")
-    for metric, heading in _HEADINGS.items():
-        scores = (evaluation.per_slice, evaluation.per_patient, evaluation.pooled)
-        drawn.add_row(heading, *(_shown(getattr(each, metric)) for each in scores))
-    return drawn
-
-
-def _several(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _shown(score: Score) -> str:
-    if score.value is None:
-        return "undefined"
-    if score.low is None or score.high is None:
-        return f"{score.value:.3f}"
-    return f"{score.value:.3f} ({score.low:.3f}–{score.high:.3f})"

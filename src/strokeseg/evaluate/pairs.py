@@ -2,14 +2,15 @@
 
 Three layouts are known: ``images/NAME.jpg`` with ``masks/NAME.png`` (the two folders may be called anything, the
 extensions may differ), the same with NIfTI volumes, and one folder of NIfTI volumes in which ``NAME_mask.nii.gz`` (or
-``_seg``, ``_label``) lies beside ``NAME.nii.gz``.
+``_seg``, ``_label``) lies beside ``NAME.nii.gz``. A folder of images without blood needs no masks.
 """
 
 from __future__ import annotations
 
 import csv
+import filecmp
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from strokeseg.errors import TrainError
+from strokeseg.read.pictures import FORMATS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUMES = (".nii.gz", ".nii")
 _MASK_ENDING = re.compile(r"^(.+)_(mask|seg|label)$")
 
 Bools = NDArray[np.bool_]
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Pair:
     name : the image's file name without extension
     patient : whose it is; pairs of one patient are never drawn apart
     ignore : value of the mask that means "not known"
+    labels : values of the mask that are blood, where it holds more than two; it must be binary where not given
+    picture_spacing_mm : (slice, row, column), mm, of a picture; a volume has its own
     """
 
     name: str
@@ -43,6 +48,23 @@ class Pair:
     mask: Path
     patient: str
     ignore: int | None = None
+    labels: tuple[int, ...] | None = None
+    picture_spacing_mm: Spacing | None = None
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the slices are those of one volume, in which each has its neighbours."""
+        return _is_volume(self.image)
+
+    def spacing_mm(self) -> Spacing | None:
+        """Give (slice, row, column), mm, or None where it is not known; slices are taken along their normal.
+
+        Raises
+        ------
+        TrainError
+            `train`, if the volume cannot be read
+        """
+        return _spacing_mm(self.image) if self.is_volume else self.picture_spacing_mm
 
     def truth(self) -> tuple[Bools, Bools]:
         """Read the mask.
@@ -54,7 +76,8 @@ class Pair:
         Raises
         ------
         TrainError
-            `train`, if the mask cannot be read, is not binary or has another size than the image
+            `train`, if the mask cannot be read, is not binary (and no labels are given) or has another size than the
+            image
         """
         values, size = _values(self.mask), _size(self.image)
         label = f"{self.mask.parent.name}/{self.mask.name}"
@@ -64,11 +87,35 @@ class Pair:
                 "Give masks on the pixels of their images; do not resample the one without the other.",
             )
         known = np.ones(values.shape, dtype=bool) if self.ignore is None else values != self.ignore
-        found = np.unique(values[known])
-        if not (np.isin(found, (0, 255)).all() or np.isin(found, (0, 1)).all()):
-            raise _not_binary(label, found)
-        truth = (values > 0) & known
+        if self.labels is not None:
+            truth = np.isin(values, self.labels) & known
+        else:
+            found = np.unique(values[known])
+            if not (np.isin(found, (0, 255)).all() or np.isin(found, (0, 1)).all()):
+                raise _not_binary(label, found)
+            truth = (values > 0) & known
         return (truth, known) if values.ndim == 3 else (truth[None], known[None])
+
+
+@dataclass(frozen=True)
+class Normal:
+    """An image without blood; it needs no mask.
+
+    Parameters
+    ----------
+    name : the image's file name without extension
+    patient : whose it is
+    """
+
+    name: str
+    image: Path
+    patient: str
+
+    def truth(self) -> tuple[Bools, Bools]:
+        """Give the empty mask, as :meth:`Pair.truth` does."""
+        size = _size(self.image)
+        shape = size if len(size) == 3 else (1, *size)
+        return np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
 
 
 def find_pairs(
@@ -77,6 +124,8 @@ def find_pairs(
     masks: str = "masks",
     patient: str | None = None,
     ignore: int | None = None,
+    labels: tuple[int, ...] | None = None,
+    picture_spacing_mm: Spacing | None = None,
 ) -> list[Pair]:
     r"""Find the pairs of images and masks in a folder, sorted by name, each checked.
 
@@ -88,6 +137,8 @@ def find_pairs(
         is the patient, as ``^(\d+)_``. Where not given: the column ``patient``; else for pictures the name up to its
         last underscore (``077_20`` is of patient 077), or all of it where it has none; a volume is a patient of its own
     ignore : value in the masks that means "not known" (128 in some sets); those pixels count neither way
+    labels : values in the masks that are blood, where they hold more than two
+    picture_spacing_mm : (slice, row, column), mm, of all pictures
 
     Raises
     ------
@@ -103,10 +154,57 @@ def find_pairs(
             f"Give a folder that holds {images}/ and {masks}/ with files of the same names, or NIfTI pairs.",
         )
     whose = _patients(folder, patient)
-    pairs = [Pair(name, image, mask, whose(image), ignore) for name, image, mask in found]
+    pairs = [Pair(name, image, mask, whose(image), ignore, labels, picture_spacing_mm) for name, image, mask in found]
     for pair in pairs:
         pair.truth()
     return pairs
+
+
+def find_normals(
+    folder: str | Path, patient: str | None = None, pairs: Sequence[Pair] = (), beside: str | Path | None = None
+) -> list[Normal]:
+    """Find images without blood in a folder, sorted by name.
+
+    Parameters
+    ----------
+    folder : holds pictures or NIfTI volumes, and perhaps an ``index.csv``
+    patient : as in :func:`find_pairs`
+    pairs : with blood, of which no file may be a normal
+    beside : folder of the pairs; a column that its ``index.csv`` alone has says nothing of the normals
+
+    Raises
+    ------
+    TrainError
+        `train`, if the folder is missing, nothing is found, a patient cannot be told, an image cannot be read, is one
+        of the pairs, or is named like a mask
+    """
+    folder = Path(folder)
+    images = _by_stem(folder) if folder.is_dir() else {}
+    if not images:
+        raise TrainError(f"{folder}: no image in it", "Give a folder that holds pictures or NIfTI volumes.")
+    if beside is not None and patient in _columns(Path(beside)) and patient not in _columns(folder):
+        patient = None
+    whose = _patients(folder, patient)
+    _refuse_pairs(images, pairs)
+    for image in images.values():
+        _size(image)
+    return [Normal(stem, image, whose(image)) for stem, image in images.items()]
+
+
+def _refuse_pairs(images: dict[str, Path], pairs: Sequence[Pair]) -> None:
+    """Make sure that no image without blood is a mask by its name, or a file of the pairs by its bytes."""
+    known: dict[int, list[Path]] = {}
+    for path in (path for pair in pairs for path in (pair.image, pair.mask)):
+        known.setdefault(path.stat().st_size, []).append(path)
+    for stem, image in images.items():
+        if _MASK_ENDING.match(stem):
+            raise TrainError(f"{image.name}: a normal that is named like a mask", "Give images without masks.")
+        for path in known.get(image.stat().st_size, []):
+            if filecmp.cmp(path, image, shallow=False):
+                raise TrainError(
+                    f"{image.name}: a normal, and the same file as {path.parent.name}/{path.name} of the pairs",
+                    "Give a folder of other images, which hold no blood.",
+                )
 
 
 def _matched(images: Path, masks: Path) -> list[tuple[str, Path, Path]]:
@@ -161,7 +259,7 @@ def _is_volume(path: Path) -> bool:
 def _patients(folder: Path, patient: str | None) -> Callable[[Path], str]:
     """Choose how a patient is told from an image's path."""
     rows = _index(folder / "index.csv")
-    columns = list(next(iter(rows.values()), {}))
+    columns = _columns(folder)
     column = patient or "patient"
     if column in columns:
 
@@ -200,10 +298,17 @@ def _index(path: Path) -> dict[str, dict[str, str]]:
     """Read index.csv by its column id (or file): stem of the image to row."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrainError(f"{path}: no readable table: {error}", "Save it as CSV in UTF-8.") from None
     key = next((name for name in ("id", "file", "image") if rows and name in rows[0]), None)
-    return {_stem(Path(row[key]).name): row for row in rows} if key else {}
+    return {_stem(Path(row[key] or "").name): row for row in rows} if key else {}
+
+
+def _columns(folder: Path) -> list[str]:
+    return list(next(iter(_index(folder / "index.csv").values()), {}))
 
 
 def _values(mask: Path) -> NDArray[Any]:
@@ -212,7 +317,7 @@ def _values(mask: Path) -> NDArray[Any]:
     if _is_volume(mask):
         return _volume(mask)
     try:
-        with Image.open(mask) as image:
+        with Image.open(mask, formats=FORMATS) as image:
             values = np.asarray(image)
     except (OSError, UnidentifiedImageError):
         raise TrainError(f"{label}: no readable picture") from None
@@ -260,10 +365,22 @@ def _size(image: Path) -> tuple[int, ...]:
         lengths = _three(volume.shape)
         return tuple(int(lengths[axis]) for axis in turned[::-1])
     try:
-        with Image.open(image) as picture:
+        with Image.open(image, formats=FORMATS) as picture:
             return picture.height, picture.width
     except (OSError, UnidentifiedImageError):
         raise TrainError(f"{image.parent.name}/{image.name}: no readable picture") from None
+
+
+def _spacing_mm(volume: Path) -> Spacing:
+    """Give a volume's (slice, row, column), mm; slices along their normal, so that the three give a voxel's volume."""
+    import nibabel
+
+    image = _nifti(volume)
+    unit_mm = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
+    affine = np.asarray(image.affine, dtype=np.float64)[:3, :3] * unit_mm
+    column, row, _ = affine.T[nibabel.io_orientation(image.affine)[:, 0].argsort()]
+    row_mm, column_mm = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    return float(abs(np.linalg.det(affine)) / (row_mm * column_mm)), row_mm, column_mm
 
 
 def _not_binary(label: str, found: NDArray[Any]) -> TrainError:

@@ -30,6 +30,7 @@ class Stored:
     code: Bytes
     mask: Bytes
     boxed: bool
+    labelled: bool = True
 
     @property
     def hu(self) -> Floats32:
@@ -46,7 +47,7 @@ def store(sample: Sample) -> Stored:
     blood = resize(outline == 1, code.shape) > 0.5
     unknown = resize(outline == UNKNOWN, code.shape) > 0.3
     mask = np.where(blood, 1, np.where(unknown, UNKNOWN, 0)).astype(np.uint8)
-    return Stored(sample.source, sample.patient, code, mask, sample.boxed)
+    return Stored(sample.source, sample.patient, code, mask, sample.boxed, sample.labelled)
 
 
 def brain(hu: Floats32) -> NDArray[np.bool_]:
@@ -73,8 +74,14 @@ def paste(hu: Floats32, mask: Bytes, donor: Stored, rng: np.random.Generator) ->
     return hu * (1 - edge) + theirs * edge, np.where(blood, np.uint8(1), mask)
 
 
-def crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
-    """Lay a crescent (subdural) or a lens (extradural) of isodense to bright blood under the skull."""
+def crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator, isodense: float = 0.0) -> tuple[Floats32, Bytes]:
+    """Lay a crescent (subdural) or a lens (extradural) of isodense to bright blood under the skull.
+
+    Parameters
+    ----------
+    hu, mask : (rows, columns), Hounsfield units, and 0 no blood, 1 blood, 2 unknown
+    isodense : the share that is made thin (at most 9 pixels of 0.6 mm) and of the cortex's density (36 to 50 HU)
+    """
     inside = brain(hu)
     if not inside.any():
         return hu, mask
@@ -86,29 +93,39 @@ def crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Float
     half = rng.uniform(0.2, 0.5) if lens else rng.uniform(0.4, 1.3)
     away = np.abs((angle - rng.uniform(-np.pi, np.pi) + np.pi) % (2 * np.pi) - np.pi) / half
     profile = np.clip(1 - away**2, 0, 1) ** (0.8 if lens else 0.5)
-    thick = (rng.uniform(8, 26) if lens else rng.uniform(3, 16)) * profile
+    thin = bool(isodense) and rng.random() < isodense
+    thick = (rng.uniform(3, 9) if thin else rng.uniform(8, 26) if lens else rng.uniform(3, 16)) * profile
     wave = ndimage.gaussian_filter(rng.standard_normal(hu.shape), 12)
     blood = inside & (depth < thick * (1 + 3 * wave))
     if blood.sum() < 40:
         return hu, mask
     grey = rng.choice([rng.uniform(34, 45), rng.uniform(45, 58), rng.uniform(58, 72)])
+    if thin:
+        grey = rng.uniform(36, 50)
     texture = rng.normal(0, rng.uniform(2, 5), hu.shape) + 60 * wave * rng.uniform(0, 1)
     edge = ndimage.gaussian_filter(blood.astype(np.float32), 0.8)
     out = hu * (1 - edge) + (grey + ndimage.gaussian_filter(texture, 0.8) * 1.5) * edge
     return out.astype(np.float32), np.where(blood, np.uint8(1), mask)
 
 
-def bone(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
+def bone(hu: Floats32, mask: Bytes, rng: np.random.Generator, vault: float = 0.0) -> tuple[Floats32, Bytes]:
     """Let the skull grow inwards: a thick cap as near the vertex, or ridges as at the skull's base.
 
-    The training sets hold hardly a slice from there, and in the brain window a cap of bone looks like a large bleed.
+    The training sets hold hardly a slice from there, and in the brain window a cap of bone looks like a large bleed. On
+    the last slice below the vertex brain and bone share the slice's thickness: brain is then as bright as blood.
+
+    Parameters
+    ----------
+    hu, mask : (rows, columns), Hounsfield units, and 0 no blood, 1 blood, 2 unknown
+    vault : of the caps, the share below which brain and bone share the slice's thickness
     """
     inside = brain(hu)
     if not inside.any():
         return hu, mask
     depth = ndimage.distance_transform_edt(inside)
     wave = ndimage.gaussian_filter(rng.standard_normal(hu.shape), 14)
-    if rng.random() < 0.5:
+    cap = rng.random() < 0.5
+    if cap:
         reach = np.full(hu.shape, rng.uniform(3, 60))
     else:
         rows, columns = np.indices(hu.shape)
@@ -120,6 +137,10 @@ def bone(hu: Floats32, mask: Bytes, rng: np.random.Generator) -> tuple[Floats32,
             reach = np.maximum(reach, rng.uniform(10, 110) * np.clip(1 - away**2, 0, 1))
     grown = inside & (depth < reach * (1 + 4 * wave))
     edge = ndimage.gaussian_filter(grown.astype(np.float32), rng.uniform(0.6, 3.0))
+    if vault and cap and rng.random() < vault:
+        share = rng.uniform(0.1, 0.7) * (1 + 4 * ndimage.gaussian_filter(rng.standard_normal(hu.shape), 10))
+        edge = np.maximum(edge, np.clip(share, 0, 1) * inside)
+        mask = np.where(inside, np.uint8(0), mask)
     out = hu * (1 - edge) + rng.uniform(95, _HIGH) * edge
     return out.astype(np.float32), np.where(edge > 0.3, np.uint8(0), mask)
 

@@ -1,13 +1,15 @@
 """The training sets as adapters: each yields slices in Hounsfield units (or an estimate), masks or boxes, patients.
 
 A mask is uint8: 0 no blood, 1 blood, 2 unknown (left out of the loss). A slice with boxes has mask 1 inside its boxes
-and ``boxed`` True. Orientation is as the set gives it.
+and ``boxed`` True; one that is known to hold blood, but not where, has mask 2 all over and ``labelled`` False.
+Orientation is as the set gives it. A user's own sets: :mod:`strokeseg.train.adapters`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from strokeseg.errors import TrainError
+from strokeseg.read.pictures import FORMATS
 
 UNKNOWN = 2
 
@@ -30,6 +33,8 @@ class Sample:
     hu : int16, (rows, columns)
     mask : uint8, (rows, columns); 0 no blood, 1 blood (or inside a box), 2 unknown
     patient : unique over all sources that may share patients
+    boxed : the mask is boxes around the blood, no outline
+    labelled : False where only the picture as a whole is known to hold blood; the mask is then 2 all over
     """
 
     source: str
@@ -38,26 +43,35 @@ class Sample:
     hu: NDArray[np.int16]
     mask: NDArray[np.uint8]
     boxed: bool = False
+    labelled: bool = True
 
     @property
     def positive(self) -> bool:
-        """Whether the slice holds blood."""
-        return bool((self.mask == 1).any())
+        """Whether the slice holds blood, outlined or not."""
+        return not self.labelled or bool((self.mask == 1).any())
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its folder, its reader, its licence, the windows that its pictures were made with."""
+    """A data set: its folder, its reader, its licence, what it is.
+
+    ``holds_tests`` is True for a set that as published holds the test patients: they are left out of it and counted.
+    In any other set a test patient is refused.
+    """
 
     folder: str
     read: Callable[[Path], Iterator[Sample]]
     licence: str
     about: str
+    holds_tests: bool = False
 
 
 def _grey(path: Path) -> NDArray[np.float32]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"), dtype=np.float32)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return np.asarray(image.convert("L"), dtype=np.float32)
+    except OSError:
+        raise TrainError(f"{path.parent.name}/{path.name}: no readable picture", "Get the file again.") from None
 
 
 def _hu(path: Path, low: float, high: float) -> NDArray[np.int16]:
@@ -72,8 +86,11 @@ def _mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _index(folder: Path) -> list[dict[str, str]]:
-    with (folder / "index.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    try:
+        with (folder / "index.csv").open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise TrainError(f"{folder.name}: no index.csv in it", "Get the whole data set, or leave it out.") from None
 
 
 def _first(folder: Path, stem: str) -> Path:
@@ -135,6 +152,24 @@ def _head_ct_normal(folder: Path) -> Iterator[Sample]:
             )
 
 
+def _head_ct_bleeds(folder: Path) -> Iterator[Sample]:
+    for row in _index(folder):
+        if row["label_hemorrhage"] == "1" and row["has_mask"] == "0":
+            hu = _hu(_first(folder / "images_unmasked", row["id"]), -20, 100)
+            unknown = np.full(hu.shape, UNKNOWN, np.uint8)
+            yield Sample("head_ct_bleeds", row["id"], f"headct:{row['neardup_group']}", hu, unknown, labelled=False)
+
+
+def normal_pictures(root: Path) -> list[tuple[Path, str]]:
+    """List the pictures of Head CT without blood, each with its patient; none where the set is not there."""
+    folder = root / "head_ct_hemorrhage"
+    return [
+        (_first(folder / "images_unmasked", row["id"]), f"headct:{row['neardup_group']}")
+        for row in (_index(folder) if folder.is_dir() else [])
+        if row["label_hemorrhage"] == "0"
+    ]
+
+
 def _cpaisd(folder: Path) -> Iterator[Sample]:
     for path in sorted((folder / "images_hu0_255").glob("*.png")):
         hu = _hu(path, 0, 255)
@@ -168,6 +203,9 @@ SOURCES: dict[str, Source] = {
     "head_ct_normal": Source(
         "head_ct_hemorrhage", _head_ct_normal, "unverified, not shipped", "Kaggle Head CT, normals"
     ),
+    "head_ct_bleeds": Source(
+        "head_ct_hemorrhage", _head_ct_bleeds, "unverified, not shipped", "Kaggle Head CT, bleeds without mask"
+    ),
     "cpaisd": Source("cpaisd_ischemic_mini", _cpaisd, "CC BY 4.0", "ischemic strokes without blood"),
 }
 
@@ -177,23 +215,59 @@ TEST_PATIENTS = frozenset(
 """CT-ICH patients that no training may hold."""
 
 
-def load(root: Path, source: str, limit: int | None = None) -> list[Sample]:
-    """Read one source.
+_log = logging.getLogger(__name__)
+
+
+def stream(
+    root: Path, source: str, limit: int | None = None, own: Mapping[str, Source] | None = None
+) -> Iterator[Sample]:
+    """Read one source slice by slice, so that a set of volumes need not fit into memory.
+
+    Parameters
+    ----------
+    root : folder of the data sets
+    source : a key of :data:`SOURCES` or of ``own``
+    limit : at most so many slices, evenly drawn from all
+    own : sources beside the built-in ones
 
     Raises
     ------
     TrainError
-        if the source is unknown, its folder is missing, a mask does not fit, or a test patient is in it
+        `train`, if the source is unknown, its folder is missing, a file is broken, a mask does not fit, or a test
+        patient is in a set that should not hold any
     """
-    if source not in SOURCES:
-        raise TrainError(f"data.sources: {source!r} is not one of {', '.join(SOURCES)}")
-    folder = root / SOURCES[source].folder
+    known = {**SOURCES, **(own or {})}
+    if source not in known:
+        raise TrainError(
+            f"data.sources: {source!r} is not one of {', '.join(known)}", f"Declare it as [data.own.{source}]."
+        )
+    folder = root / known[source].folder
     if not folder.is_dir():
-        raise TrainError(f"data.root: no folder {SOURCES[source].folder} in it for the source {source!r}")
-    samples = list(SOURCES[source].read(folder))
-    held_out = sorted({sample.patient for sample in samples} & TEST_PATIENTS)
-    if held_out:
-        raise TrainError(f"{source}: holds the test patients {', '.join(held_out)}")
-    if limit is not None and len(samples) > limit:
-        samples = [samples[i] for i in np.linspace(0, len(samples) - 1, limit).astype(int)]
-    return samples
+        raise TrainError(f"data.root: no folder {known[source].folder} in it for the source {source!r}")
+    samples = _without_tests(source, known[source].read(folder), known[source].holds_tests)
+    if limit is None:
+        yield from samples
+        return
+    whole = list(samples)
+    chosen = range(len(whole)) if len(whole) <= limit else np.linspace(0, len(whole) - 1, limit).astype(int)
+    yield from (whole[index] for index in chosen)
+
+
+def _without_tests(source: str, samples: Iterator[Sample], holds_tests: bool) -> Iterator[Sample]:
+    left_out: dict[str, int] = {}
+    for sample in samples:
+        if sample.patient not in TEST_PATIENTS:
+            yield sample
+        else:
+            left_out[sample.patient] = left_out.get(sample.patient, 0) + 1
+    if left_out and not holds_tests:
+        raise TrainError(
+            f"{source}: holds the test patients {', '.join(sorted(left_out))}", "Take them out of the folder."
+        )
+    if left_out:
+        _log.warning("%s: %d slices of %d test patients were left out", source, sum(left_out.values()), len(left_out))
+
+
+def load(root: Path, source: str, limit: int | None = None, own: Mapping[str, Source] | None = None) -> list[Sample]:
+    """Read one source whole; parameters and errors are those of :func:`stream`."""
+    return list(stream(root, source, limit, own))

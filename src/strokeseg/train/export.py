@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 import tempfile
 import warnings
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -18,17 +21,21 @@ import torch
 from scipy.special import expit
 
 from strokeseg import evaluate, infer
-from strokeseg.errors import TrainError
+from strokeseg.errors import CorruptModel, TrainError, UsageError
+from strokeseg.evaluate import leakage
 from strokeseg.evaluate.metrics import bootstrap_interval
+from strokeseg.infer import models
 from strokeseg.infer.engine import OnnxRuntime
-from strokeseg.infer.models import SHIPPED, Card
+from strokeseg.infer.models import SHIPPED, Calibration, Card
 from strokeseg.infer.preprocess import resize, window
 from strokeseg.read import read_one
-from strokeseg.train import data, loop, split
-from strokeseg.train.augment import Stored
+from strokeseg.train import adapters, calibrate, data, loop, record, scores, split
+from strokeseg.train.augment import Floats32, Stored
 from strokeseg.train.config import Config
+from strokeseg.train.quantize import quantized
 from strokeseg.version import __version__
 
+_log = logging.getLogger(__name__)
 TEST_SET = "ctich_jpg"
 """Patients whom no training and no choice has seen: reported on the card, never chosen by."""
 
@@ -42,6 +49,11 @@ LICENCE = (
     "(Head CT hemorrhage, Kaggle) the licence could not be verified. "
     "The code around it is MIT."
 )
+OWN_LICENCE = "What the training sets allow: {}. The code around it is MIT."
+SPLITS = {
+    "patient": "The split is by patient; the CT-ICH patients of any test set are refused by the loader.",
+    split.LEAKING: "The split is by slice: patients stand on both sides, and every figure of validation is too good.",
+}
 LIMITS = [
     "Research use only; no medical device, not validated for diagnosis.",
     "Non-contrast axial head CT. Contrast medium, metal, motion and bone kernels were not in the training.",
@@ -49,11 +61,11 @@ LIMITS = [
     "Where the spacing is known, what is under 0.1 ml is left out, blood or not.",
     "Falx, tentorium, choroid plexus, calcifications and the skull's base can be taken for blood.",
     "Works slice by slice: what only a neighbouring slice could tell is not used.",
-    "Its probabilities are not calibrated, and it gives no interval of the volume.",
+    calibrate.UNCALIBRATED,
 ]
 
 
-def export(config: Config, out: Path, root: Path, models: Path | None = None) -> Card:
+def export(config: Config, out: Path, root: Path, folder: Path | None = None, *, int8: str | None = None) -> Card:
     """Export the best checkpoint of a run, score it, and write network and card.
 
     Parameters
@@ -61,36 +73,118 @@ def export(config: Config, out: Path, root: Path, models: Path | None = None) ->
     config : of the run
     out : the run's folder, with `best.ckpt` and `split.json`
     root : folder of the data sets; the test set is scored where it is there
-    models : folder to write to; the package's own where not given
+    folder : where to write to; the package's own where not given
+    int8 : a name; the network is quantised to 8-bit integers and written under it
 
     Raises
     ------
     TrainError
-        `train`, if the run is not there or ONNX Runtime answers otherwise than torch
+        `train`, if the run is not there or was another, or ONNX Runtime answers otherwise than torch
+    UsageError
+        `usage`, if the name for int8 is none, or is taken by a network of another precision
     """
-    checkpoint, record = out / "best.ckpt", out / "split.json"
-    if not checkpoint.is_file() or not record.is_file():
-        raise TrainError(f"{out}: no best.ckpt and split.json of a run", "Train first, or name the run's folder.")
-    sides = json.loads(record.read_text(encoding="utf-8"))
-    weights = to_onnx(config, checkpoint)
-    draft = _card(config, weights, 0.5, {"split": sides["slices"]}, {})
-    engine = OnnxRuntime(draft, weights, 0)
-    everyone = loop.stored_samples(config, root)
-    _, held_out = split.split(everyone, frozenset(sides["validation_patients"]))
-    threshold, validation = _validate(held_out, engine)
-    card = _card(
-        config,
-        weights,
-        threshold,
-        {
-            "sources": _sources(config, sides["slices"]),
-            "validation_patients": sides["validation_patients"],
-            "config": config.model_dump(mode="json"),
-        },
-        {"validation": validation, **_test(root, engine, threshold)},
-    )
-    write(card, weights, models or SHIPPED)
+    if int8 is not None:
+        _free(int8, folder or SHIPPED)
+    place = folder or SHIPPED
+    card, weights = draw_up(config, out, root, int8=int8)
+    card = _with_known_calibration(card, place)
+    if card.calibration is None:
+        _log.warning("%s: not calibrated yet; `strokeseg bench calibration --model %s` does it", card.name, card.name)
+    models.store(card, weights, place, prose(card))
     return card
+
+
+def _with_known_calibration(card: Card, folder: Path) -> Card:
+    """Keep the calibration of an earlier card, if it is of the same network and what it outlines is the same."""
+    try:
+        known = models.read_card(folder / f"{card.name}.json")
+    except CorruptModel:
+        return card
+    same = ("sha256", "threshold", "smallest_mm3", "smallest_share")
+    if known.calibration is None or any(getattr(card, each) != getattr(known, each) for each in same):
+        return card
+    return calibrate.with_calibration(card, known.calibration)
+
+
+def draw_up(config: Config, out: Path, root: Path, *, int8: str | None = None) -> tuple[Card, bytes]:
+    """Export the best checkpoint of a run and score it; nothing is written. Parameters are those of :func:`export`."""
+    checkpoint, place = out / record.BEST, out / record.RECORD
+    if not checkpoint.is_file() or not place.is_file():
+        raise TrainError(f"{out}: no best.ckpt and split.json of a run", "Train first, or name the run's folder.")
+    sides = json.loads(place.read_text(encoding="utf-8"))
+    ran = record.filled(sides["config"])
+    now = config.model_dump(mode="json")
+    if told := record.differing(ran, {**ran, "data": now["data"], "network": now["network"]}, ("data.root",)):
+        raise TrainError(f"{out}: this run was trained with {told}", "Export with what it was trained with.")
+    loaded = split.load(config, root)
+    if sorted(loaded.validation) != sides["validation_patients"]:
+        raise TrainError(
+            f"{out}: the data and the configuration give other validation patients than the run had",
+            "Export with what it was trained with.",
+        )
+    weights = to_onnx(config, checkpoint)
+    draft = _card(config, weights, 0.5, {}, {})
+    if int8:
+        weights = quantized(weights, _typical(loaded.training, config.network.size))
+        digest = hashlib.sha256(weights).hexdigest()
+        draft = draft.model_copy(update={"name": int8, "precision": "int8", "sha256": digest})
+    engine = OnnxRuntime(draft, weights, 0)
+    threshold, validation = _validate(loaded.held_out, engine)
+    training = {
+        "sources": _sources(config, sides["slices"]),
+        "validation_patients": sides["validation_patients"],
+        **({"split": sides["split"]} if "split" in sides else {}),
+        "run": {name: sides[name] for name in record.FACTS if name in sides},
+        "config": _without_places(ran),
+    }
+    metrics = {"validation": validation, **_test(root, engine, threshold, loaded)}
+    card = draft.model_copy(update={"threshold": threshold, "training": training, "metrics": metrics})
+    return card, weights
+
+
+def _free(name: str, folder: Path) -> None:
+    """Make sure that a quantised network may be written under a name: a plain one, of no network but a quantised."""
+    if not re.fullmatch(Card.model_json_schema()["properties"]["name"]["pattern"], name):
+        raise UsageError(
+            f"--int8: {name!r} is no name of a network", "Use up to 64 letters, digits, dots, dashes and underscores."
+        )
+    taken = folder / f"{name}.json"
+    if taken.is_file() and json.loads(taken.read_text(encoding="utf-8")).get("precision") != "int8":
+        raise UsageError(f"--int8: {folder} holds another network {name!r}", "Choose another name.")
+
+
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave of every absolute path in a recorded configuration its last part: the card goes to others."""
+    data_, network = dict(config["data"]), dict(config["network"])
+    data_["root"], data_["split"] = _last_part(data_["root"]), _last_part(data_.get("split"))
+    data_["own"] = {
+        name: {**table, "folder": _last_part(table["folder"])} for name, table in data_.get("own", {}).items()
+    }
+    weights = network.get("encoder_weights")
+    if weights and weights.startswith("file:"):
+        network["encoder_weights"] = f"file:{_last_part(weights.removeprefix('file:'))}"
+    return {**config, "data": data_, "network": network}
+
+
+def _last_part(path: str | None) -> str | None:
+    for kind in (PurePosixPath, PureWindowsPath):
+        if path is not None and kind(path).is_absolute():
+            return kind(path).name
+    return path
+
+
+def _licence(config: Config) -> str:
+    """Say what the sources that were drawn from allow."""
+    used = [name for name, share in config.data.sources.items() if share > 0]
+    if any(name in data.SOURCES for name in used):
+        return LICENCE
+    return OWN_LICENCE.format("; ".join(f"{name}: {config.data.own[name].licence}" for name in used))
+
+
+def _typical(samples: list[Stored], size: int) -> Iterator[Floats32]:
+    """Give 64 slices to train on as the network will see them, from every source."""
+    for index in np.linspace(0, len(samples) - 1, 64).astype(int):
+        yield (resize(window(samples[index].hu), (size, size)) * 2 - 1)[None, None]
 
 
 def to_onnx(config: Config, checkpoint: Path) -> bytes:
@@ -117,20 +211,6 @@ def to_onnx(config: Config, checkpoint: Path) -> bytes:
     return weights
 
 
-def write(card: Card, weights: bytes, folder: Path) -> None:
-    """Write NAME.onnx, NAME.json and NAME.md, each whole or not at all; the card comes last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        f"{card.name}.onnx": weights,
-        f"{card.name}.md": prose(card).encode(),
-        f"{card.name}.json": (card.model_dump_json(indent=1) + "\n").encode(),
-    }
-    for name, content in files.items():
-        beside = folder / f"{name}.partial"
-        beside.write_bytes(content)
-        beside.replace(folder / name)
-
-
 def _card(config: Config, weights: bytes, threshold: float, training: dict[str, Any], metrics: dict[str, Any]) -> Card:
     network = config.network
     return Card(
@@ -143,7 +223,7 @@ def _card(config: Config, weights: bytes, threshold: float, training: dict[str, 
         threshold=threshold,
         smallest_mm3=SMALLEST_MM3,
         smallest_share=SMALLEST_SHARE,
-        licence=LICENCE,
+        licence=_licence(config),
         limits=LIMITS,
         training=training,
         metrics=metrics,
@@ -152,11 +232,12 @@ def _card(config: Config, weights: bytes, threshold: float, training: dict[str, 
 
 def _sources(config: Config, slices: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
     total = sum(config.data.sources.values())
+    known = {**data.SOURCES, **adapters.sources(config.data.own)}
     return [
         {
             "name": name,
-            "about": data.SOURCES[name].about,
-            "licence": data.SOURCES[name].licence,
+            "about": known[name].about,
+            "licence": known[name].licence,
             "share": round(share / total, 3),
             **slices[name],
         }
@@ -170,11 +251,11 @@ def _validate(held_out: list[Stored], engine: OnnxRuntime) -> tuple[float, dict[
     for index, sample in enumerate(held_out):
         image = resize(window(sample.hu), (engine.card.size, engine.card.size)) * 2 - 1
         probability = resize(expit(engine.logits(image[None, None])), sample.mask.shape)
-        seen[index] = loop.counts(probability, sample.mask)
-    scores = loop.validation_scores(held_out, seen)
+        seen[index] = scores.seen(probability, sample.mask)
+    found = scores.of(held_out, seen)
     sources: dict[str, Any] = {}
-    for source in scores["sources"]:
-        values = [dice for key, dice in scores["patients"].items() if key.split(" ")[0] == source]
+    for source in found["sources"]:
+        values = [dice for key, dice in found["patients"].items() if key.split(" ")[0] == source]
         low, high = bootstrap_interval(values)
         sources[source] = {
             "patients": len(values),
@@ -182,25 +263,56 @@ def _validate(held_out: list[Stored], engine: OnnxRuntime) -> tuple[float, dict[
             "low": None if np.isnan(low) else round(low, 3),
             "high": None if np.isnan(high) else round(high, 3),
         }
-    return scores["threshold"], {
-        "dice": round(scores["dice"], 3),
+    return found["threshold"], {
+        "dice": round(found["dice"], 3),
         "sources": sources,
-        "slices_without_blood_and_without_answer": None if scores["quiet"] is None else round(scores["quiet"], 3),
+        "slices_without_blood_and_without_answer": None if found["quiet"] is None else round(found["quiet"], 3),
     }
 
 
-def _test(root: Path, engine: OnnxRuntime, threshold: float) -> dict[str, Any]:
-    """Score the test set as `strokeseg evaluate` does; nothing where it is not there."""
+def _test(root: Path, engine: OnnxRuntime, threshold: float, sides: split.Sides) -> dict[str, Any]:
+    """Score the test set as `strokeseg evaluate` does, beside the validation's normals.
+
+    Nothing where the set is missing, or an image of it is nearly one that was trained on.
+    """
     if not (root / TEST_SET).is_dir():
         return {}
+    pairs = evaluate.find_pairs(root / TEST_SET)
+    if known := _trained_on(pairs, sides.training):
+        _log.warning("%s: %d images are also among those trained on; the card says nothing of it", TEST_SET, known)
+        return {}
     scored = evaluate.evaluate(
-        evaluate.find_pairs(root / TEST_SET), lambda path: infer.answer(read_one(path), engine).probability, threshold
+        pairs,
+        lambda path: infer.answer(read_one(path), engine),
+        threshold,
+        normals=[
+            evaluate.Normal(path.stem, path, patient)
+            for path, patient in data.normal_pictures(root)
+            if patient in sides.validation
+        ],
     )
-    scores = {
-        name: {key: None if value is None else round(value, 3) for key, value in score.items()}
-        for name, score in scored.per_patient.model_dump().items()
+    found = scored.model_dump(include={"per_patient", "pooled", "further"})
+    return {
+        "test": {
+            "set": TEST_SET,
+            "patients": scored.n_patients,
+            "slices": scored.n_slices,
+            "normal_slices": scored.n_normal_slices,
+            **{level: {name: _rounded(score) for name, score in found[level].items()} for level in found},
+        }
     }
-    return {"test": {"set": TEST_SET, "patients": scored.n_patients, "slices": scored.n_slices, "per_patient": scores}}
+
+
+def _trained_on(pairs: list[evaluate.Pair], training: list[Stored]) -> int:
+    """Count the images that nearly are one to train on."""
+    pictures = [leakage.thumbnail(plane) for pair in pairs for plane in read_one(pair.image).hu]
+    theirs = [leakage.thumbnail(np.rint(sample.hu).astype(np.int16)) for sample in training]
+    found = leakage.near_duplicates(pictures, leakage.unpacked(map(leakage.dhash, theirs)), theirs.__getitem__)
+    return len({mine for mine, _ in found})
+
+
+def _rounded(score: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if value is None else round(value, 3) for key, value in score.items()}
 
 
 def prose(card: Card) -> str:
@@ -218,13 +330,14 @@ def prose(card: Card) -> str:
         "",
         *_prose_of_metrics(card.metrics),
         "",
+        *_prose_of_calibration(card.calibration),
         "## Trained on",
         "",
         "| set | what | slices to train | to validate | share of the samples | licence |",
         "|---|---|---|---|---|---|",
         *(_table_row(row) for row in card.training.get("sources", [])),
         "",
-        "The split is by patient; the CT-ICH patients of any test set are refused by the loader.",
+        SPLITS[card.training.get("split", {}).get("by", "patient")],
         "",
         "## Limits",
         "",
@@ -264,6 +377,37 @@ def _prose_of_metrics(metrics: dict[str, Any]) -> list[str]:
         )
         lines += ["", f"On the test patients also: {rest}.", "", "Repeat it: `strokeseg evaluate FOLDER`."]
     return lines
+
+
+def _prose_of_calibration(calibration: Calibration | None) -> list[str]:
+    if calibration is None:
+        return []
+    lines = ["## How sure", ""]
+    if blood := calibration.blood:
+        score = calibration.figures["blood"]
+        lines.append(
+            f"- Whether there is blood: calibrated on {blood.scan.with_blood} validation patients with blood and "
+            f"{blood.scan.without} without, each left out once: Brier score {score['brier']['value']:.3f}, "
+            f"{score['with_blood_answered_no']} with blood answered no, {score['without_answered_yes']} without "
+            "answered yes."
+        )
+    if volume := calibration.volume:
+        lines.append(f"- The volume's interval promises {volume.level:.0%}, by {volume.patients} validation patients.")
+        if coverage := calibration.figures["volume"].get("coverage"):
+            lines.append(f"  Each left out once, it held the drawn volume of {_of(coverage)}.")
+        if unseen := calibration.figures.get("unseen", {}).get("coverage"):
+            silent = calibration.figures["unseen"]["unanswered"]
+            lines.append(
+                f"  Of patients whom nothing was chosen by it held {_of(unseen)}; {silent} with blood were answered "
+                "with nothing, and have none."
+            )
+    return [*lines, "", "Drawn slices stand for whole scans; docs/calibration.md says what that means.", ""]
+
+
+def _of(share: dict[str, Any]) -> str:
+    if not share["of"]:
+        return "none: there were none"
+    return f"{share['hits']} of {share['of']} (95 % interval {share['low']:.0%} to {share['high']:.0%})"
 
 
 def _shown(score: dict[str, Any]) -> str:

