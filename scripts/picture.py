@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 REPORT = ROOT / "demo_out/ctich_081/report.html"
@@ -22,13 +22,13 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 900, "height": 900}, device_scale_factor=2, reduced_motion="reduce")
         page.goto(REPORT.as_uri())
-        page.wait_for_function("document.getElementById('scene').dataset.frame > 0")
+        page.wait_for_selector("#scene[data-frame]")
         page.locator("[data-view=left]").click()
         page.locator("#scene").press("ArrowRight")
         page.locator("#scene").press("ArrowUp")
         page.wait_for_timeout(500)
-        pictures = page.locator("ul.slices .picture")
-        slices = [opened(pictures.nth(number - 1).screenshot()) for number in SLICES]
+        page.locator("#stack-at").evaluate("label => label.hidden = true")
+        slices = [slice_of(page, number) for number in SLICES]
         # The words "not to scale" stay on the part that is shown.
         page.locator("#stage .scale").evaluate("label => label.style.left = '20%'")
         scene = opened(page.locator("#stage").screenshot())
@@ -44,8 +44,16 @@ def main() -> None:
     whole.save(PICTURE, quality=88)
 
 
+def slice_of(page: Page, number: int) -> Image.Image:
+    """Scroll the report's viewer to a slice, counted from 1, and take its picture."""
+    page.locator("#stack-slider").fill(str(number - 1))
+    page.wait_for_selector(f"#stack-canvas[data-shown^='{number - 1} ']")
+    return opened(page.locator("#stack-picture").screenshot())
+
+
 def opened(shot: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(shot)).convert("RGB")
+    image = Image.open(io.BytesIO(shot)).convert("RGB")
+    return image.crop((2, 2, image.width - 2, image.height - 2))  # half pixels at the edges show the page behind
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import trimesh
 
 from strokeseg.result import (
     Findings,
+    IchScoreParts,
     InputInfo,
     Lesion,
     Mesh,
+    Midline,
     ModelInfo,
     Remark,
     ResultDocument,
@@ -17,6 +22,8 @@ from strokeseg.result import (
     Timing,
 )
 from strokeseg.scan import Planes, Scan
+from strokeseg.write import stack, texts
+from strokeseg.write.gallery import Gallery
 
 TIMING = Timing(read=0.5, infer=1.5, write=0.25, total=2.25)
 
@@ -100,3 +107,103 @@ def document(scan, lesions=(), **fields):
         timing_s=Timing(read=0.5, infer=1.5),
     )
     return made.model_copy(update=fields)
+
+
+NOTHING = Findings(hemorrhage=False, confidence=None, volume_ml=None)
+
+
+def gallery(scan, labels, made=None, meshes=None):
+    """The pictures of a result; ``labels`` may be a mask of one lesion, ``made`` is its document."""
+    return Gallery(scan, np.asarray(labels, np.int32), made.findings if made else NOTHING, meshes)
+
+
+def _whole():
+    """A scan with two lesions, and every entry of its findings filled in."""
+    scan = scan_of(planes(12, (0, 0, 5)), 48, 48)
+    labels = np.zeros(scan.shape, dtype=np.int32)
+    labels[3:8, 10:20, 10:20], labels[9, 30:34, 30:34] = 1, 2
+    first = {"side": "left", "place": "deep", "tentorium": "supratentorial", "intraventricular_ml": 1.27}
+    first |= {"sphericity": 0.613, "std_hu": 7.3, "type_probabilities": {"subdural": 0.71, "epidural": 0.29}}
+    made = document(scan, [lesion(1, 3, 7, **first), lesion(2, 9, 9, volume_ml=0.213, abc2_ml=0.2, probability=0.67)])
+    measured = {"volume_interval_ml": (9.87, 15.21), "interval_level": 0.9, "confidence": 0.987, "side": "left"}
+    measured |= {"midline_shift_mm": 3.46, "midline_shift_side": "right", "dropped_specks": 7}
+    measured |= {"intraventricular": True, "intraventricular_ml": 1.27, "ventricular_share": 0.058}
+    score = IchScoreParts(volume_30_ml_or_more=False, intraventricular=True, infratentorial=None)
+    points = {"front_lps_mm": (-50, -65, 40), "back_lps_mm": (-50, -50, 40), "septum_lps_mm": (-48, -58, 40)}
+    found = made.findings.model_copy(
+        update=measured | {"ich_score_parts": score, "midline": Midline(slice=4, **points)}
+    )
+    return scan, labels, made.model_copy(update={"findings": found})
+
+
+def _many():
+    """Twelve lesions more than fit on a page's table, long remarks, and letters of all kinds."""
+    scan = scan_of(planes(30, (0, 0, 3)), 48, 48)
+    labels = np.zeros(scan.shape, dtype=np.int32)
+    for number in range(1, 25):
+        labels[number, number : number + 3, number : number + 4] = number
+    long = "The slices of this series are not evenly spaced, and a very long sentence says so. " * 12
+    remarks = [Remark(code=f"long-{n}", severity="info", message=long, slices=list(range(20))) for n in range(9)]
+    remarks.append(
+        Remark(code="names", severity="warning", message="頭部 CT が「Zürich, Łódź」 & <b>두부</b> 出血.png")
+    )
+    return scan, labels, document(scan, [lesion(n, n, n, volume_ml=9.5 / n) for n in range(1, 25)], remarks=remarks)
+
+
+def _none():
+    scan = scan_of(planes(12, (0, 0, 5)), 48, 48)
+    return scan, np.zeros(scan.shape, dtype=np.int32), document(scan)
+
+
+def _pictures():
+    scan = Scan.from_array(np.tile(np.arange(40) * 2, (3, 40, 1)), calibrated=False, kind="pictures")
+    labels = np.zeros(scan.shape, dtype=np.int32)
+    labels[1, 5:9, 5:9] = 1
+    nothing = {"volume_ml": None, "abc2_ml": None, "max_diameter_mm": None, "mean_hu": None}
+    return scan, labels, document(scan, [lesion(1, 1, 1, **nothing)])
+
+
+ZOO = {"whole": _whole, "many": _many, "none": _none, "pictures": _pictures}
+"""Scan, labels and document of each kind of result."""
+
+
+def known_numbers(made):
+    """Every number of `result.json`: as it is, as a percentage, as a slice counted from 1; and those in its texts."""
+    found = []
+
+    def walk(value):
+        if isinstance(value, bool) or value is None:
+            return
+        if isinstance(value, dict):
+            for one in value.values():
+                walk(one)
+        elif isinstance(value, list):
+            found.append(len(value))
+            for one in value:
+                walk(one)
+        elif isinstance(value, str):
+            found.extend(float(text) for text in re.findall(r"\d+(?:\.\d+)?", value))
+        else:
+            found.extend((float(value), 100 * value, value + 1))
+
+    walk(json.loads(made.model_dump_json()))
+    return found
+
+
+def unknown_numbers(text, made):
+    """The numbers of a text that no rounding of a number in `result.json` gives, nor one of the texts' own gives."""
+    ours = {number for words in texts.load().entries.values() for number in re.findall(r"\d+(?:\.\d+)?", words)}
+    ours |= {f"{value:g}" for window in stack.WINDOWS.values() for value in window}
+    known = known_numbers(made)
+    lesions = made.findings.lesions
+    shown = {index for one in lesions for index in range(one.slices[0], one.slices[1] + 1)}
+    known += [len(shown), *(index + 1 for index in shown)]  # slices within a lesion's first and last
+    known += range(1, made.input.slices + 1) if not lesions else []
+    unknown = []
+    for word in re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w.]*\w)", text):
+        plain = word.replace(",", "")
+        digits = len(plain.partition(".")[2].partition("e")[0])
+        near = 0.5 * 10.0**-digits + 1e-9
+        if plain not in ours and not any(abs(float(plain) - number) <= near for number in known):
+            unknown.append(word)
+    return unknown

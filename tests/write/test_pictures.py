@@ -6,7 +6,7 @@ from PIL import Image
 
 from strokeseg.scan import Scan
 from strokeseg.write import pictures
-from write_cases import planes, scan_of
+from write_cases import gallery, planes, scan_of
 
 
 def dark_scan(where, rows=64, columns=72):
@@ -78,7 +78,7 @@ def test_key_pictures_show_each_lesion_where_it_is_largest(tmp_path):
     for number in range(1, 8):
         labels[number, :4, : 20 - number] = number
         labels[number - 1, :2, : 20 - number] = number if number == 1 else labels[number - 1, :2, : 20 - number]
-    files = pictures.save_keys(tmp_path, scan, labels > 0, labels)
+    files = gallery(scan, labels).save(tmp_path, ("keys",))
     assert list(files.values()) == [f"key_{number}.png" for number in range(1, 6)]
     assert sorted(path.name for path in tmp_path.iterdir()) == list(files.values())
     expected = pictures.key_picture(scan, labels > 0, 3)
@@ -89,7 +89,7 @@ def test_without_bleeding_the_middle_slice_is_the_key_picture(tmp_path):
     scan = dark_scan(planes(5, (0, 0, 5)))
     scan.hu[2, :32] = 200
     empty = np.zeros(scan.shape, dtype=bool)
-    assert pictures.save_keys(tmp_path, scan, empty, empty.astype(np.int32)) == {"key_1": "key_1.png"}
+    assert gallery(scan, empty).save(tmp_path, ("keys",)) == {"key_1": "key_1.png"}
     assert bright_centre(Image.open(tmp_path / "key_1.png"))[1] == pytest.approx(0.25, abs=0.02)
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -14,11 +15,10 @@ from strokeseg.result import Scene
 from strokeseg.write import mesh, report
 from write_cases import TIMING, document, lesion, planes, scan_of, scene
 
-ALL = {
+NIFTI = {"mask.nii.gz", "ct.nii.gz", "lesions.nii.gz", "lesions.ctbl", "lesions_itksnap.txt"}
+ALL = NIFTI | {
     "result.json",
     "result.schema.json",
-    "mask.nii.gz",
-    "ct.nii.gz",
     "scene.glb",
     "report.html",
     "key_1.png",
@@ -64,9 +64,15 @@ def test_writes_all_files_and_lists_them(save, tmp_path):
     [
         ((), set()),
         (("json",), set()),
-        (("nifti",), {"mask.nii.gz", "ct.nii.gz"}),
+        (("nifti",), NIFTI),
+        (("nrrd",), {"lesions.seg.nrrd"}),
+        (("stl", "ply"), {f"{name}.{kind}" for name in ("brain", "lesion_1", "lesion_2") for kind in ("stl", "ply")}),
+        (("obj",), {"scene.obj", "scene.mtl"}),
+        (("montage", "planes"), {"montage.png", "planes_1.png", "planes_2.png"}),
+        (("views", "turn"), {"views.png", "turn.webp"}),
         (("mesh", "keys"), {"scene.glb", "key_1.png", "key_2.png"}),
         (("report",), {"report.html"}),
+        (("pdf",), {"report.pdf"}),
     ],
 )
 def test_writes_what_is_asked_for(save, tmp_path, formats, expected):
@@ -102,6 +108,49 @@ def test_any_other_failure_leaves_nothing_either(save, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "out")
     assert not names(tmp_path)
+
+
+ENDS = """
+import errno, os, resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from strokeseg import write
+from strokeseg.write import pdf
+from write_cases import TIMING, document, lesion, planes, scan_of, scene
+scan = scan_of(planes(8, (0, 0, 5)), 64, 80)
+labels = np.zeros(scan.shape, np.int32)
+labels[2:5, 4:12, 4:12] = 1
+formats = [name for name in write.KNOWN if name not in write.dicom.FORMATS]
+if sys.argv[3] == "killed":
+    pdf.render = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+else:  # no file may grow beyond 20 kB: the system refuses the write itself
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+told = document(scan, [lesion(1, 2, 4)])
+try:
+    write.save(sys.argv[2], told, scan, labels > 0, labels, scene(), formats, lambda: TIMING)
+except Exception as error:
+    print(getattr(error, "code", repr(error)))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
+@pytest.mark.parametrize(("end", "said"), [("killed", ""), ("full", "not-writable")])
+def test_neither_a_kill_nor_a_full_disk_leaves_a_file_under_a_final_name(save, tmp_path, end, said):
+    """With an earlier result in the folder and without one; every format, in a process that really ends so."""
+    save(tmp_path / "old")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
+    for out in (tmp_path / "new", tmp_path / "old"):
+        tests = str(Path(__file__).parents[1])
+        run = [sys.executable, "-c", ENDS, tests, str(out), end]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == said, done.stderr
+        assert (done.returncode == -9) == (end == "killed")
+        left = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} if out.exists() else {}
+        assert left == (before if out.name == "old" else {})
+    # What a kill leaves is hidden, and the next run does not mind it.
+    hidden = {path.name for path in (tmp_path / "old").iterdir()} - set(before)
+    assert all(name.startswith(".strokeseg-") for name in hidden) and bool(hidden) == (end == "killed")
+    assert save(tmp_path / "old").files
 
 
 def test_a_failure_keeps_the_earlier_result_whole(save, tmp_path, monkeypatch):

@@ -3,53 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg.errors import UsageError
-from strokeseg.result import ResultDocument, Scene, Timing
+from strokeseg.result import Remark, ResultDocument, Scene, Timing
 from strokeseg.scan import Scan
+from strokeseg.write import dicom, solids
 from strokeseg.write.folder import Delivery
 
-__all__ = ["FORMATS", "check", "save"]
+if TYPE_CHECKING:
+    from strokeseg.write.gallery import Gallery
+
+__all__ = ["FORMATS", "KNOWN", "SOLIDS", "SURFACES", "check", "possible", "save"]
 
 FORMATS = ("json", "nifti", "mesh", "report", "keys")
-"""What can be written: "json" is written always."""
+"""What is written where nothing else is asked for: "json" is written always."""
+KNOWN = (*FORMATS, *dicom.FORMATS, "nrrd", *solids.FORMATS, "montage", "planes", "views", "turn", "pdf")
+"""What can be written."""
+SOLIDS = frozenset(solids.FORMATS)
+"""Closed surfaces in mm, for printing and measuring: only of a scan of known scale."""
+SURFACES = SOLIDS | {"mesh", "report", "views", "turn", "pdf", "pdf-dicom"}
+"""What is made of the meshes."""
 
+_THREADS = 2
 _FIXED_NAMES = {
     "json": ("result.json", "result.schema.json"),
-    "nifti": ("mask.nii.gz", "ct.nii.gz"),
+    "nifti": ("mask.nii.gz", "ct.nii.gz", "lesions.nii.gz", "lesions.ctbl", "lesions_itksnap.txt"),
+    "nrrd": ("lesions.seg.nrrd",),
     "mesh": ("scene.glb",),
     "report": ("report.html",),
+    "pdf": ("report.pdf",),
     "keys": ("key_1.png",),
+    "stl": ("brain.stl", "lesion_1.stl"),
+    "ply": ("brain.ply", "lesion_1.ply"),
+    "obj": ("scene.obj", "scene.mtl"),
+    "montage": ("montage.png",),
+    "planes": ("planes_1.png",),
+    "views": ("views.png",),
+    "turn": ("turn.webp",),
+    "seg": ("seg.dcm",),
+    "seg-labelmap": ("seg_labelmap.dcm",),
+    "seg-probability": ("seg_probability.dcm",),
+    "sr": ("sr.dcm", "seg.dcm"),
+    "capture": ("capture_1.dcm",),
+    "pdf-dicom": ("report_pdf.dcm",),
 }
 
 
-def check(out: str | Path, formats: Sequence[str]) -> None:
+def check(out: str | Path, formats: Sequence[str], scan: Scan | None = None) -> None:
     """Find out, before any work is done, whether the results can be written; leaves nothing behind.
 
     Parameters
     ----------
     out : the folder to be, which need not be there yet
-    formats : of :data:`FORMATS`
+    formats : of :data:`KNOWN`
+    scan : what is segmented, where it is read already
 
     Raises
     ------
     UsageError
-        `usage`, for an unknown format
+        `usage`, for an unknown format, or one that cannot be made of this scan
     NotWritable, DiskFull
         `not-writable`, if ``out`` is a file, cannot be made or written, or holds a file of a needed name that is no
         result of StrokeSeg; `disk-full`
     """
-    if unknown := [name for name in formats if name not in FORMATS]:
+    if unknown := [name for name in formats if name not in KNOWN]:
         raise UsageError(
-            f"format {', '.join(repr(name) for name in unknown)}: not known", f"Known formats: {', '.join(FORMATS)}."
+            f"format {', '.join(repr(name) for name in unknown)}: not known", f"Known formats: {', '.join(KNOWN)}."
         )
+    if scan is not None:
+        possible(scan, formats)
     with Delivery(Path(out)) as delivery:
         delivery.refuse_foreign([name for chosen in {"json", *formats} for name in _FIXED_NAMES[chosen]])
         (delivery.partial / "probe").write_bytes(b"\0" * 4096)
+
+
+def possible(scan: Scan, formats: Sequence[str]) -> None:
+    """Refuse what cannot be made of a scan.
+
+    Raises
+    ------
+    UsageError
+        `usage`: DICOM objects of what was no DICOM series, or solids in mm of what has no scale
+    """
+    dicom.check(scan, formats)
+    solids.check(scan, formats)
 
 
 def save(
@@ -61,6 +105,9 @@ def save(
     scene: Scene | None,
     formats: Sequence[str],
     finish: Callable[[], Timing],
+    *,
+    probability: NDArray[np.float16] | None = None,
+    native: bool = False,
 ) -> ResultDocument:
     """Write a result's files into a folder, all of them or none.
 
@@ -73,9 +120,11 @@ def save(
     document : the result so far; its files and timing are filled in
     mask : bool, (slices, rows, columns), on the scan's grid
     labels : int32, the same shape; 0 is background, 1 the largest lesion
-    scene : the meshes, or None where neither "mesh" nor "report" is asked for
-    formats : of :data:`FORMATS`
+    scene : the meshes, or None where none of :data:`SURFACES` is asked for
+    formats : of :data:`KNOWN`
     finish : gives the timing when everything but the report's text and `result.json` is written
+    probability : float16, the same shape; only "seg-probability" needs it
+    native : also write CT and mask as NIfTI on the planes as acquired
 
     Returns
     -------
@@ -83,26 +132,93 @@ def save(
 
     Raises
     ------
+    UsageError
+        `usage`, for a format that cannot be made of this scan
     NotWritable, DiskFull
         `not-writable`, `disk-full`; nothing new is left and earlier results are as they were
     """
-    from strokeseg.write import json, mesh, nifti, pictures, report
+    from strokeseg.write import json, report
+    from strokeseg.write.gallery import Gallery
 
+    possible(scan, formats)
+    gallery, made = Gallery(scan, labels, document.findings, scene), datetime.now()
     with Delivery(Path(out)) as delivery:
         folder = delivery.partial
         files = {"result": json.NAME, "schema": json.SCHEMA_NAME}
-        if "nifti" in formats:
-            files |= nifti.save(folder, scan, mask)
-        if "mesh" in formats and scene is not None:
-            files |= mesh.save(folder, scene)
-        if "keys" in formats:
-            files |= pictures.save_keys(folder, scan, mask, labels)
-        slices = pictures.for_report(scan, mask) if "report" in formats else None
-        if slices is not None:
-            files |= {"report": report.NAME}
+        with ThreadPoolExecutor(_THREADS) as threads:  # NumPy and the encoders let go of the interpreter
+            jobs = [
+                threads.submit(_shapes, folder, scan, scene, formats),
+                threads.submit(_volumes, folder, scan, labels, formats),
+                threads.submit(gallery.save, folder, formats),
+            ]
+            objects, remarks = dicom.save(folder, scan, document, labels, probability, formats, made=made)
+            for job in jobs:
+                files |= job.result()
+        files |= objects
+        if native:
+            beside, unsaid = _native(folder, scan, mask)
+            files, remarks = files | beside, [*remarks, *unsaid]
+        document = document.model_copy(update={"remarks": [*document.remarks, *remarks]})
+        files |= _printed(folder, document, gallery, formats, made)
+        files |= {"report": report.NAME} if "report" in formats else {}
         document = document.model_copy(update={"files": files, "timing_s": finish()})
-        if slices is not None:
-            report.save(folder, document, slices, scene)
+        if "report" in formats:
+            report.save(folder, document, gallery)
         json.save(folder, document)
         delivery.put(list(files.values()), last=json.NAME)
     return document
+
+
+def _volumes(folder: Path, scan: Scan, labels: NDArray[np.int32], formats: Sequence[str]) -> dict[str, str]:
+    from strokeseg.write import labels as names
+    from strokeseg.write import nifti, nrrd
+
+    if not {"nifti", "nrrd"} & set(formats):
+        return {}
+    volume = nifti.regular(scan, labels)
+    files: dict[str, str] = {}
+    if "nifti" in formats:
+        files |= nifti.save(folder, scan, volume)
+        files |= names.save(folder, int(labels.max(initial=0)))
+    if "nrrd" in formats:
+        files |= nrrd.save(folder, volume, scan.spacing_known)
+    return files
+
+
+def _native(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> tuple[dict[str, str], list[Remark]]:
+    from strokeseg.write import nifti
+
+    remark = nifti.not_native(scan)
+    return nifti.save_native(folder, scan, mask), [remark] if remark else []
+
+
+def _shapes(folder: Path, scan: Scan, scene: Scene | None, formats: Sequence[str]) -> dict[str, str]:
+    from strokeseg.write import mesh, views
+
+    if scene is None:
+        return {}
+    files = mesh.save(folder, scene) if "mesh" in formats else {}
+    for kind in solids.FORMATS:
+        if kind in formats:
+            files |= solids.save(folder, scene, kind)
+    if "turn" in formats:
+        files |= views.save_turn(folder, scan, scene)
+    return files
+
+
+def _printed(
+    folder: Path, document: ResultDocument, gallery: Gallery, formats: Sequence[str], made: datetime
+) -> dict[str, str]:
+    """Write the PDF, and its DICOM object, when everything that has to be said is known."""
+    if not {"pdf", "pdf-dicom"} & set(formats):
+        return {}
+    from strokeseg.write import pdf
+
+    data, files = pdf.render(document, gallery), {}
+    if "pdf" in formats:
+        (folder / pdf.NAME).write_bytes(data)
+        files["pdf"] = pdf.NAME
+    if "pdf-dicom" in formats:
+        objects, _ = dicom.save(folder, gallery.scan, document, gallery.labels, None, (), pdf=data, made=made)
+        files |= objects
+    return files

@@ -14,7 +14,12 @@ from types import TracebackType
 from strokeseg.errors import DiskFull, NotWritable, StrokesegError
 
 # A result.json could be edited by anyone: only plain names like ours are ever taken from it.
-_OURS = re.compile(r"result\.json|result\.schema\.json|mask\.nii\.gz|ct\.nii\.gz|scene\.glb|report\.html|key_\d+\.png")
+OURS = re.compile(
+    r"result\.json|result\.schema\.json|mask\.nii\.gz|ct\.nii\.gz|scene\.glb|report\.html|report\.pdf|key_\d+\.png|midline\.png"
+    r"|seg(_labelmap|_probability)?\.dcm|sr\.dcm|capture_\d+\.dcm|report_pdf\.dcm"
+    r"|(mask|ct)_native\.nii\.gz|lesions\.nii\.gz|lesions\.ctbl|lesions_itksnap\.txt|lesions\.seg\.nrrd"
+    r"|(brain|skull|lesion_\d+)\.(stl|ply)|scene\.(obj|mtl)|montage\.png|planes_\d+\.png|views\.png|turn\.webp"
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -101,7 +106,7 @@ class Delivery:
             listed = {"result.json", *document["files"].values()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return set()
-        return {name for name in listed if _OURS.fullmatch(str(name)) and (self.out / name).is_file()}
+        return {name for name in listed if OURS.fullmatch(str(name)) and (self.out / name).is_file()}
 
     def _make(self, folder: Path) -> None:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]

@@ -13,7 +13,7 @@ from strokeseg.result import Mesh, Scene
 
 NAME = "scene.glb"
 
-_BRAIN_RGBA = (0.80, 0.82, 0.86, 0.28)
+_GLASS = {"brain": (0.80, 0.82, 0.86, 0.28), "skull": (0.91, 0.87, 0.77, 0.35)}
 _LESION_RGBA = (0.78, 0.05, 0.06, 1.0)
 
 
@@ -37,7 +37,7 @@ def to_gltf_m(vertices_mm: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def save(folder: Path, scene: Scene) -> dict[str, str]:
-    """Write `scene.glb`: nodes `brain` (translucent) and `lesion_1`, `lesion_2`, ... (red).
+    """Write `scene.glb`: nodes `brain` and `skull` (translucent), `lesion_1`, `lesion_2`, ... (red).
 
     Returns
     -------
@@ -47,14 +47,14 @@ def save(folder: Path, scene: Scene) -> dict[str, str]:
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
-    if not _parts(scene):
+    if not named(scene):
         return {}
     whole = trimesh.Scene()
-    for name, mesh in _parts(scene):
-        glass = name == "brain"
+    for name, mesh in named(scene):
+        glass = name in _GLASS
         material = PBRMaterial(
             name=name,
-            baseColorFactor=_BRAIN_RGBA if glass else _LESION_RGBA,
+            baseColorFactor=_GLASS.get(name, _LESION_RGBA),
             metallicFactor=0.0,
             roughnessFactor=0.6 if glass else 0.45,
             alphaMode="BLEND" if glass else "OPAQUE",
@@ -78,14 +78,14 @@ def save(folder: Path, scene: Scene) -> dict[str, str]:
 
 
 def packed(scene: Scene) -> dict[str, Any] | None:
-    """Pack a scene for the report: positions as 16-bit fractions of the common box, everything in base64.
+    """Pack brain and lesions for the report: positions as 16-bit fractions of the common box, everything in base64.
 
     Returns
     -------
     dict, ready for JSON: ``low`` and ``span`` of the box (glTF frame, metres), ``meshes`` with name, base64 uint16
     positions and base64 uint32 faces (little endian); None for a scene without any surface
     """
-    parts = [(name, to_gltf_m(mesh.vertices_mm), mesh.faces) for name, mesh in _parts(scene)]
+    parts = [(name, to_gltf_m(mesh.vertices_mm), mesh.faces) for name, mesh in named(scene) if name != "skull"]
     if not parts:
         return None
     low = np.min([vertices.min(0) for _, vertices, _ in parts], axis=0).astype(np.float64)
@@ -102,11 +102,11 @@ def packed(scene: Scene) -> dict[str, Any] | None:
     return {"low": low.tolist(), "span": span.tolist(), "meshes": meshes}
 
 
-def _parts(scene: Scene) -> list[tuple[str, Mesh]]:
-    named = [(f"lesion_{number}", mesh) for number, mesh in enumerate(scene.lesions, 1)]
-    if scene.brain is not None:
-        named.insert(0, ("brain", scene.brain))
-    return [(name, mesh) for name, mesh in named if len(mesh.faces)]
+def named(scene: Scene) -> list[tuple[str, Mesh]]:
+    """Give the scene's surfaces that have triangles, with their names: brain, skull, lesion_1, lesion_2, ..."""
+    whole = [("brain", scene.brain), ("skull", scene.skull)]
+    whole += [(f"lesion_{number}", mesh) for number, mesh in enumerate(scene.lesions, 1)]
+    return [(name, mesh) for name, mesh in whole if mesh is not None and len(mesh.faces)]
 
 
 def _base64(values: NDArray[Any]) -> str:

@@ -1,37 +1,72 @@
-"""Mask and CT as NIfTI volumes on one regular orthogonal grid; the only writer that knows RAS."""
+"""CT, mask and lesions as NIfTI: on one regular orthogonal grid, and on the planes as acquired.
+
+It is the only writer that knows RAS.
+"""
 
 from __future__ import annotations
 
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.result import Remark
 from strokeseg.scan import Floats, Planes, Scan
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AIR_HU = -1024
 _STILL_REGULAR_MM = 0.05
 _GZIP_LEVEL = 1
+_MASK = "1 = hemorrhage"
 
 
 class Volume(NamedTuple):
-    """CT and mask on one regular orthogonal grid.
+    """CT and lesions on one grid.
 
-    ``hu`` int16 and ``mask`` bool are (slices, rows, columns); ``affine`` (4, 4) maps (column, row, slice) to LPS mm.
+    ``hu`` int16 and ``labels`` int32 (0 is background, 1 the largest lesion) are (slices, rows, columns); ``affine``
+    (4, 4) maps (column, row, slice) to LPS mm.
     """
 
     hu: NDArray[np.int16]
-    mask: NDArray[np.bool_]
+    labels: NDArray[np.int32]
     affine: Floats
 
 
-def save(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> dict[str, str]:
-    """Write `mask.nii.gz` (uint8, 0 or 1) and `ct.nii.gz` (int16, Hounsfield units).
+def save(folder: Path, scan: Scan, volume: Volume) -> dict[str, str]:
+    """Write `ct.nii.gz` (int16, Hounsfield units), `mask.nii.gz` (uint8, 0 or 1) and `lesions.nii.gz` (the ids).
 
     Where the spacing is not known a voxel measures 1 without a unit, and the header's description says so.
+
+    Parameters
+    ----------
+    volume : from :func:`regular`
+
+    Returns
+    -------
+    The names of the files
+    """
+    number = np.dtype(np.uint8 if int(volume.labels.max(initial=0)) < 256 else np.uint16)
+    mask, ct, lesions = (folder / f"{name}.nii.gz" for name in ("mask", "ct", "lesions"))
+    # zlib works without the interpreter's lock: the CT is packed beside the two others.
+    with ThreadPoolExecutor(2) as pool:
+        made = [
+            pool.submit(_write, ct, volume.hu, volume.affine, scan, _ct(scan)),
+            pool.submit(_write, mask, volume.labels > 0, volume.affine, scan, _MASK, np.dtype(np.uint8)),
+            pool.submit(_write, lesions, volume.labels, volume.affine, scan, "1 is the largest lesion", number),
+        ]
+    for each in made:
+        each.result()
+    return {"mask": "mask.nii.gz", "ct": "ct.nii.gz", "lesion_volume": "lesions.nii.gz"}
+
+
+def save_native(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> dict[str, str]:
+    """Write `mask_native.nii.gz` and `ct_native.nii.gz` on the planes as acquired: every pixel as it was.
+
+    A tilted gantry is a sheared affine. It stands in the sform (code 1) alone; a qform cannot hold it, its code is 0.
+    The third voxel size is the step along the normal, so that their product is a voxel's volume.
 
     Parameters
     ----------
@@ -39,36 +74,68 @@ def save(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> dict[str, str]:
 
     Returns
     -------
-    The names of the files
+    The names of the files; none where no affine can say where the planes lie (:func:`native_affine`)
     """
-    volume = regular(scan, mask)
-    said = "" if scan.spacing_known else "; voxel size unknown, not to scale"
-    values = "Hounsfield units" if scan.calibrated else "not Hounsfield units"
-    _write(folder / "mask.nii.gz", volume.mask.astype(np.uint8), volume.affine, scan, f"1 = hemorrhage{said}")
-    _write(folder / "ct.nii.gz", volume.hu, volume.affine, scan, f"{values}{said}")
-    return {"mask": "mask.nii.gz", "ct": "ct.nii.gz"}
+    affine = native_affine(scan)
+    if affine is None:
+        return {}
+    _write(folder / "mask_native.nii.gz", mask.astype(np.uint8), affine, scan, _MASK)
+    _write(folder / "ct_native.nii.gz", scan.hu, affine, scan, _ct(scan))
+    return {"mask_native": "mask_native.nii.gz", "ct_native": "ct_native.nii.gz"}
 
 
-def regular(scan: Scan, mask: NDArray[np.bool_]) -> Volume:
-    """Put a scan and its mask on one regular orthogonal grid.
+def native_affine(scan: Scan) -> Floats | None:
+    """Give the affine (column, row, slice) to LPS mm of the planes as acquired, sheared where the gantry was tilted.
 
-    Planes that are regular already (even steps along the normal, to 0.05 mm) stay as they are. Otherwise the grid keeps
-    the pixels' directions and size and takes the median gap as its step; it is wide enough for every plane.
+    Returns
+    -------
+    (4, 4); None where the planes are not evenly stepped (to 0.05 mm), which no affine can say
     """
     planes = scan.planes
     if not scan.spacing_known:
-        return Volume(scan.hu, mask, _affine(np.zeros(3), planes, 1.0, (1.0, 1.0)))
+        return _affine(np.zeros(3), planes, planes.normal, (1.0, 1.0))
     positions, count = planes.positions_mm, len(planes.positions_mm)
     if count == 1:
-        return Volume(scan.hu, mask, _affine(positions[0], planes, planes.thickness_mm or 1.0, planes.pixel_spacing_mm))
-    step_mm = float((positions[-1] - positions[0]) @ planes.normal) / (count - 1)
-    ideal = positions[0] + np.arange(count)[:, None] * step_mm * planes.normal
-    if np.abs(positions - ideal).max() <= _STILL_REGULAR_MM:
-        return Volume(scan.hu, mask, _affine(positions[0], planes, step_mm, planes.pixel_spacing_mm))
-    return _resampled(scan, mask)
+        return _affine(positions[0], planes, planes.normal * (planes.thickness_mm or 1.0), planes.pixel_spacing_mm)
+    step = (positions[-1] - positions[0]) / (count - 1)
+    if np.abs(positions - positions[0] - np.arange(count)[:, None] * step).max() > _STILL_REGULAR_MM:
+        return None
+    return _affine(positions[0], planes, step, planes.pixel_spacing_mm)
 
 
-def _resampled(scan: Scan, mask: NDArray[np.bool_]) -> Volume:
+def not_native(scan: Scan) -> Remark | None:
+    """Say why there is no native pair, where there is none."""
+    if native_affine(scan) is not None:
+        return None
+    return Remark(
+        code="no-native",
+        severity="warning",
+        message="The slices are not evenly spaced, which the affine of a NIfTI cannot say: mask and CT are written on "
+        "the regular grid only.",
+    )
+
+
+def regular(scan: Scan, labels: NDArray[np.int32]) -> Volume:
+    """Put a scan and its lesions on one regular orthogonal grid.
+
+    Planes that are regular already (even steps along the normal, to 0.05 mm) stay as they are. Otherwise the grid keeps
+    the pixels' directions and size and takes the median gap as its step; it is wide enough for every plane.
+
+    Parameters
+    ----------
+    labels : int32, (slices, rows, columns), on the scan's grid; 0 is background, 1 the largest lesion
+    """
+    planes, affine = scan.planes, native_affine(scan)
+    if affine is not None:
+        along = planes.normal * float(affine[:3, 2] @ planes.normal)
+        shear_mm = np.linalg.norm(affine[:3, 2] - along) * (len(scan.hu) - 1)
+        if shear_mm <= _STILL_REGULAR_MM:
+            affine[:3, 2] = along
+            return Volume(scan.hu, labels, affine)
+    return _resampled(scan, labels)
+
+
+def _resampled(scan: Scan, labels: NDArray[np.int32]) -> Volume:
     """Resample tilted or uneven planes; a fractional slice lies between its neighbours' planes, as in `to_lps_mm`.
 
     Per slice of the grid the two planes around it are blended, then moved within the plane to where they lie: linear
@@ -88,7 +155,7 @@ def _resampled(scan: Scan, mask: NDArray[np.bool_]) -> Volume:
         scan.shape[1] + int(np.ceil(down.max() - first_row - 1e-3)),
         scan.shape[2] + int(np.ceil(across.max() - first_column - 1e-3)),
     )
-    hu, marked = np.full(shape, _AIR_HU, dtype=np.int16), np.zeros(shape, dtype=bool)
+    hu, marked = np.full(shape, _AIR_HU, dtype=np.int16), np.zeros(shape, dtype=np.int32)
     reach_mm = 0.75 * float(np.median(gaps[~planes.missing]))
     for k in range(shape[0]):
         place = min(depth[0] + k * step_mm, depth[-1])
@@ -100,38 +167,43 @@ def _resampled(scan: Scan, mask: NDArray[np.bool_]) -> Volume:
         column = (1 - part) * across[low] + part * across[low + 1] - first_column
         blend = scan.hu[low] * np.float32(1 - part) + scan.hu[low + 1] * np.float32(part)
         hu[k] = np.rint(_moved(blend, row, column, shape[1:]))
-        plane, top, left = _between(mask[low], mask[low + 1], part), round(row), round(column)
+        plane, top, left = _between(labels[low], labels[low + 1], part), round(row), round(column)
         marked[k, top : top + plane.shape[0], left : left + plane.shape[1]] = plane
     origin = (
         planes.positions_mm[0]
         + (first_row - down[0]) * row_mm * planes.column_cosine
         + (first_column - across[0]) * column_mm * planes.row_cosine
     )
-    return Volume(hu, marked, _affine(origin, planes, step_mm, planes.pixel_spacing_mm))
+    return Volume(hu, marked, _affine(origin, planes, planes.normal * step_mm, planes.pixel_spacing_mm))
 
 
-def _between(lower: NDArray[np.bool_], upper: NDArray[np.bool_], part: float) -> NDArray[np.bool_]:
-    """Give the mask at a part of the way from one plane to the next.
+def _between(lower: NDArray[np.int32], upper: NDArray[np.int32], part: float) -> NDArray[np.int32]:
+    """Give the lesions at a part of the way from one plane to the next.
 
     What overlaps on both planes changes its outline evenly (signed distances are blended: shape-based interpolation,
-    Raya and Udupa, IEEE Trans Med Imaging 1990;9:32); what is on one plane only reaches half the way.
+    Raya and Udupa, IEEE Trans Med Imaging 1990;9:32); what is on one plane only reaches half the way. A pixel so found
+    is marked on one of the planes, on the nearer one if on both, and has its label there.
     """
-    from scipy import ndimage
-
-    nearest = (lower, upper)[round(part)]
-    both = np.stack([lower, upper])
+    nearest, other = (lower, upper) if round(part) == 0 else (upper, lower)
     if not 1e-3 < part < 1 - 1e-3 or not lower.any() or not upper.any():
         return nearest
+    return np.where(_blended(lower > 0, upper > 0, part), np.where(nearest > 0, nearest, other), 0)
+
+
+def _blended(lower: NDArray[np.bool_], upper: NDArray[np.bool_], part: float) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    both = np.stack([lower, upper])
     pieces, _ = ndimage.label(both)
     shared = both & np.isin(pieces, np.intersect1d(pieces[0], pieces[1])) & (pieces > 0)
     if not shared.any():
-        return nearest
+        return both[round(part)]
     rows, columns = (np.flatnonzero(shared.any(axes)) for axes in ((0, 2), (0, 1)))
     box = (slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2))
     inside = [ndimage.distance_transform_edt(one[box]) - ndimage.distance_transform_edt(~one[box]) for one in shared]
-    made = nearest & ~shared[round(part)]
+    made = both[round(part)] & ~shared[round(part)]
     made[box] |= (1 - part) * inside[0] + part * inside[1] > 0
-    return made
+    return np.asarray(made)
 
 
 def _moved(plane: NDArray[np.float32], row: float, column: float, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -148,26 +220,51 @@ def _moved(plane: NDArray[np.float32], row: float, column: float, shape: tuple[i
     return whole[1:-1, 1:-1]
 
 
-def _affine(origin_mm: Floats, planes: Planes, step_mm: float, spacing_mm: tuple[float, float]) -> Floats:
-    """Give the affine (column, row, slice) to LPS mm of a grid whose steps are along the planes' directions."""
+def _affine(origin_mm: Floats, planes: Planes, step_mm: Floats, spacing_mm: tuple[float, float]) -> Floats:
+    """Give the affine (column, row, slice) to LPS mm; ``step_mm`` (3,) leads from slice to slice."""
     affine = np.eye(4)
     affine[:3, 0] = planes.row_cosine * spacing_mm[1]
     affine[:3, 1] = planes.column_cosine * spacing_mm[0]
-    affine[:3, 2] = planes.normal * step_mm
+    affine[:3, 2] = step_mm
     affine[:3, 3] = origin_mm
     return affine
 
 
-def _write(path: Path, values: NDArray[Any], affine_lps: Floats, scan: Scan, description: str) -> None:
+def _ct(scan: Scan) -> str:
+    return "Hounsfield units" if scan.calibrated else "not Hounsfield units"
+
+
+def _write(
+    path: Path,
+    values: NDArray[Any],
+    affine_lps: Floats,
+    scan: Scan,
+    description: str,
+    dtype: np.dtype[Any] | None = None,
+) -> None:
+    """Write (slices, rows, columns) slice by slice, as ``dtype`` or as they are: no second volume is made."""
     import nibabel
 
-    affine = _LPS_TO_RAS @ affine_lps
-    image = nibabel.Nifti1Image(values.transpose(2, 1, 0), affine)
-    image.header.set_data_dtype(values.dtype)
+    affine, dtype = _LPS_TO_RAS @ affine_lps, dtype or values.dtype
+    # Of the form alone: the pixels follow the header in the order in which ours lie.
+    image = nibabel.Nifti1Image(np.broadcast_to(dtype.type(0), values.shape[::-1]), affine)
+    header = image.header
+    header.set_data_dtype(dtype)
     image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm" if scan.spacing_known else "unknown")
-    image.header["descrip"] = f"StrokeSeg: {description}".encode()[:79]
+    column, row, step = affine[:3, :3].T
+    normal = np.cross(column, row) / np.linalg.norm(np.cross(column, row))
+    along_mm = abs(float(step @ normal))
+    sheared = np.linalg.norm(step) > along_mm * (1 + 1e-6)
+    image.set_qform(None if sheared else affine, code=int(not sheared))
+    if sheared:
+        header.set_zooms((*header.get_zooms()[:2], along_mm))
+    header.set_xyzt_units("mm" if scan.spacing_known else "unknown")
+    said = "" if scan.spacing_known else "; voxel size unknown, not to scale"
+    header["descrip"] = f"StrokeSeg: {description}{said}".encode()[:79]
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = header.single_vox_offset
     # No name and no time inside: the same scan gives the same bytes.
     with path.open("wb") as file, gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
-        packed.write(image.to_bytes())
+        header.write_to(packed)
+        for plane in values:
+            packed.write(plane.astype(dtype, copy=False).tobytes())

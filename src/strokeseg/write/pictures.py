@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ WINDOW = (40.0, 80.0)
 """(centre, width), Hounsfield units: the brain window."""
 
 OUTLINE = (255, 208, 46)
-MOST_IN_REPORT = 60
+MOST_IN_REPORT = 24
 _MOST_KEYS = 5
 _WITHOUT_BLEEDING = 6
 _LEAST_SIDE, _MOST_SIDE = 512, 2048
-_LETTER = (200, 208, 216)
+LETTER = (200, 208, 216)
 # Just above 0: the line passes outside of every marked pixel, at most half a pixel away, and cuts no corner of it.
 _LEVEL = 0.02
 
@@ -54,32 +55,26 @@ class Shown:
     positive: int
 
 
-def save_keys(folder: Path, scan: Scan, mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> dict[str, str]:
-    """Write `key_1.png`, ...: for each of the five largest lesions the slice on which it is largest.
+def key_slices(labels: NDArray[np.int32]) -> list[int]:
+    """Choose the slices that show each bleed best: for each of the five largest lesions the one on which it is largest.
 
-    Two lesions that are largest on the same slice share a picture. Without any lesion the middle slice is written,
-    without outline.
+    Lesions that are largest on the same slice share it. Without any lesion it is the middle slice.
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
-    labels : int32, the same shape, 1 is the largest lesion
+    labels : int32, (slices, rows, columns), 1 is the largest lesion
 
     Returns
     -------
-    The names of the files
+    Indices, the largest lesion's first, each once
     """
-    lesions = range(1, min(int(labels.max()), _MOST_KEYS) + 1)
-    chosen = [int((labels == lesion).sum((1, 2)).argmax()) for lesion in lesions] or [len(mask) // 2]
-    files = {}
-    for number, index in enumerate(dict.fromkeys(chosen), 1):
-        files[f"key_{number}"] = f"key_{number}.png"
-        key_picture(scan, mask, index).save(folder / files[f"key_{number}"], optimize=False, compress_level=6)
-    return files
+    count = int(labels.max(initial=0))
+    chosen = [int((labels == lesion).sum((1, 2)).argmax()) for lesion in range(1, min(count, _MOST_KEYS) + 1)]
+    return list(dict.fromkeys(chosen or [len(labels) // 2]))
 
 
 def for_report(scan: Scan, mask: NDArray[np.bool_]) -> Shown:
-    """Draw the slices that the report shows: those with bleeding, at most 60; without any, six spread over the scan."""
+    """Draw the slices that the report shows: those with bleeding, at most 24; without any, six spread over the scan."""
     positive = np.flatnonzero(mask.any((1, 2)))
     if positive.size:
         chosen = positive[_spread(positive.size, MOST_IN_REPORT)]
@@ -92,7 +87,7 @@ def for_report(scan: Scan, mask: NDArray[np.bool_]) -> Shown:
         image = Image.fromarray(_grey(scan, int(index)))
         packed = io.BytesIO()
         image.save(packed, "JPEG", quality=85, optimize=True)
-        lines = _outlines(scan, mask[index], image.size)
+        lines = outlines(scan, mask[index], image.size)
         pictures.append(SlicePicture(int(index), packed.getvalue(), image.size, lines))
     return Shown(tuple(pictures), int(positive.size))
 
@@ -107,21 +102,36 @@ def key_picture(scan: Scan, mask: NDArray[np.bool_], index: int) -> Image.Image:
     RGB picture, at least 512 pixels a side, square pixels
     """
     grey = Image.fromarray(_grey(scan, index))
-    image = grey.convert("RGB")
-    # Drawn at twice the size and averaged: a smooth line of about one pixel.
-    line = Image.new("L", (grey.width * 2, grey.height * 2))
-    for points in _outlines(scan, mask[index], grey.size):
-        ImageDraw.Draw(line).line([(x * 2 - 0.5, y * 2 - 0.5) for x, y in points], fill=255, width=2)
-    image.paste(OUTLINE, (0, 0, *grey.size), line.resize(grey.size, Image.Resampling.BOX))
+    image = outlined(grey, outlines(scan, mask[index], grey.size))
     draw, (width, height) = ImageDraw.Draw(image), image.size
     font, small = ImageFont.load_default(height / 24), ImageFont.load_default(height / 36)
     margin, edge = height / 40, {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
     doubt = "" if sides_known(scan.remarks) else "?"
-    draw.text((margin, height * 0.3), "R" + doubt, _LETTER, font, "lm", **edge)  # type: ignore[arg-type]
-    draw.text((width - margin, height * 0.3), "L" + doubt, _LETTER, font, "rm", **edge)  # type: ignore[arg-type]
+    draw.text((margin, height * 0.3), "R" + doubt, LETTER, font, "lm", **edge)  # type: ignore[arg-type]
+    draw.text((width - margin, height * 0.3), "L" + doubt, LETTER, font, "rm", **edge)  # type: ignore[arg-type]
     caption = f"slice {index + 1} of {len(mask)}"
-    draw.text((margin, height - margin), caption, _LETTER, small, "ls", **edge)  # type: ignore[arg-type]
+    draw.text((margin, height - margin), caption, LETTER, small, "ls", **edge)  # type: ignore[arg-type]
     return image
+
+
+def outlined(
+    picture: Image.Image, lines: Iterable[Points], colour: tuple[int, int, int] = OUTLINE, half_pixels: int = 2
+) -> Image.Image:
+    """Draw lines, (n, 2) each, (x, y) from the top left corner, so many half pixels wide; gives an RGB picture."""
+    image = picture.convert("RGB")
+    # Drawn at twice the size and averaged: a smooth line.
+    line = Image.new("L", (picture.width * 2, picture.height * 2))
+    for points in lines:
+        ImageDraw.Draw(line).line([(x * 2 - 0.5, y * 2 - 0.5) for x, y in points], fill=255, width=half_pixels)
+    image.paste(colour, (0, 0, *picture.size), line.resize(picture.size, Image.Resampling.BOX))
+    return image
+
+
+def windowed(hu: NDArray[Any]) -> NDArray[np.uint8]:
+    """Give Hounsfield units as the grey levels of the brain window."""
+    centre, width = WINDOW
+    level = (np.asarray(hu, dtype=np.float32) - np.float32(centre - width / 2)) * np.float32(255 / width)
+    return np.clip(level + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:
@@ -140,14 +150,12 @@ def _size(scan: Scan) -> tuple[int, int]:
 
 def _grey(scan: Scan, index: int) -> NDArray[np.uint8]:
     """Give one slice in the brain window as an upright picture, uint8 (height, width)."""
-    centre, width = WINDOW
-    level = (np.asarray(scan.planes.upright(scan.hu[index]), dtype=np.float32) - (centre - width / 2)) / width
-    image = Image.fromarray(np.rint(np.clip(level, 0, 1) * 255).astype(np.uint8))
+    image = Image.fromarray(windowed(scan.planes.upright(scan.hu[index])))
     size = _size(scan)
     return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC))
 
 
-def _outlines(scan: Scan, plane: NDArray[np.bool_], size: tuple[int, int]) -> tuple[Points, ...]:
+def outlines(scan: Scan, plane: NDArray[np.bool_], size: tuple[int, int]) -> tuple[Points, ...]:
     """Give the closed lines around a slice's mask, (n, 2) each, (x, y) in a picture of the size (width, height)."""
     from skimage.measure import find_contours
 

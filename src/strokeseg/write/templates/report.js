@@ -1,42 +1,113 @@
 "use strict";
+/* All slices, one at a time, in any window: a level of the 8-bit pictures stands for a number of Hounsfield units. */
 (() => {
   const find = (id) => document.getElementById(id);
-  const toggle = find("outline-toggle");
-  const show = (on) => {
-    document.body.classList.toggle("no-outline", !on);
-    if (toggle) toggle.checked = on;
-    const button = find("viewer-outline");
-    if (button) button.setAttribute("aria-pressed", String(on));
+  const data = JSON.parse(find("stack-data").textContent);
+  const count = data.pngs.length;
+  const box = find("stack"), section = find("slices-section"), canvas = find("stack-canvas"), slider = find("stack-slider");
+  const picture = find("stack-picture"), windows = [...document.querySelectorAll("[data-window]")];
+  const context = canvas.getContext("2d");
+  [canvas.width, canvas.height] = [data.width, data.height];
+  picture.style.setProperty("--aspect", data.aspect);
+  box.hidden = false;
+  find("stack-fallback").hidden = true;
+
+  const levels = new Array(count); // promises of a slice's levels, kept
+  const decode = async (index) => {
+    const bytes = Uint8Array.from(atob(data.pngs[index]), (letter) => letter.charCodeAt(0));
+    const image = await createImageBitmap(new Blob([bytes], { type: "image/png" }), { colorSpaceConversion: "none" });
+    const sheet = Object.assign(document.createElement("canvas"), { width: data.width, height: data.height });
+    const copy = sheet.getContext("2d", { willReadFrequently: true });
+    copy.drawImage(image, 0, 0);
+    image.close();
+    const pixels = copy.getImageData(0, 0, data.width, data.height).data;
+    return Uint8Array.from({ length: pixels.length / 4 }, (_, i) => pixels[4 * i]);
   };
-  const flip = () => show(document.body.classList.contains("no-outline"));
-  if (toggle) {
-    toggle.addEventListener("change", () => show(toggle.checked));
-    find("viewer-outline").addEventListener("click", flip);
-    show(toggle.checked);
+  const levelsOf = (index) => (levels[index] ??= decode(index));
+
+  let at = data.first, [centre, width] = [0, 1], table = new Uint8ClampedArray(256);
+  const made = context.createImageData(data.width, data.height);
+  const paint = (slice) => {
+    const pixels = new Uint32Array(made.data.buffer);
+    const grey = Uint32Array.from(table, (value) => 0xff000000 | (value * 0x10101));
+    for (let i = 0; i < pixels.length; i++) pixels[i] = grey[slice[i]];
+    context.putImageData(made, 0, 0);
+    canvas.dataset.shown = `${at} ${centre}/${width}`;
+  };
+  const show = async (index) => {
+    at = Math.min(Math.max(index, 0), count - 1);
+    slider.value = at;
+    slider.setAttribute("aria-valuetext", data.said[at]);
+    canvas.setAttribute("aria-label", data.said[at]);
+    find("stack-at").textContent = data.said[at];
+    find("stack-outline").setAttribute("d", data.paths[at]);
+    const wanted = at, slice = await levelsOf(at);
+    if (wanted === at) paint(slice); // a quicker hand was here meanwhile
+    for (const next of [wanted + 1, wanted - 1]) if (next >= 0 && next < count) levelsOf(next);
+  };
+  const look = (button) => {
+    [centre, width] = button.dataset.window.split(",").map(Number);
+    table = Uint8ClampedArray.from(data.hu, (hu) => ((hu - centre) / width + 0.5) * 255);
+    for (const other of windows) other.setAttribute("aria-pressed", String(other === button));
+    show(at);
+  };
+  look(windows[0]);
+
+  const ticks = find("stack-ticks");
+  for (const index of data.bleeding) {
+    const tick = document.createElement("i");
+    tick.style.left = `${(index / Math.max(count - 1, 1)) * 100}%`;
+    ticks.append(tick);
   }
 
-  const viewer = find("viewer");
-  const slices = [...document.querySelectorAll(".slice")];
-  let at = 0;
-  const open = (index) => {
-    at = Math.min(Math.max(index, 0), slices.length - 1);
-    find("viewer-picture").replaceChildren(slices[at].querySelector(".picture").cloneNode(true));
-    find("viewer-caption").textContent = slices[at].querySelector(".caption").textContent;
-    find("viewer-back").disabled = at === 0;
-    find("viewer-next").disabled = at === slices.length - 1;
-    if (!viewer.open) viewer.showModal();
+  const toggle = find("outline-toggle");
+  const outline = (on) => {
+    document.body.classList.toggle("no-outline", !on);
+    toggle.checked = on;
   };
-  slices.forEach((slice, index) => slice.addEventListener("click", () => open(index)));
-  find("viewer-back").addEventListener("click", () => open(at - 1));
-  find("viewer-next").addEventListener("click", () => open(at + 1));
-  find("viewer-close").addEventListener("click", () => viewer.close());
-  viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-  viewer.addEventListener("close", () => slices[at].focus());
-  document.addEventListener("keydown", (event) => {
+  if (toggle) {
+    toggle.addEventListener("change", () => outline(toggle.checked));
+    outline(toggle.checked);
+  }
+  windows.forEach((button) => button.addEventListener("click", () => look(button)));
+  slider.addEventListener("input", () => show(Number(slider.value)));
+  document.querySelectorAll(".slice").forEach((slice) => slice.addEventListener("click", () => {
+    show(Number(slice.dataset.index));
+    box.scrollIntoView({ block: "nearest", behavior: "instant" });
+    slider.focus({ preventScroll: true });
+  }));
+
+  let turned = 0;
+  find("stack-box").addEventListener("wheel", (event) => {
+    if (event.ctrlKey) return; // the browser's own zoom
+    const step = event.deltaMode ? event.deltaY * 40 : event.deltaY;
+    if ((step < 0 && at === count - 1) || (step > 0 && at === 0)) { turned = 0; return; } // at the end the page scrolls on
+    event.preventDefault();
+    turned += step;
+    if (Math.abs(turned) < 30) return; // a touchpad gives many small steps
+    show(at - Math.sign(turned));
+    turned = 0;
+  }, { passive: false });
+
+  let from = null;
+  picture.addEventListener("pointerdown", (event) => {
+    from = { x: event.clientX, at };
+    picture.setPointerCapture(event.pointerId);
+    slider.focus({ preventScroll: true });
+    event.preventDefault();
+  });
+  picture.addEventListener("pointermove", (event) => {
+    if (!from) return;
+    const stride = Math.max(6, picture.clientWidth / Math.max(count, 20));
+    const next = from.at + Math.round((event.clientX - from.x) / stride);
+    if (next !== at) show(next);
+  });
+  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { from = null; });
+
+  // Only while the keyboard is in this section: single letters would else take a screen reader's own.
+  section.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (toggle && event.key.toLowerCase() === "o") flip();
-    if (!viewer.open) return;
-    const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-    if (step) { event.preventDefault(); open(at + step); }
+    if (toggle && event.key.toLowerCase() === "o") outline(!toggle.checked);
+    if (windows.length > 1 && windows[Number(event.key) - 1]) look(windows[Number(event.key) - 1]);
   });
 })();

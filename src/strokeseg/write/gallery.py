@@ -1,0 +1,100 @@
+"""The pictures of one result, each drawn once, whoever shows it: a file of its own, the report, the PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from strokeseg.result import Findings, Scene
+from strokeseg.scan import Scan
+from strokeseg.write import midline, montage, pictures, planes, stack, views
+from strokeseg.write.stack import Stack
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What is drawn of a result, when it is first asked for.
+
+    Parameters
+    ----------
+    scan : the scan
+    labels : int32, (slices, rows, columns), on its grid; 0 is background, 1 the largest lesion
+    findings : what was measured
+    scene : the meshes; None where none were made
+    """
+
+    scan: Scan
+    labels: NDArray[np.int32]
+    findings: Findings
+    scene: Scene | None = None
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """All lesions together."""
+        return self.labels > 0
+
+    @cached_property
+    def keys(self) -> dict[int, Image.Image]:
+        """The key slices, by their indices (:func:`strokeseg.write.pictures.key_slices`)."""
+        chosen = pictures.key_slices(self.labels)
+        return {index: pictures.key_picture(self.scan, self.mask, index) for index in chosen}
+
+    @cached_property
+    def midline(self) -> Image.Image | None:
+        """The slice on which the midline shift was measured; None where it was not."""
+        return midline.picture(self.scan, self.mask, self.findings)
+
+    @cached_property
+    def montage(self) -> Image.Image:
+        """All slices."""
+        return montage.picture(self.scan, self.mask)
+
+    @cached_property
+    def planes(self) -> list[Image.Image]:
+        """Three planes through each of the largest lesions."""
+        return planes.pictures(self.scan, self.labels)
+
+    @cached_property
+    def views(self) -> Image.Image | None:
+        """The scene from four sides; None without any surface."""
+        return None if self.scene is None else views.picture(self.scan, self.scene)
+
+    @cached_property
+    def stack(self) -> Stack:
+        """All slices, for the report's viewer."""
+        return stack.pack(self.scan, self.mask)
+
+    def save(self, folder: Path, formats: Sequence[str]) -> dict[str, str]:
+        """Write the pictures that are asked for, as PNG.
+
+        Parameters
+        ----------
+        formats : of "keys" (`key_1.png`, ..., and `midline.png` where a shift was measured), "montage", "planes"
+            (`planes_1.png`, ...) and "views"; any other is passed over
+
+        Returns
+        -------
+        The names of the files
+        """
+        drawn: dict[str, Image.Image | None] = {}
+        if "keys" in formats:
+            drawn |= {f"key_{number}": image for number, image in enumerate(self.keys.values(), 1)}
+            drawn["midline"] = self.midline
+        if "montage" in formats:
+            drawn["montage"] = self.montage
+        if "planes" in formats:
+            drawn |= {f"planes_{number}": image for number, image in enumerate(self.planes, 1)}
+        if "views" in formats:
+            drawn["views"] = self.views
+        files = {name: f"{name}.png" for name, image in drawn.items() if image is not None}
+        for name, file in files.items():
+            image = drawn[name]
+            assert image is not None
+            image.save(folder / file, compress_level=3)
+        return files

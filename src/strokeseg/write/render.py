@@ -1,0 +1,254 @@
+"""The 3D scene as pixels, by a z-buffer of our own: no screen, no graphics card, no further package.
+
+The light, the glass of the brain and the lens are those of the report's own viewer (templates/scene.js).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from strokeseg.result import Mesh, Scene
+from strokeseg.scan import Floats
+
+Image3 = NDArray[np.float32]
+
+BACKGROUND = (12, 16, 22)
+
+# The viewer's distance and the lens, in half widths of the scene.
+_FAR, _FOCUS = 4.2, 3.3
+_MARGIN = 1.12
+# The main lamp, the one that fills the shadows, and the way half between the main lamp and the viewer; unit vectors.
+_LAMPS = np.array([(-0.45, 0.7, 0.75), (0.8, -0.1, 0.45), (-0.454, 0.706, 1.887)], np.float32)
+_LAMPS /= np.linalg.norm(_LAMPS, axis=1, keepdims=True)
+_BLOOD, _BRAIN = (0.93, 0.16, 0.14), (0.90, 0.95, 1.0)
+# Opacity of the brain seen from straight above and at its rim; with no bleeding in it there is nothing to show through.
+_GLASS, _WITHOUT_BLEEDING = (0.24, 0.78), (0.6, 0.9)
+# What bleeds along the brain's surface crosses it again and again: glass counts in full only this far in front of it.
+_FULL_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the scene is seen from.
+
+    Parameters
+    ----------
+    turn : (3, 3), rows are the picture's right, its up, and towards the viewer, as unit vectors in LPS
+    centre_mm : (3,), LPS mm, what lies in the middle of the picture
+    half_mm : half of the scene's width
+    """
+
+    turn: Floats
+    centre_mm: Floats
+    half_mm: float
+
+    def project(self, points_mm: NDArray[Any], side: int) -> Floats:
+        """Give (n, 3): column and row in a square picture of ``side`` pixels, and how near (larger is nearer)."""
+        seen = (np.asarray(points_mm, dtype=np.float64) - self.centre_mm) @ self.turn.T / self.half_mm
+        near = 1 / (_FAR - seen[:, 2])
+        middle = (side - 1) / 2
+        column = middle + seen[:, 0] * near * _FOCUS * side / 2
+        row = middle - seen[:, 1] * near * _FOCUS * side / 2
+        return np.column_stack([column, row, near])
+
+
+class Layer(NamedTuple):
+    """What is seen of a surface, pixel by pixel.
+
+    ``pixel`` int (n,), row x side + column; ``near`` float32 (n,), larger is nearer; ``normals`` float32 (3, n), unit
+    vectors along the picture's right, its up, and towards the viewer.
+    """
+
+    pixel: NDArray[np.int64]
+    near: NDArray[np.float32]
+    normals: Image3
+
+
+def look_at(scene: Scene, turn: Floats) -> Camera | None:
+    """Give the camera that shows brain and lesions whole from the side that ``turn`` tells; None for an empty scene."""
+    if not _shown(scene):
+        return None
+    low, high = _box_mm(scene)
+    half_mm = max(_MARGIN * float((high - low).max()) / 2, 1e-3)
+    return Camera(np.asarray(turn, dtype=np.float64), (low + high) / 2, half_mm)
+
+
+def extent_mm(scene: Scene) -> Floats:
+    """(3,), the size of brain and lesions along L, P and S, mm; not for an empty scene."""
+    low, high = _box_mm(scene)
+    return high - low
+
+
+def draw(scene: Scene, camera: Camera, side: int, smooth: int = 2) -> NDArray[np.uint8]:
+    """Draw the lesions in the brain as glass.
+
+    Parameters
+    ----------
+    side : of the picture, pixels
+    smooth : so many samples a pixel along each axis
+
+    Returns
+    -------
+    uint8, (side, side, 3), RGB
+    """
+    fine = side * smooth
+    colour = np.empty((fine * fine, 3), np.float32)
+    colour[:] = np.array(BACKGROUND) / 255
+    nearest = np.zeros(fine * fine, np.float32)
+    blood = _together(scene.lesions)
+    if blood is not None:
+        layer = rasterised(blood, camera, fine)
+        colour[layer.pixel] = _lit(layer.normals, _BLOOD, 0.35)
+        nearest[layer.pixel] = layer.near
+    if scene.brain is not None:
+        layer = rasterised(scene.brain, camera, fine)
+        behind = nearest[layer.pixel]
+        thin, thick = _WITHOUT_BLEEDING if blood is None else _GLASS
+        slope = 1 - np.clip(layer.normals[2], 0, 1)
+        opacity = thin + (thick - thin) * slope * slope
+        opacity *= np.clip(_before_mm(layer.near, behind, camera) / _FULL_MM, 0, 1)
+        tinted = _lit(layer.normals, _BRAIN, 0.12) - colour[layer.pixel]
+        colour[layer.pixel] += tinted * opacity[:, None]
+    pixels = np.clip(colour * np.float32(255), 0, 255).astype(np.uint8).reshape(fine, fine, 3)
+    if smooth == 1:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
+
+
+def rasterised(mesh: Mesh, camera: Camera, side: int) -> Layer:
+    """Find the nearest triangle that faces the viewer at every pixel, and its normal there, blended from its corners.
+
+    Parameters
+    ----------
+    mesh : closed and outward
+    side : of the square picture, pixels
+    """
+    corners = camera.project(mesh.vertices_mm, side)[mesh.faces]
+    owner = _owners(corners, side)
+    pixel = np.flatnonzero(owner >= 0)
+    triangle, flat = owner[pixel], corners.astype(np.float32)
+    turned = (_normals(mesh) @ camera.turn.T).astype(np.float32)
+    near, normals = np.zeros(len(pixel), np.float32), np.zeros((3, len(pixel)), np.float32)
+    for corner, share in enumerate(_shares(flat[triangle], pixel % side, pixel // side)):
+        near += share * flat[triangle, corner, 2]
+        vertex = mesh.faces[triangle, corner]
+        for axis in range(3):
+            normals[axis] += share * turned[vertex, axis]
+    normals /= np.maximum(_length(normals), np.float32(1e-9))
+    return Layer(pixel, near, normals)
+
+
+def _owners(corners: Floats, side: int) -> NDArray[np.int32]:
+    """(side * side,), the index of the nearest triangle that faces the viewer at each pixel's centre, or -1.
+
+    Every triangle is cut into runs of pixels along the rows, all runs are entered at once, and the nearest stays.
+    """
+    triangle, row, first, count = _runs(corners, side)
+    a, b, c = corners[triangle].transpose(1, 0, 2)
+    whole = _area(a, b, c)
+    # Nearness is a plane over the picture: its slopes along columns and rows.
+    along = ((b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])) / whole
+    down = ((c[:, 2] - a[:, 2]) * (b[:, 0] - a[:, 0]) - (b[:, 2] - a[:, 2]) * (c[:, 0] - a[:, 0])) / whole
+    start = (a[:, 2] + along * (first - a[:, 0]) + down * (row - a[:, 1])).astype(np.float32)
+    run = np.repeat(np.arange(len(count), dtype=np.int32), count)
+    step = np.arange(len(run), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
+    pixel = (row * side + first).astype(np.int32)[run] + step
+    near = start[run] + along.astype(np.float32)[run] * step.astype(np.float32)
+    owner, nearest = np.full(side * side, -1, np.int32), np.zeros(side * side, np.float32)
+    np.maximum.at(nearest, pixel, near)
+    won = near == nearest[pixel]
+    owner[pixel[won]] = triangle[run[won]]
+    return owner
+
+
+def _runs(corners: Floats, side: int) -> tuple[NDArray[np.int64], ...]:
+    """Cut triangles into runs of pixels: (triangle, row, first column, number of columns) of each."""
+    x, y = corners[:, :, 0], corners[:, :, 1]
+    top = np.maximum(np.ceil(y.min(1)), 0).astype(np.int64)
+    height = np.minimum(np.floor(y.max(1)), side - 1).astype(np.int64) - top + 1
+    # Rows grow downwards, so a triangle that faces the viewer turns the other way round.
+    facing = _area(*corners.transpose(1, 0, 2)) < -1e-9
+    height = np.where(facing, np.maximum(height, 0), 0)
+    triangle = np.repeat(np.arange(len(corners)), height)
+    row = top[triangle] + np.arange(len(triangle)) - np.repeat(np.cumsum(height) - height, height)
+    left, right = np.full(len(row), np.inf), np.full(len(row), -np.inf)
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        y_one, y_other = y[triangle, one], y[triangle, other]
+        crossed = (np.minimum(y_one, y_other) <= row) & (row <= np.maximum(y_one, y_other)) & (y_one != y_other)
+        part = (row - y_one) / np.where(crossed, y_other - y_one, 1)
+        at = x[triangle, one] + part * (x[triangle, other] - x[triangle, one])
+        left = np.where(crossed, np.minimum(left, at), left)
+        right = np.where(crossed, np.maximum(right, at), right)
+    first = np.ceil(np.clip(left - 1e-6, 0, side)).astype(np.int64)
+    count = np.floor(np.clip(right + 1e-6, -1, side - 1)).astype(np.int64) - first + 1
+    some = count > 0
+    return triangle[some], row[some], first[some], count[some]
+
+
+def _shares(corners: Image3, columns: NDArray[np.int64], rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    """Give the share of each of the three corners (barycentric coordinates) of n triangles at a pixel each."""
+    (a, b, c), at = corners.transpose(1, 0, 2), np.column_stack([columns, rows]).astype(np.float32)
+    whole = _area(a, b, c)
+    of_b, of_c = np.clip(_area(a, at, c) / whole, 0, 1), np.clip(_area(a, b, at) / whole, 0, 1)
+    return [np.maximum(1 - of_b - of_c, 0), of_b, of_c]
+
+
+def _area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
+    """Twice the signed area of triangles in the picture, (n, 2 or more) each."""
+    return np.asarray((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
+
+
+def _normals(mesh: Mesh) -> Floats:
+    """(n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
+    points = mesh.vertices_mm.astype(np.float64)[mesh.faces]
+    across = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    total = [
+        np.bincount(mesh.faces.ravel(), np.repeat(across[:, axis], 3), minlength=len(mesh.vertices_mm))
+        for axis in range(3)
+    ]
+    return np.column_stack(total) / np.maximum(np.linalg.norm(total, axis=0), 1e-12)[:, None]
+
+
+def _lit(normals: Image3, tint: tuple[float, float, float], shine: float) -> Image3:
+    """(n, 3), the colour of a surface under two lamps, 0 to 1, for normals (3, n) as :class:`Layer` has them."""
+    right, up, towards = normals
+    # Written out: a matrix product would wake the threads of a linear algebra library for every frame.
+    key, fill, gloss = (np.maximum(right * a + up * b + towards * c, 0) for a, b, c in _LAMPS)
+    for _ in range(5):  # to the power of 32: NumPy's own power is ten times slower
+        gloss = gloss * gloss
+    slope = 1 - np.clip(towards, 0, 1)
+    light = 0.26 + 0.68 * key + 0.2 * fill + 0.08 * up + 0.12 * slope * slope * slope
+    return np.stack([light * np.float32(part) + np.float32(shine) * gloss for part in tint], axis=1)
+
+
+def _length(vectors: Image3) -> NDArray[np.float32]:
+    return np.sqrt(vectors[0] * vectors[0] + vectors[1] * vectors[1] + vectors[2] * vectors[2])
+
+
+def _before_mm(near: NDArray[np.float32], behind: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
+    """(n,), how far a surface lies before another, mm; much where there is no other."""
+    return np.asarray((1 / np.maximum(behind, 1e-3) - 1 / near) * camera.half_mm, dtype=np.float32)
+
+
+def _together(meshes: tuple[Mesh, ...]) -> Mesh | None:
+    """Give several surfaces as one, or None where there is no triangle."""
+    if not any(len(mesh.faces) for mesh in meshes):
+        return None
+    before = np.cumsum([0] + [len(mesh.vertices_mm) for mesh in meshes[:-1]])
+    faces = [mesh.faces + np.int32(count) for mesh, count in zip(meshes, before, strict=True)]
+    return Mesh(np.concatenate([mesh.vertices_mm for mesh in meshes]), np.concatenate(faces))
+
+
+def _box_mm(scene: Scene) -> tuple[Floats, Floats]:
+    points = [mesh.vertices_mm.astype(np.float64) for mesh in _shown(scene)]
+    return np.min([p.min(0) for p in points], axis=0), np.max([p.max(0) for p in points], axis=0)
+
+
+def _shown(scene: Scene) -> list[Mesh]:
+    meshes = scene.lesions if scene.brain is None else (scene.brain, *scene.lesions)
+    return [mesh for mesh in meshes if len(mesh.faces)]
