@@ -1,0 +1,73 @@
+"""Who is signed in with a browser: a cookie leads to a row in the database, so that it can be ended at once."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Engine, delete, insert, select
+
+from strokeseg.serve.auth import tables
+from strokeseg.serve.auth.tokens import Token
+from strokeseg.serve.auth.users import SCOPES, User
+
+_MOST = 20
+"""Sessions of one user; the oldest goes when one more begins."""
+
+
+def begin(engine: Engine, user: User, hours: float, token: Token | None = None) -> str:
+    """Sign a user in.
+
+    Parameters
+    ----------
+    engine : of the server's database
+    user : who
+    hours : how long it lasts at most
+    token : what it was opened with; it ends with it
+
+    Returns
+    -------
+    What the cookie holds; stored nowhere
+    """
+    value, table, now = tables.secret(), tables.sessions, time.time()
+    expires = now + hours * 3600
+    if token is not None and token.expires is not None:
+        expires = min(expires, token.expires)
+    row = {
+        "hash": tables.digest(value),
+        "name": user.name,
+        "group": user.group,
+        "scopes": ",".join(scope for scope in SCOPES if scope in user.scopes),
+        "token": token.id if token else None,
+        "created": now,
+        "expires": expires,
+    }
+    own = select(table.c.hash).where(table.c.name == user.name).order_by(table.c.created.desc()).offset(_MOST - 1)
+    with engine.begin() as connection:
+        connection.execute(delete(table).where(table.c.expires <= now))
+        older = [hashed for (hashed,) in connection.execute(own)]
+        connection.execute(delete(table).where(table.c.hash.in_(older)))
+        connection.execute(insert(table).values(row))
+    return value
+
+
+def user_of(engine: Engine, value: str) -> User | None:
+    """Give whose session a cookie is; None where it ended or never was."""
+    session, token = tables.sessions, tables.tokens
+    asked = (
+        select(session, token.c.id.label("found"), token.c.revoked)
+        .join_from(session, token, session.c.token == token.c.id, isouter=True)
+        .where(session.c.hash == tables.digest(value[:100]), session.c.expires > time.time())
+    )
+    with engine.connect() as connection:
+        row = connection.execute(asked).first()
+    if row is None or not tables.same(row.hash, value):
+        return None
+    if row.token is not None and (row.found is None or row.revoked is not None):
+        return None
+    return User(row.name, row.group, frozenset(row.scopes.split(",")))
+
+
+def end(engine: Engine, value: str) -> None:
+    """Sign a user out; a session that is not there is fine."""
+    with engine.begin() as connection:
+        connection.execute(delete(tables.sessions).where(tables.sessions.c.hash == tables.digest(value[:100])))

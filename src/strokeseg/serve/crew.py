@@ -1,0 +1,203 @@
+"""Child processes that do the work: a decoder that crashes ends one of them, and never the server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from strokeseg.errors import StrokesegError, TooLarge
+
+log = logging.getLogger("strokeseg.serve")
+_LOOK_S = 0.3  # how often a waiting parent looks whether the study was cancelled
+_SILENT_S = 60.0  # a child that answers slices and says nothing for so long hangs
+_spawn = multiprocessing.get_context("spawn")
+
+
+class Crashed(StrokesegError):  # noqa: N818 - named for what is wrong, as in errors.py
+    """The child process ended by itself, or a step took too long. May pass when tried again."""
+
+    code = "worker-died"
+    default_remedy = "Try again; give the worker more memory where it dies again."
+
+
+class Stopped(Exception):  # noqa: N818
+    """The study was cancelled or deleted while a step of it ran."""
+
+
+class Crew:
+    """Some child processes, each of which does one step at a time.
+
+    Parameters
+    ----------
+    count : how many
+    memory_bytes : what each may use for data
+    model : is loaded by each at its start
+    """
+
+    def __init__(self, count: int, memory_bytes: int, model: str = "default") -> None:
+        self._free: queue.Queue[_Child] = queue.Queue()
+        self._all = [_Child(memory_bytes, model) for _ in range(count)]
+        for child in self._all:
+            child.start()
+            self._free.put(child)
+
+    def run(
+        self,
+        step: str,
+        *arguments: Any,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        stopped: Callable[[], bool] = lambda: False,
+        timeout_s: float = 3600.0,
+    ) -> Any:
+        """Have a child do a function of :mod:`strokeseg.serve.work`, and wait.
+
+        Parameters
+        ----------
+        step : the function's name
+        arguments : its own, without the last one
+        progress : is called with what the child reports
+        stopped : is asked now and then; True ends the child
+
+        Raises
+        ------
+        StrokesegError, OSError
+            as the function raises them
+        Crashed
+            if the child ended by itself, or took too long
+        Stopped
+            if ``stopped`` said so
+        """
+        child = self._free.get()
+        try:
+            return child.run(step, arguments, progress, stopped, timeout_s)
+        finally:
+            self._free.put(child)
+
+    def close(self) -> None:
+        """End all children."""
+        for child in self._all:
+            child.end()
+
+
+class _Child:
+    def __init__(self, memory_bytes: int, model: str) -> None:
+        self._memory, self._model = memory_bytes, model
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        self._pipe, far = _spawn.Pipe()
+        self._process = _spawn.Process(
+            target=_serve, args=(far, self._memory, self._model), daemon=True, name="strokeseg-step"
+        )
+        self._process.start()
+        far.close()
+
+    def end(self, close: bool = True) -> None:
+        self._closed = self._closed or close
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(10)
+            self._process = None
+        if self._pipe is not None:
+            self._pipe.close()
+
+    def run(
+        self,
+        step: str,
+        arguments: tuple[Any, ...],
+        progress: Callable[[int, int], None],
+        stopped: Callable[[], bool],
+        timeout_s: float,
+    ) -> Any:
+        if self._closed:
+            raise Stopped
+        if self._process is None or not self._process.is_alive():
+            self.end(close=False)
+            self.start()
+        pipe, until, heard = self._pipe, time.monotonic() + timeout_s, time.monotonic()
+        assert pipe is not None
+        try:
+            pipe.send((step, arguments))
+            while True:
+                if not pipe.poll(_LOOK_S):
+                    if stopped():
+                        raise Stopped
+                    if time.monotonic() > until:
+                        raise Crashed(f"the step {step!r} took longer than {timeout_s:.0f} s", "Try again later.")
+                    if step == "segment" and time.monotonic() - heard > _SILENT_S:
+                        raise Crashed(f"the step {step!r} answered no slice for {_SILENT_S:.0f} s", "Try again later.")
+                    continue
+                kind, value = pipe.recv()
+                heard = time.monotonic()
+                if kind == "progress":
+                    progress(*value)
+                elif kind == "error":
+                    raise value
+                else:
+                    return value
+        except (EOFError, ConnectionError, Stopped, Crashed) as error:
+            self.end(close=False)
+            if isinstance(error, Stopped | Crashed):
+                raise
+            raise Crashed(
+                f"the process that did the step {step!r} ended by itself",
+                "If it does so again, a file of this study makes a decoder fail: convert it with another program.",
+            ) from None
+
+
+def _serve(pipe: Connection, memory_bytes: int, model: str) -> None:
+    """Do steps until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(2)  # answering requests comes first
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    from strokeseg.serve import work
+
+    with contextlib.suppress(Exception):
+        work.warm(model, lambda done, total: None)
+    while True:
+        try:
+            step, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(_done(getattr(work, step), arguments, lambda done, total: pipe.send(("progress", (done, total)))))
+
+
+def _done(function: Callable[..., Any], arguments: tuple[Any, ...], report: Callable[[int, int], None]) -> Any:
+    try:
+        return "done", function(*arguments, report)
+    except StrokesegError as error:
+        return "error", error
+    except MemoryError:
+        said = "this study needs more memory than a worker may use"
+        return "error", TooLarge(said, "Send one series alone, or start the worker with a larger --memory.")
+    except OSError as error:
+        return "error", OSError(error.errno, error.strerror)  # without the file's name
+    except Exception as error:
+        # The exception's own words may hold a patient's data.
+        trace, place = error.__traceback__, ""
+        while trace:
+            place, trace = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}", trace.tb_next
+        return "error", StrokesegError(f"a fault of StrokeSeg: {type(error).__name__} in {place}", "Report it.")
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, in the middle of a step too."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

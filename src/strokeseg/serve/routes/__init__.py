@@ -1,0 +1,1 @@
+"""The routes of the REST interface, each file a router."""

@@ -1,0 +1,96 @@
+"""Running it: one process that answers requests and works on studies, or one that only works."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from strokeseg.errors import UsageError
+from strokeseg.serve.app import build, parts, start
+from strokeseg.serve.settings import Settings
+
+log = logging.getLogger("strokeseg.serve")
+
+
+def run(settings: Settings) -> None:
+    """Serve, or work, until a signal ends it.
+
+    Raises
+    ------
+    UsageError
+        `usage`, for settings that do not go together
+    """
+    if settings.worker_only and not settings.workers:
+        raise UsageError("--worker-only with no worker does nothing", "Give --workers 1 or more.")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise UsageError("TLS needs a certificate and a key", "Give --tls-cert and --tls-key.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for noisy in ("httpx", "alembic", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not settings.ephemeral:
+        _run(settings)
+        return
+    with tempfile.TemporaryDirectory(prefix="strokeseg-") as folder:
+        place = Path(folder)
+        _run(
+            replace(
+                settings,
+                database=f"sqlite:///{place / 'strokeseg.db'}",
+                storage=str(place / "data"),
+                audit=place / "audit.jsonl",
+            )
+        )
+
+
+def _run(settings: Settings) -> None:
+    if settings.worker_only:
+        _work(settings)
+        return
+    config = uvicorn.Config(
+        build(settings),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        server_header=False,
+        log_config=None,
+        access_log=False,  # its lines would hold what users search for
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=32 * 1024,
+        http="h11",
+        timeout_keep_alive=20,
+    )
+    scheme = "https" if settings.tls_cert else "http"
+    log.info(
+        "StrokeSeg at %s://%s:%d%s/ with %d workers",
+        scheme,
+        settings.host,
+        settings.port,
+        settings.base,
+        settings.workers,
+    )
+    uvicorn.Server(config).run()
+
+
+def _work(settings: Settings) -> None:
+    """Work on studies until a signal comes."""
+    ending = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    stop = start(parts(settings))
+    log.info("StrokeSeg works on studies of the queue, %d at once", settings.workers)
+    ending.wait()
+    stop()

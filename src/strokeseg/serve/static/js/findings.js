@@ -1,0 +1,88 @@
+// What was measured, in words and numbers; what was not measured is said so.
+
+import { el } from "./dom.js";
+import { interval, ml, number, percent, place, sliceRange, UNKNOWN } from "./text.js";
+
+const SEVERITY = { warning: "Warning", repaired: "Repaired", info: "Note" };
+
+/** The answer in one line, and the figures below it. */
+export function findingsView(result) {
+  const found = result.findings;
+  const volume = interval(found.volume_interval_ml, "ml");
+  const level = found.interval_level && `${Math.round(found.interval_level * 100)} % interval`;
+  const shift = found.midline_shift_mm === null ? UNKNOWN
+    : number(found.midline_shift_mm, "mm") + (found.midline_shift_side ? ` to the ${found.midline_shift_side}` : "");
+  const rows = [
+    ["Volume", ml(found.volume_ml), volume && `${volume}, ${level}`],
+    ["Probability of blood", percent(found.confidence), null],
+    found.hemorrhage && ["Side", found.side ?? UNKNOWN, null],
+    ["Midline shift", shift, null],
+    found.hemorrhage && ["Blood in the ventricles", inVentricles(found), null],
+  ].filter(Boolean);
+  const negative = el("p", { class: "muted" }, "Nothing is outlined. That does not rule out bleeding: see the model's limits.");
+  return el("section", { class: "findings", "aria-labelledby": "verdict" },
+    el("h2", { id: "verdict", class: found.hemorrhage ? "verdict bleeding" : "verdict none" },
+      found.hemorrhage ? "Bleeding found" : "No bleeding found"),
+    !found.hemorrhage && negative,
+    el("dl", { class: "figures" }, rows.map(([name, value, more]) => el("div", {}, el("dt", {}, name),
+      el("dd", { class: value === UNKNOWN ? "unknown" : null }, value, more && el("small", {}, more))))));
+}
+
+function inVentricles(found) {
+  if (found.intraventricular === null) return UNKNOWN;
+  if (!found.intraventricular) return "none";
+  return found.intraventricular_ml === null ? "yes" : ml(found.intraventricular_ml);
+}
+
+/**
+ * The lesions, each of which leads to its place.
+ * @param {(id: number) => void} jump @param {(lesion) => Node|null} actions what can be done with one, while correcting
+ */
+export function lesionList(result, jump, actions = () => null) {
+  const { lesions } = result.findings;
+  if (!lesions.length) return null;
+  const measured = lesions.some((lesion) => lesion.volume_ml !== null);
+  const size = (lesion) => (measured ? ml(lesion.volume_ml) : `${lesion.pixels} px`);
+  const details = (lesion) => [
+    lesion.side && (lesion.side === "unsure" ? "side unsure" : lesion.side),
+    lesion.place && (lesion.place === "unsure" ? "place unsure" : place(lesion.place)),
+    lesion.max_diameter_mm !== null && `${number(lesion.max_diameter_mm, "mm")} wide`,
+    lesion.mean_hu !== null && `${number(lesion.mean_hu, "HU", 0)}`,
+    lesion.abc2_ml !== null && `ABC/2 ${ml(lesion.abc2_ml)}`,
+    lesion.probability !== null && `probability ${lesion.probability.toFixed(2)}`,
+  ].filter(Boolean).join(", ");
+  return el("section", { class: "lesions", "aria-labelledby": "lesions-title" },
+    el("h2", { id: "lesions-title" }, `Lesions (${lesions.length})`),
+    el("ol", {}, lesions.map((lesion) => el("li", { data: { lesion: lesion.id } },
+      el("button", { type: "button", class: "lesion", on: { click: () => jump(lesion.id) } },
+        el("span", { class: "id" }, lesion.id), el("span", { class: "size" }, size(lesion)),
+        el("span", { class: "where" }, sliceRange(lesion.slices)),
+        el("span", { class: "details" }, details(lesion))),
+      actions(lesion)))));
+}
+
+/** Warnings first; a slice that a remark names can be looked at. */
+export function remarksView(remarks, goTo = null) {
+  if (!remarks.length) return null;
+  const order = Object.keys(SEVERITY);
+  const sorted = [...remarks].sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity));
+  return el("section", { class: "remarks", "aria-labelledby": "remarks-title" },
+    el("h2", { id: "remarks-title" }, "Remarks"),
+    el("ul", {}, sorted.map((remark) => el("li", { class: remark.severity },
+      el("span", { class: "tag" }, SEVERITY[remark.severity] ?? remark.severity),
+      el("span", {}, remark.message, " ", goTo && remark.slices.slice(0, 8).map((index) =>
+        el("button", { type: "button", class: "link", on: { click: () => goTo(index) } }, `slice ${index + 1}`)))))));
+}
+
+/** Which network answered, how it may be used, and what it is known to miss. */
+export function modelView(result, cards) {
+  const { model } = result;
+  const card = cards.find((known) => known.name === model.name);
+  return el("section", { class: "model", "aria-labelledby": "model-title" },
+    el("h2", { id: "model-title" }, "Model"),
+    el("p", {}, `${model.name} ${model.version}, ${model.precision}, ${model.engine}, threshold ${model.threshold}. `,
+      el("code", {}, model.sha256.slice(0, 12))),
+    card?.limits && el("details", {}, el("summary", {}, "Limits and licence"),
+      el("ul", {}, card.limits.map((limit) => el("li", {}, limit))), card.licence && el("p", {}, card.licence)),
+    el("p", { class: "disclaimer" }, result.disclaimer));
+}

@@ -1,0 +1,45 @@
+"""Results that the viewer's tests show: of the samples, halved so that software can draw them in 3D."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+import strokeseg
+from strokeseg.pipeline import Result
+from strokeseg.result import Timing
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+
+
+def pictures() -> Result:
+    """Give the network's answer for the shipped stack of pictures, with a spacing, so that it has volumes."""
+    (scan,) = strokeseg.read(SAMPLES / "ctich_081", window=(40, 120), spacing_mm=(5.0, 0.45, 0.45))
+    return strokeseg.segment(_halved(scan), model="fast")
+
+
+def without_scale(result: Result) -> Result:
+    """Give the same answer as if the spacing were not known."""
+    scan = strokeseg.Scan.from_array(result.scan.hu, calibrated=False)
+    findings = strokeseg.measure(scan, result.mask, result.probability)
+    return dataclasses.replace(result, scan=scan, findings=findings)
+
+
+def drawn(model: Result, radius_mm: float) -> Result:
+    """Give the shipped DICOM head with a ball of a bleed drawn into its left half, which no network saw."""
+    (read,) = strokeseg.read(SAMPLES / "ge_head.zip")
+    scan = _halved(read)
+    middle = scan.planes.to_lps_mm([[18, 128, 160]])
+    indices = np.stack(np.meshgrid(*(np.arange(n) for n in scan.shape), indexing="ij"), -1).reshape(-1, 3)
+    apart = np.linalg.norm(scan.planes.to_lps_mm(indices) - middle, axis=1)
+    mask = (apart <= radius_mm).reshape(scan.shape)
+    findings = strokeseg.measure(scan, mask, mask.astype(np.float32))
+    return Result(scan, mask.astype(np.float16), mask, findings, model.model, Timing())
+
+
+def _halved(scan: strokeseg.Scan) -> strokeseg.Scan:
+    row, column = scan.planes.pixel_spacing_mm
+    planes = dataclasses.replace(scan.planes, pixel_spacing_mm=(row * 2, column * 2))
+    return dataclasses.replace(scan, hu=scan.hu[:, ::2, ::2], planes=planes)
