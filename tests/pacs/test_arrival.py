@@ -1,0 +1,47 @@
+from strokeseg.pacs.arrival import Associations, Progress, complete
+
+
+def ask(instances, expected=None, committed=False, silent=0.0, carried=False):
+    return complete(Progress(instances, expected, committed, 100.0), carried, 100.0 + silent, quiet_s=60, settle_s=5)
+
+
+def test_the_senders_count_ends_the_wait_at_once():
+    assert ask(30, expected=30, carried=True) == "count"
+
+
+def test_no_count_and_an_open_association_wait_for_quiet():
+    assert ask(30, silent=59, carried=True) is None
+    assert ask(30, silent=60, carried=True) == "quiet"
+
+
+def test_an_ended_association_settles_first():
+    assert ask(30, silent=4.9) is None
+    assert ask(30, silent=5) == "association ended"
+
+
+def test_a_request_for_commitment_ends_the_wait_when_its_association_is_over():
+    assert ask(30, committed=True, carried=True) is None
+    assert ask(30, committed=True) == "commitment"
+
+
+def test_missing_instances_are_waited_for_and_then_named():
+    assert ask(28, expected=30, committed=True, silent=59) is None
+    assert ask(28, expected=30, silent=60) == "quiet, 28 of 30 instances"
+
+
+def test_more_than_was_said_settles_first_since_more_may_come():
+    assert ask(31, expected=30, silent=1) is None
+    assert ask(31, expected=30, silent=5) == "count exceeded"
+
+
+def test_an_association_carries_its_series_until_it_ends():
+    open_ones = Associations()
+    open_ones.brings(1, "a")
+    open_ones.brings(1, "b")
+    open_ones.brings(2, "b")
+    assert open_ones.carried() == {"a", "b"}
+    open_ones.ended(1)
+    assert open_ones.carried() == {"b"}
+    open_ones.ended(2)
+    open_ones.ended(2)
+    assert open_ones.carried() == set()

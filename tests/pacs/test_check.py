@@ -1,0 +1,65 @@
+"""`--check` against real peers: DCMTK's storescp, and an Orthanc that takes everything."""
+
+import subprocess
+
+import pytest
+
+import dicom_cases
+from orthanc import Archive, free_port
+from pacs_cases import settings_of, until
+from strokeseg.pacs.check import check
+
+
+@pytest.fixture
+def images_only(tmp_path):
+    """DCMTK's storescp, which takes what is in its profile: here CT and secondary captures, no segmentations."""
+    port, profile = free_port(), tmp_path / "profile.cfg"
+    profile.write_text(
+        "[[TransferSyntaxes]]\n[Plain]\nTransferSyntax1 = LittleEndianExplicit\n"
+        "[[PresentationContexts]]\n[Few]\n"
+        "PresentationContext1 = VerificationSOPClass\\Plain\n"
+        "PresentationContext2 = SecondaryCaptureImageStorage\\Plain\n"
+        "[[Profiles]]\n[Default]\nPresentationContexts = Few\n"
+    )
+    command = [dicom_cases.tool("storescp"), "-xf", str(profile), "Default", "-od", str(tmp_path), str(port)]
+    process = subprocess.Popen(command)
+    yield port
+    process.kill()
+    process.wait()
+
+
+def rows(folder, port, **more):
+    peer = {"name": "pacs", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port, **more.pop("peer", {})}
+    settings = settings_of(folder, peer=[peer], **more)
+    return {row.tried: row for row in check(settings)}
+
+
+def test_a_peer_that_does_not_take_a_class_is_told_by_its_name(tmp_path, images_only):
+    rule = [{"name": "all", "send": [{"to": "pacs", "what": ["seg", "capture"]}]}]
+    until(lambda: rows(tmp_path, images_only)["C-ECHO"].good)
+    found = rows(tmp_path, images_only, rule=rule)
+    assert not found["store"].good
+    assert found["store"].said == "does not take SegmentationStorage"
+    rule[0]["send"][0]["what"] = ["capture"]
+    assert rows(tmp_path, images_only, rule=rule)["store"].said == "takes SecondaryCaptureImageStorage"
+
+
+@pytest.mark.slow
+def test_an_archive_answers_everything(tmp_path):
+    (tmp_path / "orthanc").mkdir()
+    archive = Archive(tmp_path / "orthanc", DicomAlwaysAllowFind=True)
+    try:
+        rule = [{"name": "all", "send": [{"to": "pacs", "what": ["seg", "sr", "capture", "pdf"]}]}]
+        web = [{"name": "web", "url": archive.dicomweb}]
+        found = rows(tmp_path, archive.dimse, peer={"use": "get"}, rule=rule, web=web)
+        assert {tried: row.good for tried, row in found.items()} == {
+            "C-ECHO": True,
+            "C-FIND": True,
+            "store": True,
+            "QIDO-RS": True,
+        }
+        wrong = [{"name": "web", "url": archive.dicomweb + "/nothing"}]
+        assert rows(tmp_path, archive.dimse, web=wrong)["QIDO-RS"].said == "answered 404"
+        assert archive.get("/statistics")["CountInstances"] == 0
+    finally:
+        archive.stop()

@@ -1,0 +1,110 @@
+"""OIDC client credentials against a token server of our own, over real sockets."""
+
+import base64
+import json
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from pacs_cases import NEWS
+from strokeseg.errors import NotDelivered
+from strokeseg.pacs import notice, web
+from strokeseg.pacs.settings import Notice, Web
+
+
+class Provider(BaseHTTPRequestHandler):
+    """`/token` gives a new token each time to the one client that it knows; all else wants the newest."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.path == "/token":
+            self._token(dict(urllib.parse.parse_qsl(body)))
+        else:
+            self._guarded()
+
+    def do_GET(self):
+        self._guarded()
+
+    def _token(self, form):
+        told = base64.b64decode(self.headers.get("Authorization", "Basic ")[6:]).decode()
+        if told != "node:a secret" or form.get("grant_type") != "client_credentials":
+            self._answer(401, {"error": "invalid_client"})
+            return
+        self.server.scopes.append(form.get("scope"))
+        answer = {"access_token": f"token-{len(self.server.scopes)}", "token_type": "Bearer", "expires_in": 3600}
+        self._answer(200, self.server.instead or answer)
+
+    def _guarded(self):
+        self.server.shown.append(self.headers.get("Authorization"))
+        self._answer(200, [])
+
+    def _answer(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def provider(monkeypatch):
+    monkeypatch.setenv("CLIENT_SECRET", "a secret")
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+    server = HTTPServer(("127.0.0.1", 0), Provider)
+    server.scopes, server.shown, server.instead = [], [], None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def auth(server, **more):
+    url = f"http://127.0.0.1:{server.server_port}/token"
+    return {"kind": "oidc", "user": "node", "secret": {"variable": "CLIENT_SECRET"}, "token_url": url, **more}
+
+
+def of(server, **more):
+    return Web(name="web", url=f"http://127.0.0.1:{server.server_port}/dicom-web", auth=auth(server, **more))
+
+
+def test_a_dicomweb_server_is_shown_the_providers_token(provider):
+    server = of(provider, scope="dicom.read")
+    assert web.series_of(web.open_client(server), server, {"PatientID": "X"}) == []
+    assert provider.scopes == ["dicom.read"]
+    assert provider.shown == ["Bearer token-1"]
+
+
+def test_a_receiver_is_shown_the_providers_token(provider):
+    url = f"http://127.0.0.1:{provider.server_port}/notice"
+    notice.tell(Notice(name="ward", kind="webhook", url=url, auth=auth(provider)), NEWS)
+    assert provider.shown == ["Bearer token-1"]
+
+
+@pytest.mark.parametrize("user", ["stranger", "nöde"])
+def test_a_client_that_the_provider_does_not_know_is_not_delivered(provider, user):
+    server = of(provider, user=user)
+    with pytest.raises(NotDelivered, match="gives no token") as caught:
+        web.open_client(server)
+    assert "a secret" not in str(caught.value)
+    told = Notice(name="ward", kind="fhir", url=server.url, auth=auth(provider, user=user))
+    with pytest.raises(NotDelivered, match="gives no token"):
+        notice.tell(told, NEWS)
+    assert provider.shown == []
+
+
+def test_an_answer_without_a_token_is_none(provider):
+    provider.instead = {"hello": "there"}
+    with pytest.raises(NotDelivered, match="gives no token"):
+        web.open_client(of(provider))
+
+
+def test_a_provider_that_is_not_there_is_named_by_its_host(provider):
+    server = of(provider, token_url="http://127.0.0.1:9/token")
+    with pytest.raises(NotDelivered, match=r"127\.0\.0\.1: gives no token"):
+        web.open_client(server)

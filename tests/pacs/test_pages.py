@@ -1,0 +1,49 @@
+"""The pages say what the code and the stored figures say."""
+
+import json
+import re
+from pathlib import Path
+
+from strokeseg.pacs import conformance
+from strokeseg.pacs.settings import Authentication, Delivery, Local, Match, Notice, Peer, Rule, Telling, Web
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/pacs.md").read_text()
+
+
+def test_the_conformance_statement_is_the_generators():
+    """`python -m strokeseg.pacs.conformance > docs/conformance.md` draws it again."""
+    assert (ROOT / "docs/conformance.md").read_text() == conformance.page()
+
+
+def test_every_key_of_the_file_is_in_the_page():
+    for table in (Local, Peer, Web, Notice, Authentication, Rule, Match, Delivery, Telling):
+        for key in table.model_fields:
+            assert re.search(rf"\b{key}\b", PAGE), f"{table.__name__}.{key}"
+
+
+def _row(table, name):
+    [found] = re.findall(rf"^\| {re.escape(name)} \| (.+) \|$", table, re.MULTILINE)
+    return found
+
+
+def test_the_pages_figures_are_the_stored_ones():
+    stored = json.loads((ROOT / "benchmarks/node.json").read_text())
+    load, kills = stored["load"], stored["kills"]
+    table = PAGE[PAGE.index("## Figures") :]
+    assert _row(table, "series sent, instances") == f"{load['series']:,}, {load['instances_sent']:,}"
+    assert _row(table, "instances refused") == str(load["refused"])
+    assert _row(table, "instances that came late") == f"{load['late_instances']:,}"
+    assert _row(table, "series with one final result of all slices") == f"{load['final_results_of_all_slices']:,}"
+    assert _row(table, "results shared by two series") == str(load["results_shared_by_two_series"])
+    assert _row(table, "series of 1, 2, 3 versions") == ", ".join(str(count) for count in load["versions"].values())
+    assert _row(table, "instances a second") == str(load["instances_a_second"])
+    memory = load["memory_mb_over_time"]
+    assert _row(table, "memory at first, at last (MB)") == f"{memory[0]}, {memory[-1]}"
+    assert _row(table, "most files open at once") == str(load["open_files_most"])
+    assert _row(table, "kills with -9") == str(kills["kills"])
+    answered, lost = kills["instances_answered_with_success"], kills["of_these_lost"]
+    assert _row(table, "instances answered with success, of these lost") == f"{answered}, {lost}"
+    assert _row(table, "series sent, with exactly one result of all slices") == (
+        f"{kills['series']}, {min(kills['with_a_result_of_all_slices'], kills['with_exactly_one_result'])}"
+    )

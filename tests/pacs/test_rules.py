@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from strokeseg.errors import UsageError
+from strokeseg.pacs import loading, rules, settings
+from strokeseg.pacs.settings import Match, Rule
+
+
+def header(**values):
+    made = Dataset()
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def rule(name, **match):
+    return Rule(name=name, match=Match(**match))
+
+
+HEAD = rules.Seen("HEAD", "Head 5.0 H31s Trauma CT", "H31s", 5.0, 28, "scanner")
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {},
+        {"body_part": "head|brain"},
+        {"description": "^head", "not_description": "angio"},
+        {"kernel": "^H[23]", "not_kernel": "H[6-9]"},
+        {"thickness_mm": (3, 6), "slices": (10, 60)},
+        {"sender": ("scanner", "other")},
+    ],
+)
+def test_what_fits_is_hit(match):
+    assert rules.decide([rule("a", **match)], HEAD).rule.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("match", "reason"),
+    [
+        ({"body_part": "chest"}, "body part 'HEAD'"),
+        ({"not_description": "trauma"}, "which is excluded"),
+        ({"kernel": "H[6-9]"}, "kernel 'H31s'"),
+        ({"thickness_mm": (0, 3)}, "thickness: 5, not within 0 to 3"),
+        ({"slices": (30, 60)}, "slices: 28"),
+        ({"sender": ("other",)}, "sender 'scanner'"),
+    ],
+)
+def test_what_does_not_fit_says_why(match, reason):
+    decision = rules.decide([rule("a", **match), rule("b")], HEAD)
+    assert decision.rule.name == "b"
+    assert reason in decision.reasons[0]
+
+
+def test_the_first_rule_that_fits_decides_and_none_is_none():
+    assert rules.decide([rule("a"), rule("b")], HEAD).rule.name == "a"
+    decision = rules.decide([rule("a", body_part="chest")], HEAD)
+    assert decision.rule is None
+    assert "no rule fits" in decision.reasons[-1]
+
+
+def test_what_headers_do_not_say_fits_no_condition():
+    nothing = rules.seen([header()], "x")
+    assert nothing.thickness_mm is None
+    assert rules.decide([rule("a", thickness_mm=(0, 100))], nothing).rule is None
+
+
+def test_a_series_is_seen_with_its_frames_and_its_median_thickness():
+    headers = [
+        header(SliceThickness="5", ConvolutionKernel=["H31s", "2"], BodyPartExamined="HEAD", SeriesDescription="Head"),
+        header(SliceThickness="5", NumberOfFrames="10"),
+        header(SliceThickness="10"),
+    ]
+    found = rules.seen(headers, "scanner")
+    assert (found.slices, found.thickness_mm, found.kernel) == (12, 5.0, "H31s 2")
+
+
+WHOLE = """
+[node]
+ae_title = "STROKESEG"
+[[peer]]
+name = "pacs"
+ae_title = "PACS"
+host = "pacs.example"
+port = 104
+[[notice]]
+name = "ward"
+kind = "webhook"
+url = "https://ward.example/notice"
+[[rule]]
+name = "head"
+match.body_part = "HEAD"
+send = [{ to = "pacs", what = ["seg", "sr"] }, { to = "pacs", what = ["pdf"], when = "larger", volume_ml = 5 }]
+tell = [{ to = "ward" }]
+"""
+
+
+def test_a_whole_file_is_read_and_its_paths_are_its_folders(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text(WHOLE)
+    found = loading.load(path)
+    assert found.rule[0].send[1].volume_ml == 5
+    assert found.node.folder == tmp_path / "node"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (('to = "ward"', 'to = "nobody"'), "tells nobody"),
+        (('to = "pacs", what = ["seg"', 'to = "else", what = ["seg"'), "sends to else"),
+        ((", volume_ml = 5", ""), "volume_ml"),
+        (('what = ["pdf"]', 'what = ["gif"]'), "rule.1.send.2.what.1"),
+        (("port = 104", "port = 70000"), "peer.1.port"),
+        (("port = 104", ""), "host and port belong together"),
+        (("port = 104", "port = 104\nprot = 1"), "peer.1.prot"),
+        (('body_part = "HEAD"', 'body_part = "("'), "no pattern"),
+        (('ae_title = "PACS"', 'ae_title = "SEVENTEEN LETTERS"'), "peer.1.ae_title"),
+        (("[node]", "[node"), "is no TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path, change, reason):
+    path = tmp_path / "node.toml"
+    text = WHOLE.replace(*change)
+    assert text != WHOLE
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        loading.load(path)
+    assert reason in caught.value.message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"node\.toml: cannot be read"):
+        loading.load(Path(tmp_path / "node.toml"))
+
+
+@pytest.mark.parametrize(
+    ("when", "volume", "found", "holds"),
+    [
+        ("always", None, (False, 0.0), True),
+        ("blood", None, (False, 0.0), False),
+        ("blood", None, (True, 0.3), True),
+        ("larger", 5, (True, 4.9), False),
+        ("larger", 5, (True, 5.1), True),
+        ("larger", 5, (True, None), True),
+        ("larger", 5, (False, None), False),
+    ],
+)
+def test_when_a_result_goes_out(when, volume, found, holds):
+    assert settings.Telling(to="ward", when=when, volume_ml=volume).holds(*found) is holds
+
+
+def test_a_secret_comes_from_its_variable_or_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN_OF_TEST", "one")
+    (tmp_path / "token").write_text("two\n")
+    assert settings.Secret(variable="TOKEN_OF_TEST").value() == "one"
+    assert settings.Secret(file=tmp_path / "token").value() == "two"
+    with pytest.raises(UsageError, match="holds no secret"):
+        settings.Secret(variable="NOT_SET_OF_TEST").value()

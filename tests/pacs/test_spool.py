@@ -1,0 +1,192 @@
+"""What is kept, forgotten and counted, without a network."""
+
+import pytest
+from sqlalchemy import select, update
+
+import synth
+from pacs_cases import PlainJobs, settings_of
+from strokeseg.pacs import outbox, priors, tables
+from strokeseg.pacs.arrival import Associations
+from strokeseg.pacs.jobs import State
+from strokeseg.pacs.spool import Arrived, Spool, expected_instances
+from strokeseg.pacs.work import Work
+
+DAY = 86400.0
+
+
+class Jobs(PlainJobs):
+    """Takes what it is given, and refuses to take the series whose name ends with `broken`."""
+
+    def submit(self, key, name, files, *, model, urgent, formats):
+        if "broken" in name:
+            raise RuntimeError("SECRET^NAME")
+        for path in files:
+            path.read_bytes()
+        return self.keys.setdefault(key, f"study-{len(self.keys) + 1}")
+
+    def state(self, study):
+        return State("done")
+
+
+@pytest.fixture
+def spool(tmp_path):
+    made = Spool(tmp_path / "spool", tables.connect(f"sqlite:///{tmp_path / 'node.db'}"))
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture
+def work(tmp_path, spool):
+    settings = settings_of(tmp_path, rule=[{"name": "all"}], node={"keep_series_days": 3})
+    return Work(settings, spool, Associations(), Jobs(tmp_path / "jobs"))
+
+
+def instance(series="1.2.3", number=1, content=b"a", prior=False, **values):
+    data = synth.Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"{series}.{number}"
+    data.SeriesInstanceUID, data.StudyInstanceUID = series, "1.2"
+    for name, value in values.items():
+        setattr(data, name, value)
+    return Arrived(content, data, "modality", prior)
+
+
+def rows(spool, table=tables.series):
+    with spool.engine.connect() as connection:
+        return {row["series_uid"]: row for row in connection.execute(select(table)).mappings()}
+
+
+def readable(spool):
+    """Make every file one that headers can be read of."""
+    for path in spool.folder.rglob("*.dcm"):
+        synth.write(synth.datasets(synth.Geometry(z_mm=(0.0,), shape=(8, 8)))[0], path)
+
+
+def test_a_prior_that_somebody_sends_later_is_work_from_its_beginning(spool, work):
+    assert spool.keep(instance(prior=True)) == "new"
+    readable(spool)
+    work.step()
+    work.step()
+    assert (rows(spool)["1.2.3"]["prior"], rows(spool)["1.2.3"]["state"]) == (True, "done")
+    assert spool.keep(instance(prior=True)) == "same"
+    assert rows(spool)["1.2.3"]["state"] == "done"
+    assert spool.keep(instance()) == "same"
+    row = rows(spool)["1.2.3"]
+    assert (row["prior"], row["state"], row["version"], row["instances"]) == (False, "open", 0, 1)
+    work.step()
+    work.step()
+    row = rows(spool)["1.2.3"]
+    assert (row["state"], row["version"], row["job"]) == ("done", 1, "study-1")
+    assert spool.keep(instance()) == "same"
+    assert rows(spool)["1.2.3"]["state"] == "done"
+
+
+def test_one_series_that_cannot_be_handed_on_does_not_hold_up_the_others(spool, work, caplog):
+    spool.keep(instance("1.2.broken"))
+    spool.keep(instance("1.2.4"))
+    readable(spool)
+    work.step()
+    work.step()
+    assert {uid: row["state"] for uid, row in rows(spool).items()} == {"1.2.broken": "open", "1.2.4": "done"}
+    said = [record.getMessage() for record in caplog.records if record.name == "strokeseg.node"]
+    said = [line for line in said if "1.2.broken" in line]
+    assert len(said) == 1, "it is left for a while"
+    assert "SECRET" not in " ".join(said)
+
+
+def test_a_file_that_is_gone_leaves_its_series_open_and_the_others_go_on(spool, work):
+    for uid in ("1.2.5", "1.2.6"):
+        spool.keep(instance(uid))
+    readable(spool)
+    [gone] = spool.files("1.2.5")
+    gone.unlink()
+    work.step()
+    work.step()
+    assert {uid: row["state"] for uid, row in rows(spool).items()} == {"1.2.5": "open", "1.2.6": "done"}
+
+
+def test_the_key_is_of_the_very_files_that_are_handed_on(spool):
+    spool.keep(instance(number=1))
+    files, first = spool.contents("1.2.3")
+    spool.keep(instance(number=2))
+    more, second = spool.contents("1.2.3")
+    assert (len(files), len(more)) == (1, 2)
+    assert first != second
+    assert spool.contents("1.2.3") == (more, second)
+
+
+def test_only_ended_and_delivered_series_of_long_ago_are_forgotten(spool, work):
+    uids = {"old": "1.1", "open": "1.2", "undelivered": "1.3", "new": "1.4", "failed": "1.5"}
+    for uid in uids.values():
+        spool.keep(instance(uid))
+    with spool.engine.begin() as connection:
+        every = update(tables.series)
+        connection.execute(every.values(state="done", last_at=tables.series.c.last_at - 4 * DAY))
+        for name, change in (("open", {"state": "open"}), ("failed", {"state": "failed"})):
+            connection.execute(every.where(tables.series.c.series_uid == uids[name]).values(change))
+        late = every.where(tables.series.c.series_uid == uids["new"])
+        connection.execute(late.values(last_at=tables.series.c.last_at + 3 * DAY))
+        outbox.put(connection, "send", "pacs", uids["undelivered"], 1, {})
+        outbox.put(connection, "send", "pacs", uids["old"], 1, {})
+        sent = update(tables.outbox).where(tables.outbox.c.series_uid == uids["old"])
+        connection.execute(sent.values(state="sent", next_at=tables.outbox.c.next_at - 4 * DAY))
+    work.clean()
+    assert set(rows(spool)) == {uids[name] for name in ("open", "undelivered", "new")}
+    assert {row["series_uid"] for row in rows(spool, tables.instances).values()} == set(rows(spool))
+    assert len(list(spool.folder.rglob("*.dcm"))) == 3
+    assert set(rows(spool, tables.outbox)) == {uids["undelivered"]}
+    assert spool.keep(instance(uids["old"])) == "new"
+
+
+def test_nothing_is_forgotten_where_nothing_is_said(tmp_path, spool):
+    spool.keep(instance())
+    with spool.engine.begin() as connection:
+        connection.execute(update(tables.series).values(state="done", last_at=0.0))
+    Work(settings_of(tmp_path), spool, Associations(), Jobs(tmp_path)).clean()
+    assert set(rows(spool)) == {"1.2.3"}
+
+
+def test_a_series_that_opened_again_meanwhile_is_not_forgotten(spool):
+    spool.keep(instance())
+    spool.forget("1.2.3")
+    assert set(rows(spool)) == {"1.2.3"}
+    assert len(spool.files("1.2.3")) == 1
+
+
+@pytest.mark.parametrize(("said", "taken"), [("30", 30), ("0", None), ("-3", None), ("99999999999", None)])
+def test_a_count_that_cannot_be_is_none(said, taken):
+    header = synth.Dataset()
+    header.NumberOfSeriesRelatedInstances = said
+    assert expected_instances(header) == taken
+
+
+def row(study, date, time, series="1", **values):
+    made = synth.Dataset()
+    made.StudyInstanceUID, made.SeriesInstanceUID, made.PatientID = study, f"{study}.{series}", "P1"
+    made.StudyDate, made.StudyTime, made.SeriesDescription = date, time, "Head"
+    made.NumberOfSeriesRelatedInstances = "30"
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("rows_there", "found"),
+    [
+        ([row("2", "20240101", "080000"), row("3", "20240101", "120000")], "2.1"),
+        ([row("3", "20240101", "120000")], None),
+        ([row("3", "20240101", "")], None),
+        ([row("2", "20231231", ""), row("4", "20240102", "080000")], "2.1"),
+        ([row("1", "20231231", "080000")], None),  # the study itself
+        ([row("2", "20231231", "080000", PatientID="P2")], None),
+        ([row("2", "", "")], None),
+    ],
+)
+def test_only_an_earlier_study_of_the_patient_is_a_prior(tmp_path, spool, monkeypatch, rows_there, found):
+    """Taken at 10 o'clock of 2024-01-01; what is found is here already, so that nothing is fetched."""
+    for one in rows_there:
+        for number in range(30):
+            spool.keep(instance(str(one.SeriesInstanceUID), number))
+    peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 9, "use": "move"}
+    monkeypatch.setattr(priors, "_series", lambda settings, archive, keys: rows_there)
+    mine = row("1", "20240101", "100000")
+    assert priors.fetch_prior(settings_of(tmp_path, peer=[peer]), mine, set(), spool) == found
