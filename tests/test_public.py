@@ -22,7 +22,7 @@ def test_read_and_measure_stay_functions_whatever_is_imported():
     """Their packages have the same names, and an import must not put the package into the function's place."""
     code = """
 import strokeseg
-import strokeseg.pipeline, strokeseg.read.source, strokeseg.measure.lesions
+import strokeseg.pipeline, strokeseg.read.source, strokeseg.measure.volume
 from strokeseg import Scan, segment
 print(callable(strokeseg.read), callable(strokeseg.measure), callable(strokeseg.segment))
 """

@@ -19,12 +19,15 @@ from strokeseg.version import __version__
 if TYPE_CHECKING:
     from strokeseg import errors
     from strokeseg.errors import StrokesegError
+    from strokeseg.followup import Comparison, compare
     from strokeseg.pipeline import Result, segment
     from strokeseg.result import Findings, Lesion, Remark
     from strokeseg.scan import Planes, Scan
 
 _HOMES = {
     "segment": "pipeline",
+    "compare": "followup",
+    "Comparison": "followup",
     "Result": "pipeline",
     "Scan": "scan",
     "Planes": "scan",
@@ -36,6 +39,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Findings",
     "Lesion",
     "Planes",
@@ -44,6 +48,7 @@ __all__ = [
     "Scan",
     "StrokesegError",
     "__version__",
+    "compare",
     "errors",
     "measure",
     "read",

@@ -1,6 +1,8 @@
 """`python -m strokeseg`: the command line."""
 
+import sys
+
 from strokeseg.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

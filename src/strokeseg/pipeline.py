@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg import infer, surface, write
+from strokeseg import components, infer, surface, write
 from strokeseg.errors import UsageError
 from strokeseg.infer import Progress
+from strokeseg.infer.models import Card
 from strokeseg.measure import measure
-from strokeseg.measure.lesions import label
-from strokeseg.read import gate, read_one
+from strokeseg.measure.interval import interval_ml
+from strokeseg.read import gate, identity, read_one
 from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
 from strokeseg.version import __version__
+
+if TYPE_CHECKING:
+    from ipyniivue import NiiVue
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Result:
     @property
     def remarks(self) -> list[Remark]:
         """What the reader must know of the input and the answer."""
-        return [*self.scan.remarks, *_not_measured(self.scan, self.findings)]
+        return [*self.scan.remarks, *self.findings.remarks]
 
     @property
     def document(self) -> ResultDocument:
@@ -62,13 +69,19 @@ class Result:
             timing_s=self.timing,
         )
 
-    def save(self, out: str | Path, formats: Sequence[str] = write.FORMATS) -> ResultDocument:
+    def save(
+        self, out: str | Path, formats: Sequence[str] = write.FORMATS, *, native: bool = False, skull: bool = False
+    ) -> ResultDocument:
         """Write the result into a folder, which is made if missing; each file appears whole or not at all.
 
         Parameters
         ----------
         out : folder
-        formats : of "json" (always written), "nifti", "mesh", "report", "keys"
+        formats : of "json" (always written), "nifti", "mesh", "report", "keys", and for a DICOM series also "seg",
+            "seg-labelmap", "seg-probability", "sr", "capture", "pdf-dicom"; of "nrrd", "montage", "planes", "views",
+            "turn", "pdf", and for a scan of known scale "stl", "ply", "obj" (docs/outputs.md)
+        native : also write CT and mask as NIfTI on the planes as acquired
+        skull : also draw the skull, in the files of the 3D scene
 
         Returns
         -------
@@ -77,14 +90,17 @@ class Result:
         Raises
         ------
         UsageError
-            `usage`, for an unknown format
+            `usage`, for an unknown format, a DICOM one where no DICOM series was read, or one in mm without a scale
         NotWritable, DiskFull
             `not-writable`, `disk-full`
         """
-        write.check(out, formats)
+        write.check(out, formats, self.scan)
         start = time.perf_counter()
-        labels, _ = label(self.mask, self.scan)
-        scene = surface.build(self.scan, labels) if {"mesh", "report"} & set(formats) else None
+        labels, _ = components.label(self.mask, self.scan)
+        scene = surface.build(self.scan, labels, skull=skull) if write.SURFACES & set(formats) else None
+        document = self.document
+        if scene is not None and write.SOLIDS & set(formats):
+            document = document.model_copy(update={"remarks": [*document.remarks, *surface.not_printable(scene)]})
         timing = self.timing.model_copy(update={"surface": _since(start)})
         begun = time.perf_counter()
 
@@ -93,7 +109,38 @@ class Result:
             steps = (timing.read, timing.infer, timing.measure, timing.surface, spent["write"])
             return timing.model_copy(update={**spent, "total": round(sum(steps), 3)})
 
-        return write.save(out, self.document, self.scan, self.mask, labels, scene, formats, finish)
+        return write.save(
+            out,
+            document,
+            self.scan,
+            self.mask,
+            labels,
+            scene,
+            formats,
+            finish,
+            probability=self.probability,
+            native=native,
+        )
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        from strokeseg.write import notebook
+
+        labels, _ = components.label(self.mask, self.scan)
+        return notebook.html(self.document, self.scan, self.mask, labels)
+
+    def to_frame(self) -> DataFrame:
+        """Give the lesions as rows of pandas; see :func:`strokeseg.write.notebook.frame`."""
+        from strokeseg.write import notebook
+
+        return notebook.frame(self.document)
+
+    def view(self) -> NiiVue:
+        """Open scan and lesions in a notebook's widget; see :func:`strokeseg.write.notebook.view`."""
+        from strokeseg.write import notebook
+
+        labels, _ = components.label(self.mask, self.scan)
+        return notebook.view(self.scan, labels)
 
 
 def segment(
@@ -106,6 +153,9 @@ def segment(
     spacing_mm: tuple[float, float, float] | None = None,
     series: str | None = None,
     flip: bool = False,
+    deidentify: bytes | None = None,
+    formats: Sequence[str] = (),
+    experimental: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Find the hemorrhage in a head CT.
@@ -114,12 +164,15 @@ def segment(
     ----------
     source : DICOM folder, zip or file; NIfTI; a picture or a folder of pictures; or a :class:`Scan`
     model : name of an installed model
-    engine : "auto" | "onnxruntime"
+    engine : "auto", or by name (docs/engines.md)
     threads : 0 is all cores
     window : (centre, width) of pictures; estimated where it is not given
     spacing_mm : (slice, row, column) of pictures, mm; without it nothing in mm or ml is measured
     series : the series instance UID, or its beginning, where there are several
     flip : answer every slice also mirrored; twice the time
+    deidentify : a secret key of 16 bytes or more; UIDs are then replaced by others that it alone leads to
+    formats : what will be saved; refused before the network answers where this scan cannot give it
+    experimental : also give the CT signs of growth and the types of bleeding, which are not proven
     progress : is called with (slices done, slices in all)
 
     Raises
@@ -130,31 +183,94 @@ def segment(
         if the network cannot be used
     """
     start = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        # Loading a network takes about as long as reading a scan. What is wrong with it is told when it is asked.
+        loading = pool.submit(infer.load, model, engine, threads)
+        scan = scanned(
+            source, window=window, spacing_mm=spacing_mm, series=series, deidentify=deidentify, formats=formats
+        )
+        loading.exception()
+    read_s = _since(start)
+    start = time.perf_counter()
+    answered = answer(scan, model=model, engine=engine, threads=threads, flip=flip, progress=progress)
+    timing = Timing(read=read_s, infer=_since(start))
+    return measured(scan, answered, timing, experimental=experimental)
+
+
+def scanned(
+    source: str | Path | Scan,
+    *,
+    window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
+    series: str | None = None,
+    deidentify: bytes | None = None,
+    formats: Sequence[str] = (),
+) -> Scan:
+    """Read what is to be segmented: the first step of :func:`segment`, whose parameters and errors it has."""
     if isinstance(source, Scan):
         if not (window is None and spacing_mm is None and series is None):
             raise UsageError("window, spacing_mm and series are for files: a Scan has its own", "Leave them out.")
         scan = gate.check(source)
     else:
         scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm)
-    read_s = _since(start)
-    start = time.perf_counter()
+    if deidentify is not None:
+        scan = identity.deidentified(scan, deidentify)
+    write.possible(scan, formats)
+    return scan
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The network's answer, and which network gave it."""
+
+    answer: infer.Answer
+    card: Card
+    model: ModelInfo
+
+
+def answer(
+    scan: Scan,
+    *,
+    model: str = "default",
+    engine: str = "auto",
+    threads: int = 0,
+    flip: bool = False,
+    progress: Progress | None = None,
+) -> Answered:
+    """Ask the network: the second step of :func:`segment`, whose parameters and errors it has."""
     loaded = infer.load(model, engine, threads)
-    answer = infer.answer(scan, loaded, flip=flip, progress=progress)
-    infer_s = _since(start)
-    start = time.perf_counter()
-    findings = measure(scan, answer.mask, answer.probability, dropped_specks=answer.dropped_specks)
-    timing = Timing(read=read_s, infer=infer_s, measure=_since(start))
-    timing = timing.model_copy(update={"total": round(timing.read + timing.infer + timing.measure, 3)})
     card = loaded.card
     info = ModelInfo(
         name=card.name,
         version=card.version,
         sha256=card.sha256,
         engine=loaded.name,
-        precision=card.precision,
+        precision=loaded.precision,
         threshold=card.threshold,
     )
-    return Result(scan, answer.probability, answer.mask, findings, info, timing)
+    return Answered(infer.answer(scan, loaded, flip=flip, progress=progress), card, info)
+
+
+def measured(scan: Scan, answered: Answered, timing: Timing, *, experimental: bool = False) -> Result:
+    """Measure what the network found: the last step of :func:`segment`.
+
+    Parameters
+    ----------
+    scan : as :func:`scanned` gives it
+    answered : as :func:`answer` gives it
+    timing : seconds of the steps so far
+    experimental : as in :func:`segment`
+    """
+    start = time.perf_counter()
+    answer = answered.answer
+    findings = measure(
+        scan, answer.mask, answer.probability, dropped_specks=answer.dropped_specks, experimental=experimental
+    )
+    findings, widened = _calibrated(findings, answer, scan, answered.card)
+    scan = scan.with_remarks(*answer.remarks, *widened)
+    timing = timing.model_copy(update={"measure": _since(start)})
+    timing = timing.model_copy(update={"total": round(timing.read + timing.infer + timing.measure, 3)})
+    return Result(scan, answer.probability, answer.mask, findings, answered.model, timing)
 
 
 def input_info(scan: Scan) -> InputInfo:
@@ -180,52 +296,38 @@ def predictor(
     engine: str = "auto",
     threads: int = 0,
     window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
     flip: bool = False,
-) -> Callable[[Path], NDArray[np.float16]]:
-    """Give what `evaluate` scores: a function from an image's path to its probability map.
+) -> Callable[[Path], infer.Answer]:
+    """Give what `evaluate` scores: a function from an image's path to its probability map and mask.
 
-    The map is (slices, rows, columns) on the image's own grid, as :func:`segment` gives it. Parameters are those of
+    Both are (slices, rows, columns) on the image's own grid, as :func:`segment` gives them. Parameters are those of
     :func:`segment`; its errors are raised here for the model, and by the function for an image.
     """
     loaded = infer.load(model, engine, threads)
 
-    def predict(path: Path) -> NDArray[np.float16]:
-        return infer.answer(read_one(path, window=window), loaded, flip=flip).probability
+    def predict(path: Path) -> infer.Answer:
+        return infer.answer(read_one(path, window=window, spacing_mm=spacing_mm), loaded, flip=flip)
 
     return predict
 
 
+def _calibrated(findings: Findings, answer: infer.Answer, scan: Scan, card: Card) -> tuple[Findings, list[Remark]]:
+    """Say how sure the network is, and how far its volume may be off; null where it was not calibrated."""
+    volume = card.calibration.volume if card.calibration else None
+    found = interval_ml(findings.volume_ml, answer.probability, answer.mask, scan, volume, scan.remarks)
+    findings = findings.model_copy(
+        update={
+            "confidence": answer.confidence,
+            "volume_interval_ml": None if found is None else (found.low_ml, found.high_ml),
+            "interval_level": None if found is None else found.level,
+        }
+    )
+    if found is None or not found.widened_by:
+        return findings, []
+    message = f"The interval of the volume was made wider, because of {', '.join(found.widened_by)}."
+    return findings, [Remark(code="interval-widened", severity="info", message=message)]
+
+
 def _since(start: float) -> float:
     return round(time.perf_counter() - start, 3)
-
-
-def _not_measured(scan: Scan, findings: Findings) -> list[Remark]:
-    """Say why a number that the reader expects is null."""
-    remarks = []
-    if not scan.spacing_known:
-        remarks.append(
-            Remark(
-                code="spacing-unknown",
-                severity="warning",
-                message="The pixel spacing is not known, so nothing is given in mm or ml; "
-                "pass --spacing slice,row,column to have it.",
-            )
-        )
-    elif scan.weights_mm is None:
-        remarks.append(
-            Remark(
-                code="thickness-unknown",
-                severity="warning",
-                message="One slice of unknown thickness has no volume; lengths in its plane are given.",
-            )
-        )
-    if findings.hemorrhage:
-        remarks.append(
-            Remark(
-                code="not-measured",
-                severity="info",
-                message="This version does not measure the volume's interval, the side, the midline shift "
-                "or ventricular blood.",
-            )
-        )
-    return remarks

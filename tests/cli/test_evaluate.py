@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.conftest import BLEED_SLICES, head, save_nifti
+from tests.cli.conftest import BLEED_SLICES, SIZE, a_network, head, save_nifti
+
+import handmade
 
 
 @pytest.fixture
@@ -71,3 +73,42 @@ def test_a_folder_without_pairs(run, tmp_path):
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, place):
     code, said, complaints = run("evaluate", tmp_path / "nowhere", "--json", tmp_path / place)
     assert (code, said) == (3, "") and complaints.startswith("error[not-writable]: ")
+
+
+def test_normals_and_a_spacing_reach_the_figures(run, pairs, tmp_path):
+    healthy = tmp_path / "healthy"
+    healthy.mkdir()
+    save_nifti(healthy / "nine.nii.gz", head(bleed=False))
+    given = ("--window", "40,80", "--spacing", "5,1.5,1.5", "--normals", healthy, "--json", "-")
+    code, said, complaints = run("evaluate", pairs, *given)
+    assert (code, complaints) == (0, "")
+    found = json.loads(said)
+    assert (found["n_normal_slices"], found["n_normal_patients"], found["n_slices"]) == (12, 1, 6)
+    assert found["further"]["detection_auc"]["value"] == found["further"]["quiet"]["value"] == 1.0
+    row = found["patients"][0]
+    assert row["truth_ml"] == pytest.approx(row["truth_pixels"] * 5 * 1.5 * 1.5 / 1000)
+    assert found["further"]["volume_error_ml"]["value"] < 0.2 * row["truth_ml"]
+
+
+def test_as_segmented_scores_what_segment_gives(run, models, tmp_path):
+    """A speck under the card's smallest volume is in the cut map and not in the finished mask."""
+    handmade.save(models, "default", a_network(), SIZE, smallest_mm3=3000.0)
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    hu = head()
+    hu[9, 60:70, 60:70] = 65
+    save_nifti(folder / "one.nii.gz", hu)
+    save_nifti(folder / "one_mask.nii.gz", (head() == 65).astype(np.int16))
+    cut, finished = (
+        json.loads(run("evaluate", folder, *further, "--json", "-")[1]) for further in ((), ("--as-segmented",))
+    )
+    assert (cut["as_segmented"], finished["as_segmented"]) == (False, True)
+    run("segment", folder / "one.nii.gz", "-o", tmp_path / "out")
+    findings = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["findings"]
+    assert cut["patients"][0]["lesions_false"] == 1 and finished["patients"][0]["lesions_false"] == 0
+    assert finished["patients"][0]["predicted_ml"] == pytest.approx(findings["volume_ml"], abs=0.01)
+
+
+def test_a_threshold_and_the_finished_mask_contradict(run, pairs):
+    code, said, complaints = run("evaluate", pairs, "--as-segmented", "--threshold", "0.3")
+    assert (code, said) == (2, "") and "--as-segmented" in complaints

@@ -1,5 +1,9 @@
 import json
 
+import pytest
+
+import handmade
+
 
 def test_list_and_show(run, models):
     code, said, _ = run("models", "list")
@@ -23,9 +27,18 @@ def test_verify_tells_of_every_network(run, models):
 
 def test_a_card_that_cannot_be_read(run, models):
     (models / "default.json").write_text("{")
-    for command in ("list", "verify", "show"):
+    for command in ("verify", "show"):
         code, _, complaints = run("models", command, *(["default"] if command == "show" else []))
         assert code == 3 and "error[model-checksum]" in complaints
+
+
+def test_one_broken_card_leaves_the_others_listed(run, models):
+    (models / "bad.json").write_text("{")
+    code, said, _ = run("models", "list")
+    assert code == 0 and "BROKEN" in said and "a band of [grey]" in said
+    bad, default = json.loads(run("models", "list", "--json")[1])
+    assert bad["name"] == "bad" and "cannot be read" in bad["broken"] and default["name"] == "default"
+    assert "strokeseg models remove bad" in run("models", "show", "bad")[2]
 
 
 def test_no_network_at_all(run, models):
@@ -36,3 +49,121 @@ def test_no_network_at_all(run, models):
     assert "error[unknown-model]" in run("models", "verify")[2]
     code, _, complaints = run("models", "show", "default")
     assert code == 3 and "error[unknown-model]" in complaints
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A network of one's own with its card, and a home to install it in."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("STROKESEG_MODELS")
+    handmade.save(tmp_path, "mine", handmade.bright_network(64), 64)
+    return tmp_path / "mine.onnx"
+
+
+def test_a_network_of_ones_own_is_added_used_and_removed(run, models, own, tmp_path):
+    assert run("models", "add", own) == (0, "mine: added; use it with --model mine\n", "")
+    assert {"default", "mine"} <= {card["name"] for card in json.loads(run("models", "list", "--json")[1])}
+    assert "mine: whole" in run("models", "verify", "mine")[1]
+    code, _, complaints = run("models", "add", own)
+    assert code == 2 and "'mine' is installed already" in complaints
+    assert run("models", "remove", "mine")[0] == 0
+    assert run("models", "show", "mine")[0] == 3
+    assert not list((tmp_path / "home" / ".strokeseg" / "models").iterdir())
+
+
+def test_the_shipped_networks_can_be_neither_replaced_nor_removed(run, models, own):
+    card = json.loads(own.with_suffix(".json").read_text())
+    own.with_suffix(".json").write_text(json.dumps(card | {"name": "default"}))
+    assert run("models", "add", own)[0] == 2
+    code, _, complaints = run("models", "remove", "default")
+    assert code == 2 and "part of StrokeSeg" in complaints
+
+
+@pytest.mark.parametrize("part", ["network", "card", "after"])
+def test_a_changed_byte_is_refused(run, models, own, tmp_path, part):
+    if part == "card":
+        card = json.loads(own.with_suffix(".json").read_text())
+        own.with_suffix(".json").write_text(json.dumps(card | {"sha256": "0" * 64}))
+    if part == "after":
+        assert run("models", "add", own)[0] == 0
+        own = tmp_path / "home" / ".strokeseg" / "models" / "mine.onnx"
+    if part != "card":
+        data = bytearray(own.read_bytes())
+        data[-9] ^= 1
+        own.write_bytes(data)
+    code, _, complaints = run(*(("models", "verify", "mine") if part == "after" else ("models", "add", own)))
+    assert code == 3 and "error[model-checksum]" in complaints
+
+
+def test_a_card_is_drawn_up_and_must_be_filled_in(run, models, own, tmp_path):
+    own.with_suffix(".json").unlink()
+    code, _, complaints = run("models", "add", own)
+    assert code == 3 and "strokeseg models card mine.onnx" in complaints
+    code, said, _ = run("models", "card", own)
+    drawn = json.loads(said)
+    assert code == 0 and drawn["size"] == 64
+    card = tmp_path / "card.json"
+    card.write_text(said)
+    code, _, complaints = run("models", "add", own, "--card", card)
+    assert code == 3 and "architecture, licence, limits" in complaints
+    card.write_text(json.dumps(drawn | {"architecture": "a line", "licence": "MIT", "limits": ["all"]}))
+    assert run("models", "add", own, "--card", card)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"size": 96}, "does not take (1, 1, 96, 96)"),
+        ({"name": "../mine"}, "name: "),
+        ({"threshold": 1.5}, "threshold: "),
+        ({"smallest_mm3": -1.0}, "smallest_mm3: "),
+        ({"smallest_share": -1.0}, "smallest_share: "),
+        ({"surprise": 1}, "surprise: "),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(run, models, own, change, says):
+    card = json.loads(own.with_suffix(".json").read_text())
+    own.with_suffix(".json").write_text(json.dumps(card | change))
+    code, _, complaints = run("models", "add", own)
+    assert code == 3 and says in complaints
+
+
+def test_what_is_no_network_of_this_kind_is_refused(run, models, own, tmp_path):
+    handmade.save(tmp_path, "text", b"no network", 64)
+    assert "cannot load" in run("models", "add", tmp_path / "text.onnx")[2]
+    handmade.save(tmp_path, "nan", handmade.constant_network(64, float("nan")), 64)
+    assert "with NaN" in run("models", "add", tmp_path / "nan.onnx")[2]
+    code, _, complaints = run("models", "add", tmp_path / "none.onnx")
+    assert code == 3 and "error[unreadable]" in complaints
+
+
+@pytest.mark.parametrize(("stem", "name"), [("my net (2)", "my-net-2-"), ("..é", "mine"), ("a" * 70, "a" * 64)])
+def test_a_card_has_a_name_that_fits(run, models, own, stem, name):
+    file = own.rename(own.with_name(f"{stem}.onnx"))
+    code, said, _ = run("models", "card", file)
+    assert code == 0 and json.loads(said)["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [([1, 1, 64, 64], 64), ([1, 1, "h", "w"], 320), ([1, 1, 64, "w"], 320), ([1, 1, 16, 16], 320), ([9], 320)],
+)
+def test_the_size_is_read_where_the_file_tells_one(shape, size):
+    from strokeseg.infer import install
+
+    assert install._size(shape) == size
+
+
+def test_a_file_too_large_for_onnx_is_not_read(run, models, tmp_path):
+    with (tmp_path / "huge.onnx").open("wb") as stream:
+        stream.truncate(2**31 + 1)
+    code, _, complaints = run("models", "card", tmp_path / "huge.onnx")
+    assert code == 3 and "error[unreadable]" in complaints and "2.1 GB" in complaints
+
+
+def test_the_remedy_for_a_broken_file_of_ones_own_is_not_to_install_strokeseg_again(run, models, own, tmp_path):
+    (tmp_path / "text.onnx").write_bytes(b"no network")
+    assert "Export it to ONNX again" in run("models", "card", tmp_path / "text.onnx")[2]
+    assert run("models", "add", own)[0] == 0
+    (tmp_path / "home/.strokeseg/models/mine.onnx").write_bytes(b"")
+    assert "strokeseg models remove mine" in run("models", "verify", "mine")[2]

@@ -1,6 +1,7 @@
 """Every bad input: its code, one sentence, a remedy, exit code 3, nothing on stdout, and nothing left behind."""
 
 import io
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -107,9 +108,14 @@ def test_bad_input_is_refused(run, tmp_path, command, code, make):
     source, out = make(tmp_path), tmp_path / "new" / "out"
     to = ("-o", out) if command == "segment" else ()
     exit_code, said, complaints = run(command, source, *to, "--json")
-    assert (exit_code, said) == (3, "")
+    assert exit_code == 3
+    if command == "inspect":
+        answer = json.loads(said)
+        assert answer["series"] == [] and answer["refusal"]["code"] == code.strip()
+    else:
+        assert said == ""
     assert holds(complaints, code.strip())
-    assert "Secret" not in complaints and "Traceback" not in complaints
+    assert "Secret" not in said + complaints and "Traceback" not in complaints
     assert not out.exists() and not out.parent.exists()
     assert list((tmp_path / "work").iterdir()) == []
 
@@ -166,7 +172,7 @@ def test_a_model_that_is_not_there(run, bleeding, tmp_path):
 
 
 def test_an_engine_that_is_not_there(run, bleeding, tmp_path):
-    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "out", "--engine", "openvino")
+    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "out", "--engine", "tensorrt")
     assert (code, said) == (3, "") and holds(complaints, "engine-missing")
 
 

@@ -27,6 +27,9 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
     assert {path.name for path in out.iterdir()} == {
         "ct.nii.gz",
         "mask.nii.gz",
+        "lesions.nii.gz",
+        "lesions.ctbl",
+        "lesions_itksnap.txt",
         "result.json",
         "result.schema.json",
     }

@@ -14,7 +14,7 @@ a = 1.0
 [network]
 name = "tiny"
 [train]
-samples = 8
+samples = 16
 """
 
 
@@ -37,8 +37,8 @@ def calls(monkeypatch):
         print("a bar")
         return out / "best.ckpt"
 
-    def write(config, out, root, models):
-        kept.append(("export", config.network.name, root, out, models))
+    def write(config, out, root, models, *, int8):
+        kept.append(("export", config.network.name, root, out, models, int8))
         return SimpleNamespace(name="tiny", version="1", sha256="00", threshold=0.4)
 
     loop.run, export.export = run, write
@@ -71,6 +71,15 @@ def test_a_run_that_is_there_is_not_replaced_by_accident(run, config, tmp_path, 
 def test_resume_of_nothing_begins_and_says_so(run, config, calls):
     code, _, complaints = run("train", config, "--resume")
     assert code == 0 and "a new one begins" in complaints and len(calls) == 1
+
+
+def test_export_without_a_folder_goes_to_the_users_own(run, config, tmp_path, calls, monkeypatch):
+    monkeypatch.delenv("STROKESEG_MODELS")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run("train", config, "--export")[0] == 0
+    assert calls[0][4] == tmp_path / "home/.strokeseg/models"
+    code, _, complaints = run("train", config, "--export", "--int8", "fast")
+    assert code == 2 and "StrokeSeg's own is named 'fast'" in complaints and len(calls) == 1
 
 
 def test_export_trains_nothing(run, config, tmp_path, calls):
@@ -114,3 +123,16 @@ def test_without_torch_it_says_what_to_install(run, config, monkeypatch, more):
     code, _, complaints = run("train", config, *more)
     assert code == 3 and complaints.startswith("error[train]: the package ")
     assert 'remedy: pip install "strokeseg[train]"' in complaints
+
+
+def test_what_a_run_warns_of_is_said(run, config, calls, monkeypatch):
+    import logging
+
+    from strokeseg.train import loop
+
+    def warn(*_, **__):
+        logging.getLogger("strokeseg.train.split").warning("every figure of this run is too good")
+        return "best.ckpt"
+
+    monkeypatch.setattr(loop, "run", warn)
+    assert "warning: every figure of this run is too good\n" in run("train", config)[2]

@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from strokeseg.cli import doctor, evaluate, models, segment, terminal, train
+from strokeseg.cli import (
+    batch,
+    bench,
+    compare,
+    corrections,
+    doctor,
+    evaluate,
+    models,
+    node,
+    segment,
+    serve,
+    terminal,
+    tokens,
+    train,
+)
 from strokeseg.version import __version__
 
 __all__ = ["app", "main"]
@@ -44,11 +58,26 @@ app.command(
 app.command(short_help="Say what an input holds.", epilog=segment.INSPECT_EXAMPLES, no_args_is_help=True)(
     segment.inspect
 )
+app.command(short_help="Segment many studies, and go on after a stop.", epilog=batch.EXAMPLES, no_args_is_help=True)(
+    batch.batch
+)
+app.command(
+    short_help="Say what changed between two scans of one head.", epilog=compare.EXAMPLES, no_args_is_help=True
+)(compare.compare)
 app.command(short_help="Train a network, or export a trained one.", epilog=train.EXAMPLES)(train.train)
 app.command(short_help="Score a network against drawn masks.", epilog=evaluate.EXAMPLES, no_args_is_help=True)(
     evaluate.evaluate
 )
-app.add_typer(models.app, name="models", short_help="List, show or check the installed networks.")
+app.command(short_help="Serve the web application.", epilog=serve.EXAMPLES)(serve.serve)
+app.command(
+    short_help="Write people's corrections as pairs to train on.", epilog=corrections.EXAMPLES, no_args_is_help=True
+)(corrections.corrections)
+app.command(short_help="Receive from scanners, deliver to the archive.", epilog=node.EXAMPLES, no_args_is_help=True)(
+    node.node
+)
+app.add_typer(models.app, name="models", short_help="List, show or check the installed networks, or add your own.")
+app.add_typer(bench.app, name="bench", short_help="Make the documentation's figures again.")
+app.add_typer(tokens.app, name="tokens", short_help="Make, list or end what opens the web application.")
 app.command(short_help="Check this installation.", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

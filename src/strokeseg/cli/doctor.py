@@ -6,14 +6,17 @@ import json
 import os
 import platform
 import re
-import sys
+import tempfile
+import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import typer
 
 from strokeseg.cli import options, terminal
+from strokeseg.cli.doctor_lines import lines
 from strokeseg.errors import StrokesegError
 from strokeseg.version import __version__
 
@@ -23,74 +26,91 @@ Examples:
   strokeseg doctor --json > report-a-fault.json
 """
 
-# The compressed transfer syntaxes that scanners and archives send, by the names of the standard.
-_SYNTAXES = {
-    "1.2.840.10008.1.2.4.50": "JPEG baseline",
-    "1.2.840.10008.1.2.4.70": "JPEG lossless",
-    "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
-    "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
-    "1.2.840.10008.1.2.5": "RLE lossless",
-}
+
+class Problem(NamedTuple):
+    """What is wrong, and what mends it."""
+
+    problem: str
+    remedy: str
+
+
+Problems = list[Problem]
+
+_AGAIN = "Install StrokeSeg again: pip install --force-reinstall strokeseg"
 
 
 def doctor(as_json: options.AsJson = False) -> None:
-    """Check this installation: packages, engine, decoders, networks; and name the bounds of an input.
+    """Check this installation: packages, engines, decoders, networks, folders; and name the bounds of an input.
 
-    Ends with exit code 3 and says what to do where something that a run needs is missing or damaged. Nothing of a
-    patient is read or shown, so the answer can go into a report of a fault.
+    Says which engine --engine auto takes here, and why, and has the default network answer once. Ends with exit code 3
+    where something that a run needs is missing or damaged, and says of each what mends it. Nothing of a patient is
+    read or shown, so the answer can go into a report of a fault.
     """
-    problems: list[str] = []
+    problems: Problems = []
     found = {
         "software": f"strokeseg {__version__}",
-        "machine": _machine(),
+        "machine": _tried(_machine, problems),
         "packages": _tried(_packages, problems),
         "engines": _tried(_engines, problems),
         "decoders": _tried(_decoders, problems),
         "models": _tried(_models, problems),
-        "training": _tried(_training, []),
+        "auto": _tried(_auto, problems),
+        "answer": _tried(_answer, problems),
+        "folders": _tried(_folders, problems),
+        "extras": {extra: _extra(extra) for extra in ("openvino", "train")},
         "bounds": _tried(_bounds, problems),
-        "problems": problems,
+        "problems": [problem._asdict() for problem in problems],
     }
     if as_json:
         terminal.data(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        terminal.data("\n".join(_lines(found)))
-    for problem in problems:
+        terminal.data("\n".join(lines(found)))
+    for problem, remedy in problems:
         terminal.note(f"problem: {problem}")
+        terminal.note(f"remedy: {remedy}")
     if problems:
-        terminal.note("remedy: Install StrokeSeg again: pip install --force-reinstall strokeseg")
         raise typer.Exit(terminal.REFUSED)
 
 
-def _tried(look: Callable[[list[str]], dict[str, Any]], problems: list[str]) -> dict[str, Any]:
+def _tried(look: Callable[[Problems], dict[str, Any]], problems: Problems) -> dict[str, Any]:
     """Look at a part of the installation; that it cannot even be loaded is a problem and no reason to stop."""
     try:
         return look(problems)
     except ImportError as error:
-        problems.append(f"{look.__name__.strip('_')}: cannot be loaded: {error}")
-        return {}
+        problems.append(Problem(f"{look.__name__.strip('_')}: cannot be loaded: {error}", _AGAIN))
+    except OSError as error:
+        problems.append(
+            Problem(f"{look.__name__.strip('_')}: cannot be read: {error}", "Allow it to be read, or move it.")
+        )
+    return {}
 
 
-def _machine() -> dict[str, Any]:
-    memory = None
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+def _machine(_: Problems) -> dict[str, Any]:
+    from strokeseg.infer import machine
+
+    able, memory = machine.abilities(), machine.memory_bytes()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": memory,
+        "processor": able.processor,
+        "cores": able.cores,
+        "memory_gib": None if memory is None else round(memory / 2**30, 1),
+        "flags": list(able.flags),
+        "int8": able.int8,
+        "bf16": able.bf16,
+        "nvidia": able.nvidia,
     }
 
 
-def _requirements(extra: str | None) -> list[str]:
-    """Give the names of the packages that StrokeSeg, or one of its extras, requires."""
-    names = []
+def _requirements(extra: str | None) -> dict[str, str]:
+    """Give the packages that StrokeSeg, or one of its extras, requires, with the least version of each."""
+    found = {}
     for line in metadata.requires("strokeseg") or []:
         wanted, _, condition = line.partition(";")
         if (f"extra == '{extra}'" in condition.replace('"', "'")) if extra else not condition:
-            names.append(re.split(r"[^\w.-]", wanted.strip())[0])
-    return names
+            name, *_ = re.split(r"[^\w.-]", wanted.strip())
+            found[name] = wanted.partition(">=")[2].partition(",")[0].strip()
+    return found
 
 
 def _version(package: str) -> str | None:
@@ -100,29 +120,109 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _packages(problems: list[str]) -> dict[str, Any]:
-    versions = {name: _version(name) for name in _requirements(None)}
-    problems += [f"the package {name} is not installed" for name, version in versions.items() if version is None]
+def _older(version: str, least: str) -> bool:
+    """Tell whether a version lies below the least one, by the numbers that both state."""
+    numbers = [[int(number) for number in re.findall(r"\d+", text)[:3]] for text in (version, least)]
+    return numbers[0] < numbers[1]
+
+
+def _packages(problems: Problems) -> dict[str, Any]:
+    versions = {}
+    for name, least in _requirements(None).items():
+        versions[name] = version = _version(name)
+        if version is None:
+            problems.append(Problem(f"the package {name} is not installed", f'pip install "{name}>={least}"'))
+        elif least and _older(version, least):
+            sentence = f"the package {name} has version {version}, needed is {least} or later"
+            problems.append(Problem(sentence, f'pip install --upgrade "{name}>={least}"'))
     return versions
 
 
-def _engines(_: list[str]) -> dict[str, Any]:
-    import onnxruntime
-
-    return {"onnxruntime": onnxruntime.get_available_providers()}
+def _extra(name: str) -> dict[str, str | None]:
+    return {package: _version(package) for package in _requirements(name)}
 
 
-def _decoders(problems: list[str]) -> dict[str, bool]:
-    from pydicom.pixels.decoders.base import get_decoder
+def _engines(_: Problems) -> dict[str, Any]:
+    """Say of every engine whether its package is there, or what installs it."""
+    from strokeseg.infer import choice
 
-    available = {name: get_decoder(uid).is_available for uid, name in _SYNTAXES.items()}
+    there = choice.installed()
+    return {name: "installed" if name in there else choice.INSTALL[name] for name in choice.ENGINES if name != "auto"}
+
+
+def _auto(_: Problems) -> dict[str, Any]:
+    """Say which engine `auto` takes for every network, and why; a damaged card has its problem already."""
+    from strokeseg.infer import choice, machine, models
+
+    found = {}
+    for name in models.names():
+        try:
+            chosen = choice.choose(models.card(name).precision, machine.abilities(), choice.installed())
+        except StrokesegError:
+            continue
+        found[name] = {"engine": chosen.engine, "why": chosen.why}
+    return found
+
+
+def _answer(problems: Problems) -> dict[str, Any]:
+    """Have the default network answer an empty slice: the surest check that all of it works together."""
+    import numpy as np
+
+    from strokeseg.infer import load
+
+    try:
+        begun = time.perf_counter()
+        engine = load()
+        loaded = time.perf_counter()
+        logits = engine.logits(np.full((1, 1, engine.card.size, engine.card.size), -1, np.float32))
+        done = time.perf_counter()
+    except StrokesegError as error:
+        problem = Problem(f"{error.message} [{error.code}]", error.remedy)
+        if problem not in problems and error.code != "unknown-model":  # which _models has told already
+            problems.append(problem)
+        return {}
+    if not np.isfinite(logits).all():
+        problems.append(Problem(f"the default network answers with no numbers on {engine.name}", _AGAIN))
+    return {"engine": engine.name, "load_s": round(loaded - begun, 3), "first_slice_s": round(done - loaded, 3)}
+
+
+def _folders(problems: Problems) -> dict[str, Any]:
+    """Say where a run may write; results go to a folder here if none is named."""
+    from strokeseg.infer import models
+
+    own = models.folders()[-1]
+    nearest = next((folder for folder in (own, *own.parents) if os.path.exists(folder)), own)
+    places = {"here": Path.cwd(), "models": nearest, "temporary": Path(tempfile.gettempdir())}
+    found = {name: {"path": str(path), "writable": _writable(path)} for name, path in places.items()}
+    if not found["temporary"]["writable"]:
+        sentence = f"nothing can be written to the folder for temporary files, {places['temporary']}"
+        problems.append(Problem(sentence, "Free space there, or name another folder with TMPDIR."))
+    return found
+
+
+def _writable(folder: Path) -> bool:
+    """Try it: permissions do not tell of a full or read-only disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0" * 4096)
+            file.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _decoders(problems: Problems) -> dict[str, bool]:
+    from strokeseg.read import pixels
+
+    available = pixels.decoders()
     missing = [name for name, there in available.items() if not there]
     if missing:
-        problems.append(f"compressed DICOM cannot be read: {', '.join(missing)}")
+        sentence = f"compressed DICOM cannot be read: {', '.join(missing)}"
+        problems.append(Problem(sentence, "pip install --force-reinstall imagecodecs"))
     return available
 
 
-def _models(problems: list[str]) -> dict[str, str]:
+def _models(problems: Problems) -> dict[str, str]:
     from strokeseg.infer import models
 
     states = {}
@@ -132,18 +232,15 @@ def _models(problems: list[str]) -> dict[str, str]:
             states[name] = f"whole, version {card.version}, sha256 {card.sha256[:12]}"
         except StrokesegError as error:
             states[name] = str(error)
-            problems.append(f"{error.message} [{error.code}]")
+            problems.append(Problem(f"{error.message} [{error.code}]", error.remedy))
     if "default" not in states:
-        chosen = "" if models.folder() == models.SHIPPED else f", which {models.FOLDER_VARIABLE} names"
-        problems.append(f"no network named 'default' in {models.folder()}{chosen}")
+        chosen = f", which {models.FOLDER_VARIABLE} names" if models.SHIPPED not in models.folders() else ""
+        remedy = f"Unset {models.FOLDER_VARIABLE}, or put default.onnx and default.json there." if chosen else _AGAIN
+        problems.append(Problem(f"no network named 'default' in {models.folders()[0]}{chosen}", remedy))
     return states
 
 
-def _training(_: list[str]) -> dict[str, str | None]:
-    return {package: _version(package) for package in _requirements("train")}
-
-
-def _bounds(_: list[str]) -> dict[str, int]:
+def _bounds(_: Problems) -> dict[str, int]:
     from strokeseg.read import archive
 
     return {
@@ -153,33 +250,3 @@ def _bounds(_: list[str]) -> dict[str, int]:
         "most_pixels_of_a_slice": archive.MOST_PIXELS,
         "most_voxels": archive.MOST_VOXELS,
     }
-
-
-def _lines(found: dict[str, Any]) -> list[str]:
-    """Put what was found in lines; a missing package of an extra is no problem, only said."""
-    machine, bounds = found["machine"], found["bounds"]
-    absent = [name for name, version in found["training"].items() if version is None]
-    sections = {
-        "Packages": [f"{name} {version or 'NOT INSTALLED'}" for name, version in found["packages"].items()],
-        "Engine": [f"{name}: {', '.join(offers)}" for name, offers in found["engines"].items()],
-        "Compressed DICOM": [f"{name}: {'yes' if there else 'NO'}" for name, there in found["decoders"].items()],
-        "Networks": [f"{name}: {state}" for name, state in found["models"].items()],
-        "Training (optional)": [f'without {", ".join(absent)}: pip install "strokeseg[train]"'] if absent else ["yes"],
-        "Bounds of an input": [
-            f"{bounds['most_files']:,} files; {bounds['most_unpacked_gib']} GiB unpacked, "
-            f"and at most {bounds['most_times_of_a_zip']} times the zip's size",
-            f"{bounds['most_pixels_of_a_slice']:,} pixels a slice, {bounds['most_voxels']:,} voxels in all",
-        ]
-        if bounds
-        else [],
-    }
-    lines = [
-        found["software"],
-        f"Python {machine['python']} ({sys.executable}) on {machine['platform']}",
-        f"{machine['cores']} cores, {machine['memory_gib'] or '?'} GiB of memory",
-    ]
-    for heading, entries in sections.items():
-        lines += ["", heading, *(f"  {entry}" for entry in entries or ["NONE"])]
-    if not found["problems"]:
-        lines += ["", "All that a run needs is there."]
-    return [terminal.printable(line) for line in lines]

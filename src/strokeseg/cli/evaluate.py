@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from strokeseg import files
 from strokeseg.cli import options, terminal
-from strokeseg.errors import NotWritable
+from strokeseg.errors import UsageError
+
+_TO_FILE = "Name another file after --json, or - for stdout."
 
 EXAMPLES = r"""\b
 Examples:
   strokeseg evaluate data/ctich_jpg --window 40,120
   strokeseg evaluate mine --images ct --masks blood --patient 'p(\d+)_' --json figures.json
+  strokeseg evaluate mine --normals healthy --as-segmented
   strokeseg evaluate mine --json - | jq .per_patient.dice
 """
 
@@ -63,8 +67,45 @@ def evaluate(
             help="Value in the masks that means: not known. Such pixels count neither way.",
         ),
     ] = None,
+    normals: Annotated[
+        Path | None,
+        typer.Option(
+            "--normals",
+            metavar="FOLDER",
+            show_default=False,
+            help="Pictures or NIfTI volumes without blood, which need no masks: they count for the ROC-AUC of "
+            "detection and for the share of quiet slices.",
+        ),
+    ] = None,
+    as_segmented: Annotated[
+        bool,
+        typer.Option(
+            "--as-segmented",
+            help="Score the mask as `strokeseg segment` gives it, without small specks, in place of the probability "
+            "map cut at the threshold.",
+        ),
+    ] = False,
     window: options.WindowOption = None,
+    spacing: options.SpacingOption = None,
     flip: options.Flip = False,
+    leaks: Annotated[
+        Path | None,
+        typer.Option(
+            "--check-leakage",
+            metavar="SPLIT.csv",
+            show_default=False,
+            help="First make sure that no image is, or nearly is, on the training side of this split.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FOLDER",
+            show_default=False,
+            help="With --check-leakage: folder of the data sets, to compare pixels where hashes leave a doubt.",
+        ),
+    ] = None,
     json_to: Annotated[
         str | None,
         typer.Option(
@@ -75,54 +116,39 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Score a network against masks that people drew: Dice, IoU, average precision, precision, recall.
+    """Score a network against masks that people drew, with 95 % bootstrap intervals over patients.
 
-    Each is given as the mean over slices, the mean over patients, and of all pixels together, with 95 % bootstrap
-    intervals over patients. What is scored is the probability map, cut at the threshold; unlike `strokeseg segment`,
-    no small specks are removed.
+    Dice, IoU, average precision, precision and recall are given as the mean over slices, the mean over patients, and of
+    all pixels together; then follow lesions, surfaces, volumes, detection and calibration. docs/metrics.md defines
+    each. What is scored is the probability map, cut at the threshold, or with --as-segmented the finished mask.
     """
+    if as_segmented and threshold is not None:
+        raise UsageError("--as-segmented cuts at the network's own threshold", "Leave --threshold out.")
     from strokeseg import evaluate as scoring
     from strokeseg import pipeline
     from strokeseg.infer import models
 
     to_file = None if json_to in (None, "-") else Path(str(json_to))
     if to_file is not None:
-        _check(to_file)
+        files.check(to_file, _TO_FILE, parents=False)
     cut = models.card(model).threshold if threshold is None else threshold
-    predict = pipeline.predictor(model, engine=engine.value, threads=threads, window=window, flip=flip)
-    pairs = scoring.find_pairs(folder, images, masks, patient, ignore)
+    predict = pipeline.predictor(
+        model, engine=engine.value, threads=threads, window=window, spacing_mm=spacing, flip=flip
+    )
+    pairs = scoring.find_pairs(folder, images, masks, patient, ignore, picture_spacing_mm=spacing)
+    healthy = scoring.find_normals(normals, patient, pairs, folder) if normals is not None else []
+    if leaks is not None:
+        from strokeseg.evaluate import leakage
+        from strokeseg.train import split_file
+
+        leakage.check([*pairs, *healthy], split_file.read(leaks), data, window)
     with terminal.progress("scoring", "images") as progress:
-        evaluation = scoring.evaluate(pairs, predict, cut, progress=progress)
+        evaluation = scoring.evaluate(
+            pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress
+        )
     if to_file is not None:
-        _write(to_file, evaluation.model_dump_json(indent=2) + "\n")
+        files.write(to_file, (evaluation.model_dump_json(indent=2) + "\n").encode(), _TO_FILE, parents=False)
     if json_to == "-":
         terminal.data(evaluation.model_dump_json(indent=2))
     else:
         terminal.show(scoring.table(evaluation))
-
-
-def _check(path: Path) -> None:
-    """Find out before minutes of work whether the file can be written.
-
-    Raises
-    ------
-    NotWritable
-        `not-writable`
-    """
-    if path.is_dir():
-        raise NotWritable(f"{path}: is a folder, a file is needed", "Name a file after --json, or - for stdout.")
-    _write(path, None)
-
-
-def _write(path: Path, text: str | None) -> None:
-    """Write a file beside its place and rename it when it is whole; without text only try."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text or "", encoding="utf-8")
-        if text is not None:
-            beside.replace(path)
-    except OSError as error:
-        raise NotWritable(f"{path}: cannot be written ({error.strerror})", "Name another file after --json.") from error
-    finally:
-        if beside.exists():
-            beside.unlink()

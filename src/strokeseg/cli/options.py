@@ -30,6 +30,11 @@ class EngineName(StrEnum):
     auto = "auto"
     onnxruntime = "onnxruntime"
     openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+    coreml = "coreml"
+    directml = "directml"
 
 
 def window(text: str) -> Window:
@@ -65,14 +70,16 @@ Input = Annotated[
     typer.Argument(
         metavar="INPUT",
         show_default=False,
-        help="A DICOM folder, zip or file; a NIfTI volume (.nii, .nii.gz); a picture (PNG, JPEG, ...), or a folder or "
-        "zip of pictures, which is read as one stack in the order of the names.",
+        help="A DICOM folder, zip or file; a volume as NIfTI, NRRD or MetaImage; a picture (PNG, JPEG, TIFF, ...), or "
+        "a folder or zip of pictures, which is read as one stack in the order of the names.",
     ),
 ]
 ModelName = Annotated[
     str, typer.Option("--model", metavar="NAME", help="Network to use; `strokeseg models list` shows which there are.")
 ]
-Engine = Annotated[EngineName, typer.Option("--engine", metavar="NAME", help="auto, onnxruntime or openvino.")]
+Engine = Annotated[
+    EngineName, typer.Option("--engine", metavar="NAME", help=f"{', '.join(EngineName)}; see docs/engines.md.")
+]
 Threads = Annotated[
     int, typer.Option("--threads", min=0, max=1024, metavar="N", help="Processor threads; 0 is all cores.")
 ]
@@ -110,4 +117,23 @@ Series = Annotated[
         "`strokeseg inspect` lists them.",
     ),
 ]
+Native = Annotated[
+    bool,
+    typer.Option(
+        "--native",
+        help="Also write CT and mask as NIfTI on the planes as acquired: nothing is resampled, and a tilted gantry "
+        "becomes a sheared affine.",
+    ),
+]
+Skull = Annotated[bool, typer.Option("--skull", help="Also draw the skull: in the 3D scene, and as STL, PLY or OBJ.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+
+DataSets = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        show_default="data.root of the configuration",
+        help="Folder of the data sets.",
+    ),
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from strokeseg.cli import options, terminal
-from strokeseg.errors import UsageError
+from strokeseg.errors import InputError, UnreadableFile, UsageError
 
 SEGMENT_EXAMPLES = """\b
 Examples:
@@ -16,11 +17,14 @@ Examples:
   strokeseg segment head.nii.gz --formats json,nifti
   strokeseg segment slices/ --spacing 5,0.45,0.45 --window 40,80      pictures of known scale
   strokeseg segment study.zip -o results --json | jq .findings.volume_ml
+  strokeseg segment study.zip -o results --formats stl,turn --skull      to print, and a turning picture
 """
 INSPECT_EXAMPLES = """\b
 Examples:
   strokeseg inspect study.zip
   strokeseg inspect study.zip --json | jq '.series[].input.series_uid'
+  strokeseg inspect study.zip --json | jq .refusal.code         null where it can be segmented
+  strokeseg inspect study.zip --json | jq .chosen               the series that segment would take
 """
 
 
@@ -44,14 +48,42 @@ def segment(
         typer.Option(
             "--formats",
             metavar="LIST",
-            help="Which files to write: json (result.json, always written), nifti (mask and CT), mesh (3D scene), "
-            "report (report.html), keys (pictures of the key slices).",
+            help="Which files to write: json (result.json, always written), nifti (CT and mask), mesh (3D scene), "
+            "report (report.html), keys (pictures of the key slices); nrrd (a segmentation for 3D Slicer); stl, ply, "
+            "obj (solids in mm); montage (all slices), planes (three through each lesion), views (3D from four sides), "
+            "turn (3D, turning), pdf (report.pdf); of DICOM also seg, seg-labelmap, seg-probability, sr, capture, "
+            "pdf-dicom. See docs/outputs.md.",
         ),
     ] = "json,nifti,mesh,report,keys",
+    native: options.Native = False,
+    skull: options.Skull = False,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
     series: options.Series = None,
     flip: options.Flip = False,
+    experimental: Annotated[
+        bool,
+        typer.Option(
+            "--experimental", help="Also give types of bleeding and CT signs of growth, which are not proven."
+        ),
+    ] = False,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify",
+            help="Replace the UIDs in the results by new ones, under a key that is made and forgotten.",
+        ),
+    ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--deidentify-key",
+            metavar="FILE",
+            show_default=False,
+            help="Like --deidentify, with this file's bytes (16 or more) as the key: the same UID gets the same new "
+            "one in every run.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")
     ] = False,
@@ -76,9 +108,12 @@ def segment(
             spacing_mm=spacing,
             series=series,
             flip=flip,
+            experimental=experimental,
+            deidentify=_key(deidentify, key),
+            formats=chosen,
             progress=progress,
         )
-    document = result.save(folder, chosen)
+    document = result.save(folder, chosen, native=native, skull=skull)
     if as_json:
         terminal.data((folder / "result.json").read_bytes())
     else:
@@ -94,17 +129,43 @@ def inspect(
 ) -> None:
     """Say what an input holds and whether it can be segmented, without doing it.
 
-    Every head CT series is listed with its geometry and what is to be known of it. An input that cannot be used is
-    refused as `strokeseg segment` would: with a code, a reason and a remedy, and exit code 3.
+    Every head CT series is listed with its geometry and what is to be known of it, and the one that `strokeseg
+    segment` would take is named. An input that cannot be used, or of whose series none stands out, is
+    refused as `strokeseg segment` would: with a code, a reason and a remedy, and exit code 3; with --json the refusal
+    is also the answer on stdout.
     """
     from strokeseg.cli import summary
-    from strokeseg.read import read
+    from strokeseg.read import read, read_one
 
-    scans = read(source, series=series, window=window, spacing_mm=spacing)
+    try:
+        scans = read(source, series=series, window=window, spacing_mm=spacing)
+    except InputError as error:
+        if as_json:
+            terminal.data(summary.refusal_json(error))
+        raise
+    chosen, refusal = scans[0], None
+    if len(scans) > 1:
+        try:
+            chosen = read_one(source, series=series, window=window, spacing_mm=spacing)
+        except InputError as error:
+            refusal = error
+    uid = None if refusal else chosen.series_uid
     if as_json:
-        terminal.data(summary.inspection_json(scans))
+        terminal.data(summary.inspection_json(scans, uid, refusal))
     else:
-        terminal.show(*summary.inspection(source, scans))
+        terminal.show(*summary.inspection(source, scans, uid))
+    if refusal:
+        raise refusal
+
+
+def _key(deidentify: bool, file: Path | None) -> bytes | None:
+    """Give the key to replace UIDs with, or None where they stay."""
+    if file is not None:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise UnreadableFile(f"{file}: {error.strerror or error}", "Name a file with a key.") from None
+    return secrets.token_bytes(32) if deidentify else None
 
 
 def _out(source: Path, out: Path | None) -> Path:

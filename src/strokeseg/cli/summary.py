@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from strokeseg.cli.terminal import printable
+from strokeseg.errors import InputError
 from strokeseg.pipeline import input_info
-from strokeseg.result import Findings, Lesion, Remark, ResultDocument
+from strokeseg.result import Findings, Lesion, Remark, ResultDocument, sides_known
 from strokeseg.scan import Scan
 from strokeseg.version import __version__
 
@@ -26,6 +27,8 @@ def result(document: ResultDocument, folder: Path) -> list[RenderableType]:
     """Give the verdict, the lesions, the remarks, and where the files are."""
     found = document.findings
     parts: list[RenderableType] = [Text(verdict(found, document.input.slices), style="bold")]
+    if told := _told(found):
+        parts.append(Text(told))
     if found.lesions:
         parts.append(_lesions(found.lesions[:_MOST_LESIONS]))
     if (more := len(found.lesions) - _MOST_LESIONS) > 0:
@@ -50,6 +53,25 @@ def verdict(found: Findings, slices: int) -> str:
     return f"Bleeding found: {_count(len(found.lesions), 'lesion')}, {size}, {where} of {slices} (1 is the lowest)."
 
 
+def _told(found: Findings) -> str:
+    """Give what is known of the head as a whole, in one line."""
+    told = []
+    if found.volume_interval_ml is not None and found.interval_level is not None:
+        low, high = found.volume_interval_ml
+        told.append(f"volume {low:.1f} to {high:.1f} ml ({found.interval_level:.0%} interval)")
+    if found.confidence is not None:
+        told.append(f"probability of blood {found.confidence:.2f}")
+    if found.side is not None:
+        told.append(f"side {found.side}")
+    if found.midline_shift_mm is not None:
+        side = f" to the {found.midline_shift_side}" if found.midline_shift_side else ""
+        told.append(f"midline shift {found.midline_shift_mm:.1f} mm{side}")
+    if found.intraventricular is not None:
+        amount = "" if found.intraventricular_ml is None else f", {found.intraventricular_ml:.1f} ml"
+        told.append(f"in the ventricles: {'yes' + amount if found.intraventricular else 'no'}")
+    return "; ".join(told).capitalize() + "." if told else ""
+
+
 def _lesions(lesions: list[Lesion]) -> Table:
     """Draw a line a lesion; a column that is known of no lesion is left out."""
     columns: dict[str, list[str]] = {
@@ -58,6 +80,7 @@ def _lesions(lesions: list[Lesion]) -> Table:
         "Pixels": [str(lesion.pixels) for lesion in lesions],
         "Slices": ["–".join(str(i + 1) for i in sorted(set(lesion.slices))) for lesion in lesions],
         "Side": [lesion.side or "" for lesion in lesions],
+        "Place": [lesion.place or "" for lesion in lesions],
         "Diameter mm": [_number(lesion.max_diameter_mm, 1) for lesion in lesions],
         "ABC/2 ml": [_number(lesion.abc2_ml, 2) for lesion in lesions],
         "Mean HU": [_number(lesion.mean_hu, 0) for lesion in lesions],
@@ -74,57 +97,112 @@ def _lesions(lesions: list[Lesion]) -> Table:
     return table
 
 
-def inspection(source: Path, scans: Sequence[Scan]) -> list[RenderableType]:
-    """Give the gate's verdict, the geometry and the remarks of every series."""
+def inspection(source: Path, scans: Sequence[Scan], chosen: str | None) -> list[RenderableType]:
+    """Give the gate's verdict, the geometry and the remarks of every series; ``chosen`` is the one to segment."""
     parts: list[RenderableType] = []
-    for scan in scans:
-        parts.append(Text(f"{printable(source.name or str(source))}: {_status(scan)}, can be segmented", style="bold"))
-        parts += [Text(f"  {name:<25}{value}") for name, value in _geometry(scan).items()]
-        parts += [_remark(remark) for remark in scan.remarks]
+    name = printable(source.name or str(source))
+    for number, scan in enumerate(scans, start=1):
+        which = f"{name}, series {number} of {len(scans)}" if len(scans) > 1 else name
+        only = len(scans) == 1 or (chosen is not None and scan.series_uid == chosen)
+        can = "can be segmented" if only else "can be segmented with --series"
+        parts.append(Text(f"{which}: {_status(scan)}, {can}", style="bold"))
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for label, value in _geometry(scan).items():
+            table.add_row(f"  {label}", value)
+        parts.append(table)
+        parts += [_coded_remark(remark) for remark in scan.remarks]
     if len(scans) > 1:
-        parts.append(Text(f"{len(scans)} series: name the one to segment with --series UID."))
+        said = "none stands out" if chosen is None else f"{printable(chosen)} stands out and would be segmented"
+        parts.append(Text(f"{len(scans)} series: {said}. --series UID, or how the UID begins, names another."))
     return parts
 
 
 def _geometry(scan: Scan) -> dict[str, str]:
-    info, planes = input_info(scan), scan.planes
-    weights, gaps = scan.weights_mm, planes.gaps_mm
-    known = scan.spacing_known
-    step = "unknown"
-    if known and gaps.size:
-        even = np.ptp(gaps) < 0.01
-        step = f"{np.median(gaps):.2f} mm" if even else f"{gaps.min():.2f} to {gaps.max():.2f} mm"
-    extent = "unknown"
-    if known and weights is not None:
-        row_mm, column_mm = planes.pixel_spacing_mm
-        lengths = (float(weights.sum()), info.rows * row_mm, info.columns * column_mm)
-        extent = " x ".join(f"{length:.0f}" for length in lengths) + " mm (slices x rows x columns)"
+    info, known = input_info(scan), scan.spacing_known
+    geometry = _measures(scan)
+    step, extent, weights = geometry["step_mm"], geometry["extent_mm"], scan.weights_mm
     spacing = info.pixel_spacing_mm
     rows = {
         "kind": info.kind,
         "series": printable(info.series_uid or ""),
         "slices x rows x columns": f"{info.slices} x {info.rows} x {info.columns}",
-        "pixel spacing": "unknown" if spacing is None else f"{spacing[0]:.3f} x {spacing[1]:.3f} mm (rows x columns)",
-        "slice step": step,
-        "extent": extent,
-        "gantry tilt": f"{info.tilt_deg:.1f} degrees" if known else "unknown",
+        "pixel spacing": "unknown; --spacing SLICE,ROW,COLUMN gives it"
+        if spacing is None
+        else f"{spacing[0]:.3f} x {spacing[1]:.3f} mm (rows x columns)",
+        "slice step": "unknown" if step is None else f"{_range(step)} mm",
+        "slice weights": "unknown" if weights is None else f"{_range((weights.min(), weights.max()))} mm",
+        "extent": "unknown"
+        if extent is None
+        else " x ".join(f"{length:.0f}" for length in extent) + " mm (slices x rows x columns)",
+        "orientation": geometry["orientation"] or "unknown",
+        "gantry tilt": f"{info.tilt_deg:.1f} degrees (from positions)" if known else "unknown",
         "grey levels": "Hounsfield units" if info.calibrated else "not calibrated (pictures)",
         "window": "" if info.window is None else f"centre {info.window[0]:g}, width {info.window[1]:g}",
     }
     return {name: value for name, value in rows.items() if value}
 
 
-def inspection_json(scans: Sequence[Scan]) -> str:
-    """Give the same as JSON, with `input` and `remarks` as in result.json."""
+def _measures(scan: Scan) -> dict[str, Any]:
+    """Give what `input` of result.json does not hold, None where it is not known.
+
+    ``orientation`` says to which side of the patient columns, rows and slices lead; ``step_mm`` is the least and the
+    widest distance from slice to slice; ``extent_mm`` the lengths along slices, rows and columns.
+    """
+    planes, weights, gaps = scan.planes, scan.weights_mm, scan.planes.gaps_mm
+    if not scan.spacing_known:
+        return {"orientation": None, "step_mm": None, "extent_mm": None}
+    row_mm, column_mm = planes.pixel_spacing_mm
+    extent = None if weights is None else (float(weights.sum()), scan.shape[1] * row_mm, scan.shape[2] * column_mm)
+    axes = {"columns": planes.row_cosine, "rows": planes.column_cosine, "slices": planes.normal}
+    ways = ", ".join(f"{name} {_way(axis)}" for name, axis in axes.items())
+    return {
+        "orientation": ways if sides_known(scan.remarks) else None,
+        "step_mm": (float(gaps.min()), float(gaps.max())) if gaps.size else None,
+        "extent_mm": extent,
+    }
+
+
+def _way(axis: Any) -> str:
+    """Name the side of the patient that an axis (LPS) leads to most nearly."""
+    nearest = int(np.abs(axis).argmax())
+    return (("right", "left"), ("front", "back"), ("feet", "head"))[nearest][int(axis[nearest] > 0)]
+
+
+def _range(ends: tuple[float, float]) -> str:
+    low, high = ends
+    return f"{low:.2f}" if high - low < 0.01 else f"{low:.2f} to {high:.2f}"
+
+
+def inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: InputError | None) -> str:
+    """Give the same as JSON, with `input` and `remarks` as in result.json; docs/gate.md describes it."""
     series: list[dict[str, Any]] = [
         {
             "status": _status(scan),
             "input": input_info(scan).model_dump(mode="json"),
+            "geometry": _measures(scan),
             "remarks": [remark.model_dump(mode="json") for remark in scan.remarks],
         }
         for scan in scans
     ]
-    document = {"schema": "strokeseg.inspection/1", "software": f"strokeseg {__version__}", "series": series}
+    return _inspection_document(series, chosen, refusal)
+
+
+def refusal_json(error: InputError) -> str:
+    """Give a refusal as JSON: the same document without series."""
+    return _inspection_document([], None, error)
+
+
+def _inspection_document(series: list[dict[str, Any]], chosen: str | None, error: InputError | None) -> str:
+    refusal = None if error is None else {"code": error.code, "message": error.message, "remedy": error.remedy}
+    document = {
+        "schema": "strokeseg.inspection/1",
+        "software": f"strokeseg {__version__}",
+        "series": series,
+        "chosen": chosen,
+        "refusal": refusal,
+    }
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
@@ -135,6 +213,11 @@ def _status(scan: Scan) -> str:
 def _remark(remark: Remark) -> Text:
     word, style = _SEVERITY[remark.severity]
     return Text.assemble((f"{word}: ", style), printable(remark.message))
+
+
+def _coded_remark(remark: Remark) -> Text:
+    word, style = _SEVERITY[remark.severity]
+    return Text.assemble((f"{word}[{remark.code}]: ", style), printable(remark.message))
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -51,8 +51,20 @@ def run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
-    with warnings.catch_warnings():
-        return _run(app, arguments)
+    own, notes = logging.getLogger("strokeseg"), _Notes(logging.WARNING)
+    own.addHandler(notes)
+    try:
+        with warnings.catch_warnings():
+            return _run(app, arguments)
+    finally:
+        own.removeHandler(notes)
+
+
+class _Notes(logging.Handler):
+    """Says on the terminal what StrokeSeg itself warns of; other packages stay silent."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"warning: {record.getMessage()}")
 
 
 def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
@@ -132,8 +144,8 @@ def note(text: str) -> None:
 
 
 def data(text: str | bytes) -> None:
-    """Print data on stdout, always as UTF-8, with a line's end."""
-    whole = text.encode() if isinstance(text, str) else text
+    """Print data on stdout, always as UTF-8, with a line's end; a name that is no UTF-8 is escaped, as JSON does."""
+    whole = text.encode(errors="backslashreplace") if isinstance(text, str) else text
     typer.echo(whole.rstrip(b"\n"))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strokeseg.cli import terminal
+from strokeseg.cli import options, terminal
 from strokeseg.errors import TrainError, UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ EXAMPLES = """\b
 Examples:
   strokeseg train configs/default.toml                    trains into runs/default
   strokeseg train configs/default.toml --resume           goes on after a stop
-  strokeseg train configs/default.toml --export           ships the best network of that run
-  strokeseg train configs/default.toml --export --models elsewhere/
+  strokeseg train mine.toml --export                      adds the best network of that run to yours
+  strokeseg train mine.toml --write-split mine.csv        writes which image trains and which validates
+  strokeseg train mine.toml --export --int8 mine-fast
+  strokeseg train configs/default.toml --export --models src/strokeseg/models
+  strokeseg train mine.toml --export --models elsewhere/
   STROKESEG_MODELS=elsewhere strokeseg segment study.zip  uses it from there
 
 Training needs more packages than the rest: pip install "strokeseg[train]".
@@ -42,15 +45,7 @@ def train(
             help="The run's folder: checkpoints, split, figures of every validation.",
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="FOLDER",
-            show_default="data.root of the configuration",
-            help="Folder of the data sets.",
-        ),
-    ] = None,
+    data: options.DataSets = None,
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -67,8 +62,26 @@ def train(
         typer.Option(
             "--models",
             metavar="FOLDER",
-            show_default="StrokeSeg's own",
-            help="With --export: folder to write NAME.onnx, NAME.json and NAME.md to.",
+            show_default="your own networks",
+            help="With --export: folder to write NAME.onnx, NAME.json and NAME.md to, such as src/strokeseg/models.",
+        ),
+    ] = None,
+    int8: Annotated[
+        str | None,
+        typer.Option(
+            "--int8",
+            metavar="NAME",
+            show_default=False,
+            help="With --export: in 8-bit integers under this name; a quarter of the size, half of the time.",
+        ),
+    ] = None,
+    write_split: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-split",
+            metavar="FILE",
+            show_default=False,
+            help="Train nothing: draw which image trains and which validates, and write it for data.split.",
         ),
     ] = None,
 ) -> None:
@@ -82,8 +95,10 @@ def train(
         raise UsageError(
             "--export trains nothing, so --resume and --fresh say nothing", "Leave one out; train first, then export."
         )
-    if models is not None and not export:
-        raise UsageError("--models is of use with --export only", "Add --export, or leave --models out.")
+    if (models is not None or int8 is not None) and not export:
+        raise UsageError("--models and --int8 are of use with --export only", "Add --export, or leave them out.")
+    if write_split is not None and (export or resume is not None):
+        raise UsageError("--write-split trains and exports nothing", "Leave --export, --resume and --fresh out.")
     if not config.is_file():
         raise TrainError(
             f"{config}: no such configuration",
@@ -94,8 +109,10 @@ def train(
     root = data or config.parent / loaded.data.root
     if not root.is_dir():
         raise TrainError(f"{root}: no such folder of data sets", "Name it with --data.")
-    if export:
-        _export(loaded, folder, root, models)
+    if write_split is not None:
+        _write_split(loaded, root, write_split)
+    elif export:
+        _export(loaded, folder, root, models, int8)
     else:
         _train(loaded, folder, root, resume)
 
@@ -110,7 +127,7 @@ def _train(config: Config, folder: Path, root: Path, resume: bool | None) -> Non
         )
     if resume and not begun:
         terminal.note(f"note: {folder} holds no run to go on with; a new one begins.")
-    with _training_packages():
+    with training_packages():
         from strokeseg.train import loop
     # Lightning draws its bar on stdout; answers alone go there.
     with contextlib.redirect_stdout(sys.stderr):
@@ -118,16 +135,36 @@ def _train(config: Config, folder: Path, root: Path, resume: bool | None) -> Non
     terminal.data(str(best))
 
 
-def _export(config: Config, folder: Path, root: Path, models: Path | None) -> None:
-    with _training_packages():
+def _write_split(config: Config, root: Path, file: Path) -> None:
+    from strokeseg.train import split, split_file
+
+    rows = split.rows(config, root)
+    split_file.write(rows, file)
+    for side in split_file.SIDES:
+        of_it = [row for row in rows if row.side == side]
+        terminal.data(f"{side}: {len(of_it)} images of {len({row.patient for row in of_it})} patients")
+
+
+def _export(config: Config, folder: Path, root: Path, models: Path | None, int8: str | None) -> None:
+    from strokeseg.infer.models import SHIPPED, folders
+
+    name = int8 or config.network.name
+    if models is None and SHIPPED in folders() and (SHIPPED / f"{name}.json").is_file():
+        raise UsageError(
+            f"a network of StrokeSeg's own is named {name!r}, and would be used in place of yours",
+            "Change network.name (with --int8 its name), or name a folder with --models.",
+        )
+    with training_packages():
         from strokeseg.train.export import export
+    place = models or folders()[-1]
     with contextlib.redirect_stdout(sys.stderr):
-        card = export(config, folder, root, models)
+        card = export(config, folder, root, place, int8=int8)
+    terminal.note(f"written to {place}")
     terminal.data(f"{card.name} {card.version}, sha256 {card.sha256}, threshold {card.threshold:g}")
 
 
 @contextlib.contextmanager
-def _training_packages() -> Iterator[None]:
+def training_packages() -> Iterator[None]:
     """Say what to install where a package of the training is missing."""
     try:
         yield

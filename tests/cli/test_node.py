@@ -1,0 +1,217 @@
+"""`strokeseg node` as somebody meets it who tries it for the first time."""
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+import synth
+from orthanc import free_port
+from pacs_cases import logging_kept
+from strokeseg.pacs import outbox, tables
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+NODE = """
+[[rule]]
+name = "chest"
+match.body_part = "CHEST"
+[[rule]]
+name = "head"
+match.body_part = "HEAD"
+match.thickness_mm = [2, 6]
+"""
+NOBODY = """
+[[peer]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = {port}
+use = "get"
+[[peer]]
+name = "scanner"
+ae_title = "CT1"
+[[web]]
+name = "web"
+url = "http://127.0.0.1:{port}/dicom-web"
+[[notice]]
+name = "ward"
+kind = "hl7"
+host = "127.0.0.1"
+port = {port}
+[[rule]]
+name = "all"
+send = [{{ to = "pacs" }}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def log():
+    with logging_kept():
+        yield
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text(NODE)
+    return path
+
+
+@pytest.fixture
+def database(tmp_path):
+    return f"sqlite:///{tmp_path / 'node.db'}"
+
+
+@pytest.fixture
+def waiting(database):
+    """A database in which one delivery waits, and its id."""
+    engine = tables.connect(database)
+    with engine.begin() as connection:
+        key = outbox.put(connection, "send", "pacs", "1.2.3", 1, {"study": "a"})
+    engine.dispose()
+    return key
+
+
+def head(folder, **values):
+    made = synth.datasets(synth.Geometry(z_mm=(0.0, 5.0, 10.0), shape=(16, 16)))
+    for data in made:
+        data.BodyPartExamined, data.SliceThickness = "HEAD", "5"
+        for name, value in values.items():
+            setattr(data, name, value)
+    return synth.write_series(folder, made)
+
+
+def test_the_help_shows_each_way_of_use(run):
+    code, out, _ = run("node", "--help")
+    assert code == 0
+    for option in ("--check", "--explain", "--undelivered", "--resend", "docs/pacs.md"):
+        assert option in out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        ("[node", "is no TOML"),
+        ("[node]\nprot = 1", "node.prot"),
+        ("[node]\nport = 0", "node.port"),
+        ("[node.tls]\ncertificate = 'a.pem'\nkey = 'a.key'", "node.tls.certificate: there is no file"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_place(run, tmp_path, content, said):
+    path = tmp_path / "wrong.toml"
+    if content is not None:
+        path.write_text(content)
+    code, out, err = run("node", path)
+    assert (code, out) == (2, "")
+    assert "error[usage]" in err
+    assert "wrong.toml" in err
+    assert said in err
+
+
+def test_two_wishes_at_once_are_refused(run, file):
+    code, _, err = run("node", file, "--check", "--undelivered")
+    assert code == 2
+    assert "one at a time" in err
+
+
+def test_a_check_with_nobody_there_ends_soon_and_says_so(run, tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text(NOBODY.format(port=free_port()))
+    begun = time.monotonic()
+    code, out, _ = run("node", path, "--check", "--json")
+    assert time.monotonic() - begun < 15
+    assert code == 3
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert {name for name, row in rows.items() if row["good"]} == {"scanner"}
+    assert rows["pacs"]["said"] == "does not answer at its host and port"
+    assert "cannot be reached" in rows["web"]["said"]
+    assert "cannot be reached" in rows["ward"]["said"]
+
+
+def test_a_check_of_somebody_silent_ends_soon(run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        path = tmp_path / "node.toml"
+        path.write_text(NOBODY.format(port=silent.getsockname()[1]))
+        begun = time.monotonic()
+        code, out, _ = run("node", path, "--check")
+        assert time.monotonic() - begun < 30
+    assert code == 3
+    assert out.count("NO") == 2  # the peer and the web server; to hl7 it is enough to connect
+
+
+def test_a_check_without_peers_says_so(run, file):
+    code, out, err = run("node", file, "--check")
+    assert (code, out) == (0, "")
+    assert "nobody to try" in err
+
+
+def test_an_explanation_names_the_rule_and_why_not_the_others(run, file, tmp_path):
+    code, out, _ = run("node", file, "--explain", head(tmp_path / "in"))
+    assert code == 0
+    assert "chest: the body part 'HEAD' does not match 'CHEST'" in out
+    assert "head: fits, segment" in out
+    code, out, _ = run("node", file, "--explain", head(tmp_path / "thin", SliceThickness="1"), "--json")
+    [told] = json.loads(out)
+    assert told["rule"] is None
+    assert "no rule fits" in told["reasons"][-1]
+
+
+@pytest.mark.parametrize("name", ["ge_head.zip", "ctich_081"])
+def test_the_samples_are_explained_or_refused(run, file, name):
+    code, out, err = run("node", file, "--explain", SAMPLES / name)
+    if name.endswith("zip"):
+        assert code == 0
+        assert "series 1.2." in out
+    else:
+        assert code == 3
+        assert "holds no DICOM files" in err
+
+
+def test_what_is_not_there_cannot_be_explained(run, file, tmp_path):
+    code, _, err = run("node", file, "--explain", tmp_path / "nothing")
+    assert code == 3
+    assert "there is no such file or folder" in err
+
+
+def test_undelivered_without_a_database_makes_none(run, file, tmp_path, database):
+    code, _, err = run("node", file, "--undelivered", "--database", database)
+    assert code == 3
+    assert "error[not-found]: there is no such database yet" in err
+    assert not (tmp_path / "node.db").exists()
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_url(run, file):
+    url = f"postgresql://somebody:secret-word@127.0.0.1:{free_port()}/node"
+    for arguments in ([], ["--undelivered"]):
+        code, _, err = run("node", file, *arguments, "--database", url)
+        assert code == 3
+        assert "error[not-writable]: the database cannot be opened" in err
+        assert "secret-word" not in err
+
+
+def test_what_waits_is_listed_and_can_be_sent_again(run, file, database, waiting):
+    code, out, _ = run("node", file, "--undelivered", "--database", database)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["id", "state", "what", "to", "since", "tries", "last", "answer"]
+    assert out.splitlines()[1].split()[:4] == [waiting[:8], "waiting", "send", "pacs"]
+    listed = json.loads(run("node", file, "--undelivered", "--json", "--database", database)[1])
+    assert [row["id"] for row in listed] == [waiting]
+    code, _, err = run("node", file, "--resend", waiting[:8], "--database", database)
+    assert code == 0
+    assert "a running node tries it at once" in err
+
+
+@pytest.mark.parametrize("key", ["", "abc", "______", "%%%%%%", "deadbeef00", "' OR 1=1 --", "ü" * 8])
+def test_a_wrong_id_is_refused(run, file, database, waiting, key):
+    code, _, err = run("node", file, "--resend", key, "--database", database)
+    assert code == 3
+    assert "nothing undelivered has this id" in err
+
+
+def test_a_fresh_database_has_nothing(run, file, database):
+    tables.connect(database).dispose()
+    code, out, _ = run("node", file, "--undelivered", "--database", database)
+    assert (code, out) == (0, "Nothing waits, and nothing was given up.\n")
