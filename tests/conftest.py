@@ -1,11 +1,16 @@
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from shared import shared
+
+# A shell starts what runs in the background deaf to Ctrl-C, and children inherit that: here it must be heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
