@@ -23,6 +23,7 @@ batch = 8
 ema = 0.8
 validate_every = {every}
 workers = 0
+precision = "32-true" # 16-bit floats take many times as long on a processor without instructions for them
 
 [synthesis]
 paste = 0.1

@@ -29,6 +29,7 @@ samples = 8
 batch = 4
 validate_every = 2
 workers = 0
+precision = "32-true" # quick on every processor
 """
 
 

@@ -15,6 +15,7 @@ import torch
 from strokeseg import infer
 from strokeseg.errors import DiskFull, TrainError, UsageError
 from strokeseg.infer import models
+from strokeseg.infer.machine import Abilities
 from strokeseg.scan import Scan
 from strokeseg.train import config, export, loop, networks
 
@@ -93,7 +94,8 @@ def trained(tmp_path_factory, data_root):
     runs = tmp_path_factory.mktemp("runs")
 
     def settings(more="", **changes):
-        values = {"samples": 16, "batch": 4, "every": 2, "seed": 0, "share": 0.25, "head": "", "size": 64} | changes
+        values = {"samples": 16, "batch": 4, "every": 2, "seed": 0, "share": 0.25, "head": "", "size": 64}
+        values |= {"precision": "32-true"} | changes
         path = runs / "trial.toml"
         path.write_text(SETTINGS.format(**values) + more)
         return config.load(path)
@@ -119,6 +121,7 @@ batch = {batch}
 validate_every = {every}
 seed = {seed}
 workers = 0
+precision = "{precision}"
 """
 
 
@@ -340,11 +343,32 @@ def test_a_quantised_network_takes_no_other_ones_name(config_file, tmp_path, nam
         export.export(loaded, tmp_path / "none", tmp_path, tmp_path, int8="small")
 
 
+def test_16_bit_floats_train_as_32_do(trained, data_root):
+    """The default of a run; the others here take 32 bits, which every processor computes quickly."""
+    runs, settings = trained
+    loop.run(settings(precision="bf16-mixed"), data_root, runs / "short", progress=False)
+    losses = []
+    for name in ("first", "short"):
+        with (runs / name / "metrics.csv").open(newline="") as stream:
+            losses.append([float(row["loss"]) for row in csv.DictReader(stream) if row.get("loss")])
+    assert losses[0] and losses[1] == pytest.approx(losses[0], rel=0.05) and losses[1] != losses[0]
+
+
+def test_a_processor_without_16_bit_floats_is_told_what_is_quicker(trained, monkeypatch):
+    """Told by the flags of two processors: AMD's Zen 3 has none, Zen 4 has avx512_bf16."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    for flags, told in ((("avx2",), True), (("avx2", "avx512f", "avx512_bf16"), False)):
+        monkeypatch.setattr(loop, "abilities", lambda flags=flags: Abilities("a processor", 2, flags))
+        assert bool(loop.hint(trained[1](precision="bf16-mixed").train)) is told
+        assert loop.hint(trained[1](precision="32-true").train) is None
+
+
 def test_half_precision_without_a_gpu_is_refused(trained, data_root):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(TrainError, match=r"train\.precision"):
-        loop.run(trained[1](more='precision = "16-mixed"'), data_root, trained[0] / "half", progress=False)
+        loop.run(trained[1](precision="16-mixed"), data_root, trained[0] / "half", progress=False)
 
 
 @pytest.mark.parametrize(("batch", "remedy"), [(4, "Try train.batch = 2."), (1, "Try a smaller network.size.")])

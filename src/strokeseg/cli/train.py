@@ -129,6 +129,8 @@ def _train(config: Config, folder: Path, root: Path, resume: bool | None) -> Non
         terminal.note(f"note: {folder} holds no run to go on with; a new one begins.")
     with training_packages():
         from strokeseg.train import loop
+    if hint := loop.hint(config.train):
+        terminal.note(f"note: {hint}")
     # Lightning draws its bar on stdout; answers alone go there.
     with contextlib.redirect_stdout(sys.stderr):
         best = loop.run(config, root, folder, resume=bool(resume), progress=sys.stderr.isatty())

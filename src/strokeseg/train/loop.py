@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from strokeseg.errors import DiskFull, TrainError
+from strokeseg.infer.machine import abilities
 from strokeseg.infer.preprocess import resize
 from strokeseg.train import losses, networks, record, scores, split, teachers, warm, watch
 from strokeseg.train.augment import Stored
@@ -193,6 +194,13 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
     if not (out / record.BEST).is_file():
         raise TrainError(f"{out}: the training ended without a {record.BEST}", "Begin anew with --fresh.")
     return out / record.BEST
+
+
+def hint(table: TrainTable) -> str | None:
+    """Say what would be quicker on this machine; None where nothing would."""
+    if table.precision != "bf16-mixed" or torch.cuda.is_available() or abilities().bf16:
+        return None
+    return 'the processor has no instructions for 16-bit floats: train.precision = "32-true" is many times quicker here'
 
 
 @contextlib.contextmanager
