@@ -13,6 +13,7 @@ from PIL import Image
 
 import handmade
 import strokeseg
+from pace import pace
 from shared import shared
 from strokeseg.evaluate import evaluate, find_pairs
 from strokeseg.infer import models
@@ -173,5 +174,5 @@ def test_36_dicom_slices_take_under_20_seconds_from_start_to_report(tmp_path):
         str(tmp_path),
     ]
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 20 * pace()
     assert (tmp_path / "report.html").exists()

@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom.fileset import FileSet
 
 import synth
+from pace import pace
 from strokeseg.errors import EmptyInput, NotCT, TooLarge, UnreadableFile, UnsafeArchive
 from strokeseg.read import archive, packed, read_one
 
@@ -285,7 +286,7 @@ def test_a_tar_of_too_many_files_is_refused_early(tmp_path):
     start = time.perf_counter()
     with pytest.raises(TooLarge, match="20,001 files"):
         read_one(path)
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 20 * pace()
 
 
 def test_a_zip_with_a_list_of_a_million_files_is_refused_before_it_is_parsed(tmp_path):

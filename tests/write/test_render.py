@@ -7,6 +7,7 @@ import pytest
 import trimesh
 from PIL import Image
 
+from pace import pace
 from strokeseg.result import Mesh, Remark, Scene
 from strokeseg.scan import Scan
 from strokeseg.write import render, views
@@ -153,7 +154,7 @@ def test_eighty_thousand_triangles_take_under_a_second():
         start = time.process_time()
         render.draw(made, camera, 480)
         took.append(time.process_time() - start)
-    assert min(took) < 1.0  # 0.15 s on an idle core
+    assert min(took) < 1.0 * pace()  # 0.15 s on an idle core
 
 
 def saved_turn(folder, made, scan=SCAN):

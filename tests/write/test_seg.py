@@ -15,6 +15,7 @@ from highdicom.seg import segread
 import dicom_cases
 import synth
 from dicom_cases import KINDS, SERIES, SMALL, STUDY, document_of, kept, labels_of, slices, two_lesions, written
+from pace import pace
 from strokeseg.errors import UsageError
 from strokeseg.read import identity, read_one
 from strokeseg.result import Remark
@@ -389,4 +390,4 @@ def test_forty_slices_of_512_are_written_in_under_a_second(tmp_path):
         written(tmp_path / "out", scan, labels, ("seg",), document)
         spent.append(time.perf_counter() - start)
     print(f"SEG of 40 x 512 x 512: {min(spent):.3f} s")
-    assert min(spent) < 1
+    assert min(spent) < 1 * pace()
