@@ -126,35 +126,51 @@ class _Child:
         if self._process is None or not self._process.is_alive():
             self.end(close=False)
             self.start()
-        pipe, until, heard = self._pipe, time.monotonic() + timeout_s, time.monotonic()
-        assert pipe is not None
+        assert self._pipe is not None
         try:
-            pipe.send((step, arguments))
-            while True:
-                if not pipe.poll(_LOOK_S):
-                    if stopped():
-                        raise Stopped
-                    if time.monotonic() > until:
-                        raise Crashed(f"the step {step!r} took longer than {timeout_s:.0f} s", "Try again later.")
-                    if step == "segment" and time.monotonic() - heard > _SILENT_S:
-                        raise Crashed(f"the step {step!r} answered no slice for {_SILENT_S:.0f} s", "Try again later.")
-                    continue
-                kind, value = pipe.recv()
-                heard = time.monotonic()
-                if kind == "progress":
-                    progress(*value)
-                elif kind == "error":
-                    raise value
-                else:
-                    return value
-        except (EOFError, ConnectionError, Stopped, Crashed) as error:
+            kind, value = self._answer(self._pipe, (step, arguments), progress, stopped, timeout_s)
+        except (EOFError, ConnectionError):
             self.end(close=False)
-            if isinstance(error, Stopped | Crashed):
-                raise
             raise Crashed(
                 f"the process that did the step {step!r} ended by itself",
                 "If it does so again, a file of this study makes a decoder fail: convert it with another program.",
             ) from None
+        except BaseException:
+            self.end(close=False)  # it is still at work, and its answer would be taken for that of the next step
+            raise
+        if kind == "error":
+            raise value
+        return value
+
+    @staticmethod
+    def _answer(
+        pipe: Connection,
+        task: tuple[str, tuple[Any, ...]],
+        progress: Callable[[int, int], None],
+        stopped: Callable[[], bool],
+        timeout_s: float,
+    ) -> tuple[str, Any]:
+        """Hand a step over and wait: gives "done" and what it gave, or "error" and the exception."""
+        step, begun = task[0], time.monotonic()
+        heard, look = begun, begun + _LOOK_S
+        pipe.send(task)
+        while True:
+            if pipe.poll(_LOOK_S):
+                kind, value = pipe.recv()
+                heard = time.monotonic()
+                if kind != "progress":
+                    return kind, value
+                progress(*value)
+            now = time.monotonic()
+            if now < look:
+                continue
+            look = now + _LOOK_S
+            if stopped():
+                raise Stopped
+            if now - begun > timeout_s:
+                raise Crashed(f"the step {step!r} took longer than {timeout_s:.0f} s", "Try again later.")
+            if step == "segment" and now - heard > _SILENT_S:
+                raise Crashed(f"the step {step!r} answered no slice for {_SILENT_S:.0f} s", "Try again later.")
 
 
 def _serve(pipe: Connection, memory_bytes: int, model: str) -> None:
