@@ -1,5 +1,6 @@
 """The life of a study, on both databases."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -14,6 +15,7 @@ from PIL import Image
 
 import strokeseg
 from serving import SCALED, STACK, ended, pictures
+from strokeseg.serve import storage
 
 COUNT = 5
 pytestmark = pytest.mark.slow
@@ -141,6 +143,35 @@ def test_cancel_ends_a_study_in_its_queue_and_urgent_goes_first(served, database
     order = {study: ended(worked, study)["versions"][0]["created"] for study in (normal, urgent)}
     assert order[urgent] < order[normal]
     assert worked.get(f"studies/{gone}").json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(("times", "status"), [(2, "done"), (100, "failed")])
+def test_a_full_disk_is_tried_again_ever_later_and_then_said(served, monkeypatch, times, status):
+    """The disk is full for so many stored files of the answer; a refusal, beside it, is tried once."""
+    client, full, reads = served(workers=1), [], []
+    jobs = client.app.state.here.jobs
+    move, read = storage._move, jobs._steps.read
+
+    def moved(source, target):
+        if "/answer/" in str(target) and len(full) < times:
+            full.append(time.monotonic())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        move(source, target)
+
+    def counted(study):
+        reads.append(study)
+        return read(study)
+
+    monkeypatch.setattr(storage, "_move", moved)
+    monkeypatch.setattr(jobs._steps, "read", counted)
+    study = client.post("studies", files=pictures(2), data=SCALED).json()["id"]
+    letter = client.post("studies", files=[("files", ("a.txt", b"Dear doctor"))]).json()["id"]
+    found = ended(client, study)
+    assert found["status"] == status and len(full) == min(times, 4)
+    assert status == "done" or found["error"]["code"] == "disk-full"
+    waits = np.diff(full)
+    assert waits[0] > 0.9 and (len(waits) < 2 or waits[-1] > 8)
+    assert ended(client, letter)["status"] == "refused" and reads.count(letter) == 1
 
 
 def test_a_comparison_says_what_compare_says(served, truth):

@@ -1,33 +1,37 @@
 """Many at once, and everything that a client may send."""
 
 import contextlib
+import socket
 import statistics
 import threading
 import time
 from pathlib import Path
 
+import httpx
 import hypothesis
 import jsonschema
 import pytest
 import schemathesis
+import uvicorn
 from schemathesis import checks
 
 from pace import pace
-from serving import SCALED, Process, ended, pictures
+from serving import SCALED, Process, ended, free_port, pictures
+from strokeseg.serve import limits, server
 from strokeseg.serve.app import build
 
 
 @pytest.mark.slow
 def test_many_uploads_at_once_end_right_and_health_answers_meanwhile(tmp_path):
-    """12 uploads of 4 clients; the median of /health/live is under 100 ms, and the server's memory stays bounded."""
+    """50 uploads of 10 clients; the median of /health/live is under 100 ms, and the server's memory stays bounded."""
     with Process(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server:
         before, made, times = _memory_mb(server.process.pid), [], []
 
         def client():
             with server.client() as one:
-                made.extend(one.post("/studies", files=pictures(1), data=SCALED).json()["id"] for _ in range(3))
+                made.extend(one.post("/studies", files=pictures(1), data=SCALED).json()["id"] for _ in range(5))
 
-        threads = [threading.Thread(target=client) for _ in range(4)]
+        threads = [threading.Thread(target=client) for _ in range(10)]
         for thread in threads:
             thread.start()
         with server.client() as one:
@@ -37,7 +41,7 @@ def test_many_uploads_at_once_end_right_and_health_answers_meanwhile(tmp_path):
                 times.append(time.perf_counter() - begun)
                 time.sleep(0.02)
             found = [ended(one, study) for study in made]
-        assert len({study["id"] for study in found}) == 12
+        assert len({study["id"] for study in found}) == 50
         assert {study["status"] for study in found} == {"done"}
         assert len({study["volume_ml"] for study in found}) == 1
         assert statistics.median(times) < 0.1 * pace()
@@ -61,6 +65,85 @@ def test_a_large_upload_is_never_whole_in_memory(tmp_path):
         answer = client.post("/studies", content=body(), headers={"Content-Type": "multipart/form-data; boundary=b"})
         assert answer.status_code == 201
         assert _memory_mb(server.process.pid, "VmHWM") - before < 50
+
+
+@pytest.mark.slow
+def test_a_body_of_three_gigabytes_is_refused_as_soon_as_it_is_known(tmp_path):
+    """Where it is announced before a byte of it; where it is not, at the limit: nothing of it stays."""
+    with Process(tmp_path, f"sqlite:///{tmp_path / 'a.db'}", "--workers", "0", "--max-upload", "100M") as server:
+        with server.client() as client:
+            client.get("/studies")
+            before, sent = _memory_mb(server.process.pid, "VmHWM"), 0
+
+            def body():
+                nonlocal sent
+                yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n'
+                while sent < 3 * 2**30:
+                    sent += 2**20
+                    yield b"x" * 2**20
+
+            kind = {"Content-Type": "multipart/form-data; boundary=b"}
+            answer = None
+            with contextlib.suppress(httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+                answer = client.post("/studies", content=body(), headers=kind)
+            assert answer is None or answer.status_code == 413
+            assert sent < 200 * 2**20 and _memory_mb(server.process.pid, "VmHWM") - before < 50
+        with socket.create_connection(("127.0.0.1", server.port), 10) as announced:
+            announced.sendall(
+                b"POST /api/v1/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 3221225472\r\n\r\n"
+            )
+            assert announced.recv(4096).startswith(b"HTTP/1.1 413")
+        assert not [path for path in (tmp_path / "data" / "scratch").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_clients_that_do_not_go_on_are_sent_away_and_hinder_nobody(settings, monkeypatch):
+    """100 connections with half a head, 20 with half a body: one that goes on slowly is served meanwhile."""
+    monkeypatch.setattr(limits, "HEAD_S", 3.0)
+    monkeypatch.setattr(limits, "SILENT_S", 3.0)
+    config = server.configured(settings(workers=0))
+    config.port = free_port()
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 60
+    while not running.started:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    base = f"http://127.0.0.1:{config.port}/api/v1"
+    try:
+        with contextlib.ExitStack() as open_:
+
+            def said(text):
+                one = open_.enter_context(socket.create_connection(("127.0.0.1", config.port), 20))
+                one.sendall(text)
+                return one
+
+            heads = [said(b"GET /api/v1/health/live HTTP/1.1\r\nHo") for _ in range(100)]
+            post = b"POST /api/v1/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+            bodies = [said(post + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n") for _ in range(20)]
+
+            def slowly():
+                yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+                for _ in range(8):
+                    time.sleep(1.0)
+                    yield b"x"
+                yield b"\r\n--b--\r\n"
+
+            kind = {"Content-Type": "multipart/form-data; boundary=b"}
+            took = []
+            for _ in range(5):
+                begun = time.perf_counter()
+                assert httpx.get(f"{base}/health/live").status_code == 200
+                took.append(time.perf_counter() - begun)
+            assert statistics.median(took) < 0.2 * pace()
+            assert httpx.post(f"{base}/studies", content=slowly(), headers=kind, timeout=30).status_code == 201
+            assert {one.recv(4096) for one in heads} == {b""}, "closed"
+            assert all(one.recv(4096).startswith(b"HTTP/1.1 408") for one in bodies)
+    finally:
+        running.should_exit = True
+        thread.join(20)
 
 
 def _memory_mb(pid, what="VmRSS"):

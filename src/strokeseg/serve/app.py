@@ -1,4 +1,4 @@
-"""The application: its parts put together, the page, and the limits on what a request may hold."""
+"""The application: its parts put together, and the page."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, Response
-from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from strokeseg.errors import TooLarge
 from strokeseg.serve import auth, problems
 from strokeseg.serve.events import Events
 from strokeseg.serve.here import Here
 from strokeseg.serve.jobs import Jobs
+from strokeseg.serve.limits import Limits
 from strokeseg.serve.retention import Retention
 from strokeseg.serve.routes import results, service, studies, uploads
 from strokeseg.serve.settings import Settings
@@ -32,7 +31,6 @@ from strokeseg.version import __version__
 
 PREFIX = "/api/v1"
 STATIC = Path(__file__).parent / "static"
-_MOST_JSON = 2 * 2**20
 _SWEEP_S = 60.0
 
 
@@ -73,7 +71,7 @@ def build(settings: Settings, here: Here | None = None) -> FastAPI:
         docs_url=None,  # it would load its scripts from another server
         redoc_url=None,
         lifespan=running,
-        responses=problems.responses(400, 401, 403, 413, 422, 429),
+        responses=problems.responses(400, 401, 403, 408, 413, 422, 429),
     )
     app.state.here, app.state.guard = here, here.guard
     problems.install(app)
@@ -109,37 +107,6 @@ def start(here: Here) -> Any:
         here.engine.dispose()
 
     return stop
-
-
-class Limits:
-    """Refuses a body that is too large, by what it announces or as soon as it is."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its bytes."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        is_json = headers.get(b"content-type", b"").lower().startswith(b"application/json")
-        most, seen = _MOST_JSON if is_json else self._most, 0
-        error = TooLarge(f"the body is larger than {most} bytes", "Send one series alone, or in pieces.")
-        announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > most:
-            await problems.problem(error)(scope, receive, send)
-            return
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > most:
-                raise HTTPException(413, error.message)
-            return message
-
-        await self._app(scope, counted, send)
 
 
 class _Packed(GZipMiddleware):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import zipfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,12 +16,10 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from strokeseg.errors import EmptyInput, TooLarge, UsageError
-from strokeseg.serve.problems import Refused
 from strokeseg.serve.schemas import Options
 
 MOST_FILES = 20_000
 _MOST_FIELD_BYTES = 4096
-_SLOWEST_S = 60.0  # without a byte from the client
 _SUFFIX = re.compile(r"(\.nii|\.tar)?\.[a-z0-9]{1,8}$")
 _FIELDS = ("name", "window", "spacing", "series", "model", "priority")
 
@@ -50,20 +47,6 @@ def inner_name(text: str) -> str:
     return "/".join(kept[-8:]) or "file"
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """Give a body as it comes; a client that falls silent is refused with 408."""
-    stream = request.stream().__aiter__()
-    while True:
-        try:
-            piece = await asyncio.wait_for(anext(stream), _SLOWEST_S)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Refused(UsageError("nothing came for too long", "Send it again, or in pieces."), 408) from None
-        if piece:
-            yield piece
-
-
 async def form(request: Request, folder: Path) -> tuple[dict[str, str], list[Received]]:
     """Stream a multipart body into files of a folder; none of it is ever whole in memory.
 
@@ -85,7 +68,7 @@ async def form(request: Request, folder: Path) -> tuple[dict[str, str], list[Rec
     parts = _Parts(folder)
     try:
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
-        async for piece in pieces(request):
+        async for piece in request.stream():
             parser.write(piece)
         parser.finalize()
     except (MultipartParseError, UnicodeDecodeError):

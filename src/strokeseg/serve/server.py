@@ -14,6 +14,7 @@ import uvicorn
 
 from strokeseg.errors import UsageError
 from strokeseg.serve.app import build, parts, start
+from strokeseg.serve.limits import Protocol
 from strokeseg.serve.settings import Settings
 
 log = logging.getLogger("strokeseg.serve")
@@ -53,7 +54,21 @@ def _run(settings: Settings) -> None:
     if settings.worker_only:
         _work(settings)
         return
-    config = uvicorn.Config(
+    scheme = "https" if settings.tls_cert else "http"
+    log.info(
+        "StrokeSeg at %s://%s:%d%s/ with %d workers",
+        scheme,
+        settings.host,
+        settings.port,
+        settings.base,
+        settings.workers,
+    )
+    uvicorn.Server(configured(settings)).run()
+
+
+def configured(settings: Settings) -> uvicorn.Config:
+    """Make the web server's configuration, with the application in it."""
+    return uvicorn.Config(
         build(settings),
         host=settings.host,
         port=settings.port,
@@ -66,19 +81,9 @@ def _run(settings: Settings) -> None:
         access_log=False,  # its lines would hold what users search for
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=32 * 1024,
-        http="h11",
+        http=Protocol,
         timeout_keep_alive=20,
     )
-    scheme = "https" if settings.tls_cert else "http"
-    log.info(
-        "StrokeSeg at %s://%s:%d%s/ with %d workers",
-        scheme,
-        settings.host,
-        settings.port,
-        settings.base,
-        settings.workers,
-    )
-    uvicorn.Server(config).run()
 
 
 def _work(settings: Settings) -> None:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import html
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from strokeseg.errors import NotFound
+from strokeseg.serve import problems
 from strokeseg.serve.auth import oidc, sessions, tokens
 from strokeseg.serve.auth.guard import COOKIE, Guard, needs_header
 from strokeseg.serve.problems import Refused, responses
 
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <meta name="color-scheme" content="light dark">
+  <title>Not signed in · StrokeSeg</title>
+  <link rel="icon" href="{base}static/icon.svg" type="image/svg+xml">
+  <link rel="stylesheet" href="{base}static/css/base.css">
+</head>
+<body>
+  <header class="masthead"><a class="brand" href="{base}">StrokeSeg</a></header>
+  <main id="main" class="empty">
+    <h1>Not signed in</h1>
+    <p>{message}. {remedy} <code>{code}</code></p>
+    <p><a href="{base}">Back to the start</a></p>
+  </main>
+</body>
+</html>
+"""
 Text = Annotated[str, Body(embed=True, alias="token", max_length=200)]
 
 
@@ -48,7 +70,10 @@ def router(guard: Guard) -> APIRouter:
     @routes.get("/login", status_code=302, responses=responses(404, 503))
     async def to_provider(request: Request) -> Response:
         """Go to the sign-in service."""
-        answer, kept = await _known(provider).leave(request)
+        try:
+            answer, kept = await _known(provider).leave(request)
+        except Refused as refused:
+            return _told(guard, request, refused)
         # Lax: the browser comes back here from the service's page, and must bring this cookie.
         answer.set_cookie(
             oidc.COOKIE,
@@ -69,7 +94,7 @@ def router(guard: Guard) -> APIRouter:
             user = await asked.come_back(request)
         except Refused as refused:
             counted = await run_in_threadpool(guard.failed, request)
-            raise (counted if counted.status == 429 else refused) from None
+            return _told(guard, request, counted if counted.status == 429 else refused)
         await run_in_threadpool(guard.audit, user, "sign-in", None, "done", request)
         value = await run_in_threadpool(sessions.begin, engine, user, rules.session_hours)
         answer = RedirectResponse(f"{guard.cookie_path.rstrip('/')}/", 303)
@@ -77,6 +102,20 @@ def router(guard: Guard) -> APIRouter:
         return _with_session(guard, request, answer, value)
 
     return routes
+
+
+def _told(guard: Guard, request: Request, refused: Refused) -> Response:
+    """Tell a person who came here by a link why it failed; raises ``refused`` for a program."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise refused
+    base, error = f"{guard.cookie_path.rstrip('/')}/", refused.error
+    text = _PAGE.format(
+        base=html.escape(base),
+        message=html.escape(error.message[:1].upper() + error.message[1:]),
+        remedy=html.escape(error.remedy),
+        code=html.escape(error.code),
+    )
+    return HTMLResponse(text, refused.status or problems.status_of(error), refused.headers)
 
 
 def _known(provider: oidc.Provider | None) -> oidc.Provider:

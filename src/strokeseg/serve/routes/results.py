@@ -183,7 +183,7 @@ def _add_versions(here: Here, routes: APIRouter) -> None:
         await asyncio.to_thread(here.jobs.studies.row, study_id, user)
         await asyncio.to_thread(here.jobs.studies.version, study_id, None)
         data = b""
-        async for piece in intake.pieces(request):
+        async for piece in request.stream():
             data += piece
             if len(data) > _MOST_MASK:
                 raise TooLarge("this is no mask of a scan", "Send it gzip'd.")

@@ -107,7 +107,7 @@ async def _received(request: Request, path: Path, room: int) -> int:
     size = 0
     with path.open("wb") as stream:
         try:
-            async for piece in intake.pieces(request):
+            async for piece in request.stream():
                 size += len(piece)
                 if size > room:
                     raise TooLarge("this piece is longer than what was announced", "Begin a new upload.")
