@@ -68,6 +68,34 @@ def test_threads_are_slices_first(threads, shared):
     assert engine.shared_out(threads) == shared
 
 
+FIRST_ASKED = """
+import sys, threading
+import numpy as np
+from strokeseg import infer
+sys.setswitchinterval(1e-6)
+loaded = infer.load("threshold", "openvino", threads=8)
+image = np.zeros((1, 1, loaded.card.size, loaded.card.size), dtype=np.float32)
+all_ = threading.Barrier(8)
+def ask():
+    all_.wait()
+    loaded.logits(image)
+threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_many_threads_may_ask_openvino_first(models_folder):
+    """Its first answer makes a table, of which two threads at once waited for each other for ever: 6 of 10 processes
+    when only the table was asked for, 1 of some hundred studies."""
+    pytest.importorskip("openvino")
+    for _ in range(6):
+        subprocess.run([sys.executable, "-c", FIRST_ASKED], check=True, timeout=60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "name"), [(m, e) for m in ("default", "fast") for e in ("onnxruntime", "openvino")])
 def test_the_number_of_threads_changes_no_bit_and_neither_does_a_second_run(model, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from strokeseg.infer.engine import shared_out
 from strokeseg.infer.models import Card
 
 Floats32 = NDArray[np.float32]
+_ALONE = Lock()
 
 
 class OpenVino:
@@ -60,6 +62,10 @@ class OpenVino:
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.at_once):
             self._free.put(compiled.create_infer_request())
+        # OpenVINO makes its table of NumPy's types when it is first asked, and two threads that ask at once wait for
+        # each other for ever, one with Python's lock and one with the table's: so one asks alone, before all others.
+        with _ALONE:
+            self.logits(np.zeros((1, 1, card.size, card.size), dtype=np.float32))
 
     def logits(self, image: Floats32) -> Floats32:
         """Answer (1, 1, size, size) in -1..1 with (size, size) logits."""
