@@ -114,7 +114,8 @@ NOTHING = Findings(hemorrhage=False, confidence=None, volume_ml=None)
 
 def gallery(scan, labels, made=None, meshes=None):
     """The pictures of a result; ``labels`` may be a mask of one lesion, ``made`` is its document."""
-    return Gallery(scan, np.asarray(labels, np.int32), made.findings if made else NOTHING, meshes)
+    labels = np.asarray(labels, np.int32)
+    return Gallery(scan, labels > 0, labels, made.findings if made else NOTHING, meshes)
 
 
 def _whole():

@@ -9,8 +9,10 @@ the 26 neighbours.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 from strokeseg.scan import Floats, Planes, Scan
 
 Mask = NDArray[np.bool_]
-Labels = NDArray[np.int32]
+Labels = NDArray[np.integer[Any]]
+"""(slices, rows, columns), 0 is background: of the smallest type that holds the numbers, for scans are large."""
 
 WIDEST_GAP_MM = 15.0
 """A bleed that ends before missing slices and goes on behind them is one. Two slices of 5 mm may be missing: wider than
@@ -47,7 +50,7 @@ def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
 
     Returns
     -------
-    int32, (slices, rows, columns), 0 is background; and the number of components
+    uint8, uint16 or int32, (slices, rows, columns), 0 is background; and the number of components
 
     Raises
     ------
@@ -55,21 +58,23 @@ def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
         if the mask is not bool or not of the scan's shape, or a slice's position is not finite
     """
     check(mask, scan)
-    labels = np.zeros(mask.shape, dtype=np.int32)
     box = _box(mask)
     if box is None:
-        return labels, 0
-    cut = mask[box]
-    raw, count = _touching(cut, scan.planes, box[0].start)
+        return np.zeros(mask.shape, dtype=np.uint8), 0
+    flat, group, count = _touching(mask[box], scan.planes, box[0].start)
     weights = scan.weights_mm if scan.weights_mm is not None else np.ones(len(mask))
-    sizes = np.zeros(count + 1)
-    for plane, weight in zip(raw, weights[box[0]], strict=True):
-        sizes += weight * np.bincount(plane.ravel(), minlength=count + 1)
+    parts = np.zeros(len(group))
+    for plane, weight in zip(flat, weights[box[0]], strict=True):
+        parts += weight * np.bincount(plane.ravel(), minlength=len(group))
+    sizes = np.bincount(group, parts, minlength=count + 1)
     # Rounded, so that equal sizes stay in the order of their slices whatever their sums' last digits are.
     order = np.argsort(-np.round(sizes[1:], 6), kind="stable")
-    numbers = np.zeros(count + 1, dtype=np.int32)
+    numbers = np.zeros(count + 1, dtype=np.uint8 if count < 2**8 else np.uint16 if count < 2**16 else np.int32)
     numbers[order + 1] = np.arange(1, count + 1)
-    labels[box] = numbers[raw]
+    final = numbers[group]
+    labels = np.zeros(mask.shape, dtype=numbers.dtype)
+    for plane, given in zip(labels[box], flat, strict=True):
+        plane[:] = final[given]
     return labels, count
 
 
@@ -81,7 +86,7 @@ def each(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan, tuple[slice, 
 
     Parameters
     ----------
-    labels : int32, (slices, rows, columns), from :func:`label`
+    labels : (slices, rows, columns), from :func:`label`
     scan : its scan
 
     Yields
@@ -152,21 +157,43 @@ def _box(mask: Mask) -> tuple[slice, slice, slice] | None:
     return sides[0], sides[1], sides[2]
 
 
-def _touching(mask: Mask, planes: Planes, first: int) -> tuple[Labels, int]:
-    """Number the components of the slices from ``first`` on, in the order in which they begin."""
+def _touching(mask: Mask, planes: Planes, first: int) -> tuple[Labels, NDArray[np.intp], int]:
+    """Find the components of the slices from ``first`` on, in the order in which they begin.
+
+    Returns
+    -------
+    A number for each pixel, the component to which each of these numbers belongs, and how many components there are
+    """
     span = slice(first, first + len(mask) - 1)
     offsets, joined = offsets_px(planes)[span], neighbouring(planes)[span]
     if joined.all() and (np.abs(offsets) < _ROUNDING_PX).all():
-        raw, count = ndimage.label(mask, structure=np.ones((3, 3, 3), dtype=bool))
-        return raw, int(count)
-    flat, count = ndimage.label(mask, structure=_IN_SLICE)
+        raw, count = _numbered(mask, np.ones((3, 3, 3), dtype=bool))
+        return raw, np.arange(count + 1), count
+    flat, count = _numbered(mask, _IN_SLICE)
     low, high = np.ceil(-offsets - 1 - _ROUNDING_PX), np.floor(-offsets + 1 + _ROUNDING_PX)
     up = _pairs(flat, np.flatnonzero(joined), 1, low.astype(int), high.astype(int))
     down = _pairs(flat, np.flatnonzero(joined) + 1, -1, -high.astype(int), -low.astype(int))
     pairs = np.concatenate([up, down], axis=1)
     graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(count + 1, count + 1))
     found, group = connected_components(graph, directed=False)
-    return group.astype(np.int32)[flat], int(found) - 1
+    return flat, group.astype(np.intp), int(found) - 1
+
+
+def _numbered(mask: Mask, structure: Mask) -> tuple[Labels, int]:
+    """Number what hangs together, in half the memory of SciPy's default where the numbers are few enough."""
+    for kind in (np.uint16, np.int32):
+        made = np.empty(mask.shape, dtype=kind)
+        with contextlib.suppress(RuntimeError):  # too many for 16 bits
+            return made, int(ndimage.label(mask, structure, output=made))
+    raise AssertionError("int32 holds more numbers than a scan has pixels")
+
+
+def _begins(plane: Labels) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Give the rows and the columns at which runs begin."""
+    begins = plane > 0
+    begins[:, 1:] &= plane[:, :-1] == 0
+    rows, columns = np.nonzero(begins)
+    return rows, columns
 
 
 def _pairs(
@@ -182,11 +209,11 @@ def _pairs(
     -------
     (2, n), two numbers of ``flat`` each
     """
-    begins = flat > 0
-    begins[:, :, 1:] &= flat[:, :, :-1] == 0
-    chosen = np.zeros(len(flat), dtype=bool)
-    chosen[slices] = True
-    own, rows, columns = np.nonzero(begins & chosen[:, None, None])
+    if not len(slices):
+        return np.zeros((2, 0), dtype=np.intp)
+    begins = [_begins(flat[index]) for index in slices]
+    own = np.repeat(slices, [len(rows) for rows, _ in begins])
+    rows, columns = (np.concatenate(side) for side in zip(*begins, strict=True))
     gap = own if step > 0 else own - 1
     numbers = flat[own, rows, columns]
     found = [np.zeros((2, 0), dtype=np.intp)]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokeseg import brain, components
+from strokeseg.components import Labels
 from strokeseg.infer.models import Card
 from strokeseg.infer.preprocess import Square
 from strokeseg.scan import Scan
@@ -76,7 +77,7 @@ def keep_lesions(
 
 
 def _in_the_skull(
-    labels: NDArray[np.int32], marked: NDArray[np.intp], numbers: NDArray[np.int32], count: int, scan: Scan
+    labels: Labels, marked: NDArray[np.intp], numbers: Labels, count: int, scan: Scan
 ) -> NDArray[np.bool_]:
     """Tell of each component (0 is background) whether at least half of it lies in the brain or near to it.
 
@@ -112,7 +113,7 @@ def as_bright_as_blood(inside: NDArray[np.int16], around: NDArray[np.int16]) -> 
 
 
 def inside_and_around(
-    labels: NDArray[np.int32], number: int, box: tuple[slice, slice, slice], scan: Scan
+    labels: Labels, number: int, box: tuple[slice, slice, slice], scan: Scan
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """Give the HU of a component's pixels and of those 2 to 5 mm around it in its slices; the first 2 mm are blurred.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg import components
+from strokeseg.components import Labels
 from strokeseg.measure import midline, midplane, place, signs, types
 from strokeseg.measure.abc2 import abc2_ml, differs
 from strokeseg.measure.head import Head, look
@@ -84,7 +85,7 @@ def _checked(probability: Any, mask: Mask) -> NDArray[np.floating[Any]]:
     return values
 
 
-def _look(scan: Scan, mask: Mask, labels: NDArray[np.int32], count: int) -> _Whole:
+def _look(scan: Scan, mask: Mask, labels: Labels, count: int) -> _Whole:
     """Look at the whole head; a mask that leaves no brain beside it has no place in one."""
     head = look(scan, mask)
     if head is None:
@@ -118,9 +119,7 @@ def _lesion(number: int, mask: Mask, scan: Scan, probability: NDArray[np.floatin
     )
 
 
-def _placed(
-    lesion: Lesion, index: int, scan: Scan, labels: NDArray[np.int32], whole: _Whole, experimental: bool
-) -> Lesion:
+def _placed(lesion: Lesion, index: int, scan: Scan, labels: Labels, whole: _Whole, experimental: bool) -> Lesion:
     """Say where a lesion lies, and, where it is asked for, what is experimental."""
     found: dict[str, Any] = {"side": "unsure", "tentorium": "unsure", "place": "unsure"}
     if whole.placing is not None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.measure import atlas
 from strokeseg.measure.atlas import Fit
 from strokeseg.measure.head import Head
@@ -64,7 +64,7 @@ class Placing:
     blood: VentricularBlood | None
 
 
-def locate(labels: NDArray[np.int32], count: int, head: Head, plane: Midplane | None) -> Placing:
+def locate(labels: Labels, count: int, head: Head, plane: Midplane | None) -> Placing:
     """Tell where every lesion lies, and what of it lies in the ventricles.
 
     Parameters

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.scan import NOMINAL_STEP_MM, Floats, Scan
 
 _MOST = 2500
@@ -43,7 +44,7 @@ class Spread:
         return float(self.shares_ml[where].sum() / self.shares_ml.sum())
 
 
-def spread(labels: NDArray[np.int32], count: int, scan: Scan) -> list[Spread]:
+def spread(labels: Labels, count: int, scan: Scan) -> list[Spread]:
     """Spread places over every lesion, at most 2500 each; small lesions are taken pixel by pixel.
 
     Parameters

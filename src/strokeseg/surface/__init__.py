@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from strokeseg.components import Labels
 from strokeseg.result import Scene
 from strokeseg.scan import Scan
 from strokeseg.surface import brain, lesion
@@ -14,13 +12,13 @@ from strokeseg.surface.facts import Facts, check, not_printable
 __all__ = ["Facts", "build", "check", "not_printable"]
 
 
-def build(scan: Scan, labels: NDArray[np.int32], *, skull: bool = False) -> Scene:
+def build(scan: Scan, labels: Labels, *, skull: bool = False) -> Scene:
     """Make the surfaces of the brain, of every lesion and, where asked for, of the skull.
 
     Parameters
     ----------
     scan : the scan; where its spacing is not known everything is drawn at the planes' nominal one
-    labels : int32, (slices, rows, columns), 0 is background, 1 to n the lesions' ids
+    labels : (slices, rows, columns), 0 is background, 1 to n the lesions' ids
     skull : also draw the skull
 
     Returns

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from strokeseg import brain
 from strokeseg.brain import Coarse
+from strokeseg.components import Labels
 from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Planes, Scan
 from strokeseg.surface import mesh
@@ -18,7 +18,7 @@ _SIGMA_MM = 2.5
 _MOST_MM = 20.0
 
 
-def surface(scan: Scan, labels: NDArray[np.int32]) -> Mesh | None:
+def surface(scan: Scan, labels: Labels) -> Mesh | None:
     """Make the brain's surface.
 
     It is drawn at about 2 mm, smoothed, and interpolated between thick slices by the signed distance to the outline,
@@ -28,7 +28,7 @@ def surface(scan: Scan, labels: NDArray[np.int32]) -> Mesh | None:
     Parameters
     ----------
     scan : the scan
-    labels : int32, (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone
+    labels : (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone
 
     Returns
     -------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokeseg.components import Labels
 from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Planes, Scan
 from strokeseg.surface import mesh
@@ -23,7 +23,7 @@ _SIGMA_MM = 1.2
 _ROUNDED, _SLAB_ROUNDED = 1.0, 0.2
 
 
-def surfaces(scan: Scan, labels: NDArray[np.int32]) -> tuple[Mesh, ...]:
+def surfaces(scan: Scan, labels: Labels) -> tuple[Mesh, ...]:
     """Make one closed surface per lesion, in the order of the ids.
 
     Thick slices are joined by shape-based interpolation and the outline is smoothed; that changes the look only. The
@@ -32,7 +32,7 @@ def surfaces(scan: Scan, labels: NDArray[np.int32]) -> tuple[Mesh, ...]:
     Parameters
     ----------
     scan : the scan
-    labels : int32, (slices, rows, columns), 0 is background, 1 to n the lesions' ids
+    labels : (slices, rows, columns), 0 is background, 1 to n the lesions' ids
 
     Returns
     -------
@@ -44,7 +44,7 @@ def surfaces(scan: Scan, labels: NDArray[np.int32]) -> tuple[Mesh, ...]:
     )
 
 
-def _surface(planes: Planes, labels: NDArray[np.int32], number: int, box: tuple[slice, slice, slice]) -> Mesh:
+def _surface(planes: Planes, labels: Labels, number: int, box: tuple[slice, slice, slice]) -> Mesh:
     """Make one lesion's surface; a gap in which slices are missing parts it, as no slice stands for what lies there."""
     mask = labels[box] == number
     first = box[0].start

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokeseg import brain
+from strokeseg.components import Labels
 from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Scan
 from strokeseg.surface import mesh
@@ -22,7 +22,7 @@ _SMALLEST_SAMPLES = 200
 _AROUND = np.ones((3, 3, 3), dtype=bool)
 
 
-def surface(scan: Scan, labels: NDArray[np.int32]) -> Mesh | None:
+def surface(scan: Scan, labels: Labels) -> Mesh | None:
     """Make the surface of the largest piece of bone, drawn at about 2 mm.
 
     Bone is thin where it slants from slice to slice. Its outer and its inner face are therefore interpolated between
@@ -33,7 +33,7 @@ def surface(scan: Scan, labels: NDArray[np.int32]) -> Mesh | None:
     Parameters
     ----------
     scan : the scan
-    labels : int32, (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone
+    labels : (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone
 
     Returns
     -------

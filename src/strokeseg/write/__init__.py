@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.errors import UsageError
 from strokeseg.result import Remark, ResultDocument, Scene, Timing
 from strokeseg.scan import Scan
@@ -31,7 +32,9 @@ SOLIDS = frozenset(solids.FORMATS)
 SURFACES = SOLIDS | {"mesh", "report", "views", "turn", "pdf", "pdf-dicom"}
 """What is made of the meshes."""
 
-_THREADS = 2
+_THREADS = 3
+_MOST_AT_ONCE = 2**26
+"""Pixels: 256 slices of 512 x 512. Of a larger scan one file is made after the other, for each needs memory."""
 _FIXED_NAMES = {
     "json": ("result.json", "result.schema.json"),
     "nifti": ("mask.nii.gz", "ct.nii.gz", "lesions.nii.gz", "lesions.ctbl", "lesions_itksnap.txt"),
@@ -101,7 +104,7 @@ def save(
     document: ResultDocument,
     scan: Scan,
     mask: NDArray[np.bool_],
-    labels: NDArray[np.int32],
+    labels: Labels,
     scene: Scene | None,
     formats: Sequence[str],
     finish: Callable[[], Timing],
@@ -119,7 +122,7 @@ def save(
     out : folder, made if missing
     document : the result so far; its files and timing are filled in
     mask : bool, (slices, rows, columns), on the scan's grid
-    labels : int32, the same shape; 0 is background, 1 the largest lesion
+    labels : the same shape; 0 is background, 1 the largest lesion
     scene : the meshes, or None where none of :data:`SURFACES` is asked for
     formats : of :data:`KNOWN`
     finish : gives the timing when everything but the report's text and `result.json` is written
@@ -141,19 +144,21 @@ def save(
     from strokeseg.write.gallery import Gallery
 
     possible(scan, formats)
-    gallery, made = Gallery(scan, labels, document.findings, scene), datetime.now()
+    gallery, made = Gallery(scan, mask, labels, document.findings, scene), datetime.now()
     with Delivery(Path(out)) as delivery:
         folder = delivery.partial
         files = {"result": json.NAME, "schema": json.SCHEMA_NAME}
-        with ThreadPoolExecutor(_THREADS) as threads:  # NumPy and the encoders let go of the interpreter
+        # NumPy and the encoders let go of the interpreter.
+        with ThreadPoolExecutor(_THREADS if scan.hu.size <= _MOST_AT_ONCE else 1) as threads:
+            told = threads.submit(dicom.save, folder, scan, document, labels, probability, formats, made=made)
             jobs = [
                 threads.submit(_shapes, folder, scan, scene, formats),
                 threads.submit(_volumes, folder, scan, labels, formats),
                 threads.submit(gallery.save, folder, formats),
             ]
-            objects, remarks = dicom.save(folder, scan, document, labels, probability, formats, made=made)
             for job in jobs:
                 files |= job.result()
+            objects, remarks = told.result()
         files |= objects
         if native:
             beside, unsaid = _native(folder, scan, mask)
@@ -169,7 +174,7 @@ def save(
     return document
 
 
-def _volumes(folder: Path, scan: Scan, labels: NDArray[np.int32], formats: Sequence[str]) -> dict[str, str]:
+def _volumes(folder: Path, scan: Scan, labels: Labels, formats: Sequence[str]) -> dict[str, str]:
     from strokeseg.write import labels as names
     from strokeseg.write import nifti, nrrd
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from strokeseg.components import Labels
 from strokeseg.result import Findings, Scene
 from strokeseg.scan import Scan
 from strokeseg.write import midline, montage, pictures, planes, stack, views
@@ -24,20 +25,17 @@ class Gallery:
     Parameters
     ----------
     scan : the scan
-    labels : int32, (slices, rows, columns), on its grid; 0 is background, 1 the largest lesion
+    mask : bool, (slices, rows, columns), on its grid: all lesions together
+    labels : the same shape; 0 is background, 1 the largest lesion
     findings : what was measured
     scene : the meshes; None where none were made
     """
 
     scan: Scan
-    labels: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    labels: Labels
     findings: Findings
     scene: Scene | None = None
-
-    @cached_property
-    def mask(self) -> NDArray[np.bool_]:
-        """All lesions together."""
-        return self.labels > 0
 
     @cached_property
     def keys(self) -> dict[int, Image.Image]:

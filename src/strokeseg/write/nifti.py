@@ -6,13 +6,16 @@ It is the only writer that knows RAS.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.result import Remark
 from strokeseg.scan import Floats, Planes, Scan
 
@@ -23,15 +26,54 @@ _GZIP_LEVEL = 1
 _MASK = "1 = hemorrhage"
 
 
-class Volume(NamedTuple):
-    """CT and lesions on one grid.
+@dataclass(frozen=True)
+class _Plane:
+    """A slice of a regular grid: between the planes ``low`` and ``low + 1``, ``part`` of the way; moved in the plane.
 
-    ``hu`` int16 and ``labels`` int32 (0 is background, 1 the largest lesion) are (slices, rows, columns); ``affine``
-    (4, 4) maps (column, row, slice) to LPS mm.
+    ``row`` and ``column`` are where its first pixel lies on the grid, in pixels.
+    """
+
+    low: int
+    part: float
+    row: float
+    column: float
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A CT on a regular grid, int16, which can be iterated over as its slices, any number of times.
+
+    Parameters
+    ----------
+    hu : of the scan
+    shape : (slices, rows, columns) of the grid
+    planes : a slice each; None where it lies in a gap in which slices are missing, and is air
     """
 
     hu: NDArray[np.int16]
-    labels: NDArray[np.int32]
+    shape: tuple[int, int, int]
+    planes: tuple[_Plane | None, ...]
+    dtype: ClassVar[np.dtype[np.int16]] = np.dtype(np.int16)
+
+    def __iter__(self) -> Iterator[NDArray[np.int16]]:
+        for plane in self.planes:
+            if plane is None:
+                yield np.full(self.shape[1:], _AIR_HU, dtype=np.int16)
+                continue
+            low, part = plane.low, np.float32(plane.part)
+            blend = self.hu[low] * np.float32(1 - plane.part) + self.hu[low + 1] * part
+            yield np.rint(_moved(blend, plane.row, plane.column, self.shape[1:])).astype(np.int16)
+
+
+class Volume(NamedTuple):
+    """CT and lesions on one grid.
+
+    ``hu`` int16 and ``labels`` (0 is background, 1 the largest lesion) are (slices, rows, columns); ``affine`` (4, 4)
+    maps (column, row, slice) to LPS mm. A resampled CT is made slice by slice as it is asked for, and never whole.
+    """
+
+    hu: NDArray[np.int16] | Resampled
+    labels: Labels
     affine: Floats
 
 
@@ -54,7 +96,7 @@ def save(folder: Path, scan: Scan, volume: Volume) -> dict[str, str]:
     with ThreadPoolExecutor(2) as pool:
         made = [
             pool.submit(_write, ct, volume.hu, volume.affine, scan, _ct(scan)),
-            pool.submit(_write, mask, volume.labels > 0, volume.affine, scan, _MASK, np.dtype(np.uint8)),
+            pool.submit(_write, mask, volume.labels, volume.affine, scan, _MASK, np.dtype(np.bool_)),
             pool.submit(_write, lesions, volume.labels, volume.affine, scan, "1 is the largest lesion", number),
         ]
     for each in made:
@@ -79,7 +121,7 @@ def save_native(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> dict[str, 
     affine = native_affine(scan)
     if affine is None:
         return {}
-    _write(folder / "mask_native.nii.gz", mask.astype(np.uint8), affine, scan, _MASK)
+    _write(folder / "mask_native.nii.gz", mask, affine, scan, _MASK)
     _write(folder / "ct_native.nii.gz", scan.hu, affine, scan, _ct(scan))
     return {"mask_native": "mask_native.nii.gz", "ct_native": "ct_native.nii.gz"}
 
@@ -115,7 +157,7 @@ def not_native(scan: Scan) -> Remark | None:
     )
 
 
-def regular(scan: Scan, labels: NDArray[np.int32]) -> Volume:
+def regular(scan: Scan, labels: Labels) -> Volume:
     """Put a scan and its lesions on one regular orthogonal grid.
 
     Planes that are regular already (even steps along the normal, to 0.05 mm) stay as they are. Otherwise the grid keeps
@@ -123,7 +165,7 @@ def regular(scan: Scan, labels: NDArray[np.int32]) -> Volume:
 
     Parameters
     ----------
-    labels : int32, (slices, rows, columns), on the scan's grid; 0 is background, 1 the largest lesion
+    labels : (slices, rows, columns), on the scan's grid; 0 is background, 1 the largest lesion
     """
     planes, affine = scan.planes, native_affine(scan)
     if affine is not None:
@@ -135,7 +177,7 @@ def regular(scan: Scan, labels: NDArray[np.int32]) -> Volume:
     return _resampled(scan, labels)
 
 
-def _resampled(scan: Scan, labels: NDArray[np.int32]) -> Volume:
+def _resampled(scan: Scan, labels: Labels) -> Volume:
     """Resample tilted or uneven planes; a fractional slice lies between its neighbours' planes, as in `to_lps_mm`.
 
     Per slice of the grid the two planes around it are blended, then moved within the plane to where they lie: linear
@@ -155,18 +197,19 @@ def _resampled(scan: Scan, labels: NDArray[np.int32]) -> Volume:
         scan.shape[1] + int(np.ceil(down.max() - first_row - 1e-3)),
         scan.shape[2] + int(np.ceil(across.max() - first_column - 1e-3)),
     )
-    hu, marked = np.full(shape, _AIR_HU, dtype=np.int16), np.zeros(shape, dtype=np.int32)
+    marked = np.zeros(shape, dtype=labels.dtype)
+    grid: list[_Plane | None] = []
     reach_mm = 0.75 * float(np.median(gaps[~planes.missing]))
     for k in range(shape[0]):
         place = min(depth[0] + k * step_mm, depth[-1])
         low = int(np.clip(np.searchsorted(depth, place + 1e-6) - 1, 0, len(depth) - 2))
         part = float(np.clip((place - depth[low]) / gaps[low], 0, 1))
         if planes.missing[low] and min(part, 1 - part) * gaps[low] > reach_mm:
+            grid.append(None)
             continue
         row = (1 - part) * down[low] + part * down[low + 1] - first_row
         column = (1 - part) * across[low] + part * across[low + 1] - first_column
-        blend = scan.hu[low] * np.float32(1 - part) + scan.hu[low + 1] * np.float32(part)
-        hu[k] = np.rint(_moved(blend, row, column, shape[1:]))
+        grid.append(_Plane(low, part, row, column))
         plane, top, left = _between(labels[low], labels[low + 1], part), round(row), round(column)
         marked[k, top : top + plane.shape[0], left : left + plane.shape[1]] = plane
     origin = (
@@ -174,10 +217,11 @@ def _resampled(scan: Scan, labels: NDArray[np.int32]) -> Volume:
         + (first_row - down[0]) * row_mm * planes.column_cosine
         + (first_column - across[0]) * column_mm * planes.row_cosine
     )
+    hu = Resampled(scan.hu, shape, tuple(grid))
     return Volume(hu, marked, _affine(origin, planes, planes.normal * step_mm, planes.pixel_spacing_mm))
 
 
-def _between(lower: NDArray[np.int32], upper: NDArray[np.int32], part: float) -> NDArray[np.int32]:
+def _between(lower: Labels, upper: Labels, part: float) -> Labels:
     """Give the lesions at a part of the way from one plane to the next.
 
     What overlaps on both planes changes its outline evenly (signed distances are blended: shape-based interpolation,
@@ -236,20 +280,24 @@ def _ct(scan: Scan) -> str:
 
 def _write(
     path: Path,
-    values: NDArray[Any],
+    values: NDArray[Any] | Resampled,
     affine_lps: Floats,
     scan: Scan,
     description: str,
     dtype: np.dtype[Any] | None = None,
 ) -> None:
-    """Write (slices, rows, columns) slice by slice, as ``dtype`` or as they are: no second volume is made."""
+    """Write (slices, rows, columns) slice by slice, as ``dtype`` or as they are: no second volume is made.
+
+    Booleans stand as 0 and 1 in uint8, since a NIfTI has none.
+    """
     import nibabel
 
     affine, dtype = _LPS_TO_RAS @ affine_lps, dtype or values.dtype
+    stored = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     # Of the form alone: the pixels follow the header in the order in which ours lie.
-    image = nibabel.Nifti1Image(np.broadcast_to(dtype.type(0), values.shape[::-1]), affine)
+    image = nibabel.Nifti1Image(np.broadcast_to(stored.type(0), values.shape[::-1]), affine)
     header = image.header
-    header.set_data_dtype(dtype)
+    header.set_data_dtype(stored)
     image.set_sform(affine, code=1)
     column, row, step = affine[:3, :3].T
     normal = np.cross(column, row) / np.linalg.norm(np.cross(column, row))

@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.errors import UsageError
 from strokeseg.result import Lesion, ResultDocument
 from strokeseg.scan import Scan
@@ -26,7 +27,7 @@ _REMEDY = "Install it: pip install 'strokeseg[notebook]'."
 _OPACITY = 0.5
 
 
-def html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> str:
+def html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], labels: Labels) -> str:
     """Show a result in a few lines: the sentence, the figures, warnings, and the slice that shows the bleeding best.
 
     No script and nothing to fetch is in it, and all text is escaped.
@@ -34,7 +35,7 @@ def html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], labels: 
     Parameters
     ----------
     mask : bool, (slices, rows, columns), on the scan's grid
-    labels : int32, the same shape, 1 is the largest lesion
+    labels : the same shape, 1 is the largest lesion
     """
     say = texts.load()
     index = pictures.key_slices(labels)[0]
@@ -86,12 +87,12 @@ def frame(document: ResultDocument) -> DataFrame:
     return pandas.DataFrame(rows, columns=names).set_index("id")
 
 
-def view(scan: Scan, labels: NDArray[np.int32]) -> NiiVue:
+def view(scan: Scan, labels: Labels) -> NiiVue:
     """Open a scan with its lesions in a widget: three planes and a rendering, all of which can be scrolled and turned.
 
     Parameters
     ----------
-    labels : int32, (slices, rows, columns), on the scan's grid; 1 is the largest lesion
+    labels : (slices, rows, columns), on the scan's grid; 1 is the largest lesion
 
     Returns
     -------

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from strokeseg.components import Labels
 from strokeseg.result import sides_known
 from strokeseg.scan import Scan
 
@@ -55,21 +56,22 @@ class Shown:
     positive: int
 
 
-def key_slices(labels: NDArray[np.int32]) -> list[int]:
+def key_slices(labels: Labels) -> list[int]:
     """Choose the slices that show each bleed best: for each of the five largest lesions the one on which it is largest.
 
     Lesions that are largest on the same slice share it. Without any lesion it is the middle slice.
 
     Parameters
     ----------
-    labels : int32, (slices, rows, columns), 1 is the largest lesion
+    labels : (slices, rows, columns), 1 is the largest lesion
 
     Returns
     -------
     Indices, the largest lesion's first, each once
     """
     count = int(labels.max(initial=0))
-    chosen = [int((labels == lesion).sum((1, 2)).argmax()) for lesion in range(1, min(count, _MOST_KEYS) + 1)]
+    lesions = range(1, min(count, _MOST_KEYS) + 1)
+    chosen = [int(np.argmax([np.count_nonzero(plane == lesion) for plane in labels])) for lesion in lesions]
     return list(dict.fromkeys(chosen or [len(labels) // 2]))
 
 

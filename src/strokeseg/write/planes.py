@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from strokeseg.components import Labels
 from strokeseg.result import sides_known
 from strokeseg.scan import Floats, Planes, Scan
 from strokeseg.write.montage import head_box
@@ -37,7 +38,7 @@ class Panel:
     letters: tuple[str, str]
 
 
-def pictures(scan: Scan, labels: NDArray[np.int32]) -> list[Image.Image]:
+def pictures(scan: Scan, labels: Labels) -> list[Image.Image]:
     """Draw for each of the five largest lesions the three planes through its thickest place.
 
     The axial plane is the slice as acquired, also under tilt; the others are at right angles to it, interpolated
@@ -45,7 +46,7 @@ def pictures(scan: Scan, labels: NDArray[np.int32]) -> list[Image.Image]:
 
     Parameters
     ----------
-    labels : int32, (slices, rows, columns), 1 is the largest lesion
+    labels : (slices, rows, columns), 1 is the largest lesion
 
     Returns
     -------

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.errors import UsageError
 from strokeseg.result import Remark, ResultDocument
 from strokeseg.scan import Scan
@@ -47,7 +48,7 @@ def save(
     folder: Path,
     scan: Scan,
     document: ResultDocument,
-    labels: NDArray[np.int32],
+    labels: Labels,
     probability: NDArray[np.float16] | None,
     formats: Sequence[str],
     *,
@@ -60,7 +61,7 @@ def save(
     ----------
     scan : that :func:`check` has let through
     document : the result
-    labels : int32, (slices, rows, columns), on the scan's grid; 1 is the largest lesion
+    labels : (slices, rows, columns), on the scan's grid; 1 is the largest lesion
     probability : float16, the same shape; None where there is none
     formats : of :data:`FORMATS`; "sr" writes the segmentation to which it refers as well, and "pdf-dicom" needs ``pdf``
     pdf : a PDF, to be wrapped

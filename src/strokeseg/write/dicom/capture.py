@@ -9,6 +9,7 @@ from highdicom.enum import CoordinateSystemNames, PhotometricInterpretationValue
 from highdicom.sc import SCImage
 from numpy.typing import NDArray
 
+from strokeseg.components import Labels
 from strokeseg.scan import Scan
 from strokeseg.write import pictures
 from strokeseg.write.dicom import codes
@@ -18,7 +19,7 @@ KIND = "capture"
 _NUMBER = 7005
 
 
-def captures(study: Study, scan: Scan, mask: NDArray[np.bool_], labels: NDArray[np.int32]) -> list[SCImage]:
+def captures(study: Study, scan: Scan, mask: NDArray[np.bool_], labels: Labels) -> list[SCImage]:
     """Make a colour picture for each of the five largest lesions: the slice on which it is largest.
 
     Lesions that are largest on the same slice share a picture; without any lesion the middle slice is shown. A picture
@@ -27,7 +28,7 @@ def captures(study: Study, scan: Scan, mask: NDArray[np.bool_], labels: NDArray[
     Parameters
     ----------
     mask : bool, (slices, rows, columns)
-    labels : int32, the same shape, 1 is the largest lesion
+    labels : the same shape, 1 is the largest lesion
     """
     chosen = pictures.key_slices(labels)
     return [_capture(study, scan, mask, index, number) for number, index in enumerate(chosen, 1)]

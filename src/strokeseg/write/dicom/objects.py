@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from strokeseg.components import Labels
 from strokeseg.result import Remark, ResultDocument
 from strokeseg.scan import Scan
 from strokeseg.write.dicom import capture, pdf, seg, sr
@@ -20,7 +21,7 @@ def save(
     folder: Path,
     scan: Scan,
     document: ResultDocument,
-    labels: NDArray[np.int32],
+    labels: Labels,
     probability: NDArray[np.float16] | None,
     formats: Sequence[str],
     report: bytes | None,
@@ -47,9 +48,7 @@ def save(
     return {name: f"{name}.dcm" for name in objects}, remarks
 
 
-def _measured(
-    shared: Study, document: ResultDocument, labels: NDArray[np.int32], formats: Sequence[str]
-) -> dict[str, Dataset]:
+def _measured(shared: Study, document: ResultDocument, labels: Labels, formats: Sequence[str]) -> dict[str, Dataset]:
     """Make the segmentations of the lesions, and the report that refers to the first of them."""
     found: dict[str, Dataset] = {}
     lesions, segmentation = document.findings.lesions, None

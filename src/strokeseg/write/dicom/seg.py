@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from strokeseg.components import Labels
 from strokeseg.result import Lesion
 from strokeseg.write.dicom import codes
 from strokeseg.write.dicom.study import MANUFACTURER, MODEL_NAME, NOTE, Study, codes_of
@@ -33,12 +34,12 @@ def tracking(study: Study, lesion: int) -> tuple[str, str]:
     return f"StrokeSeg lesion {lesion}", study.uid("lesion", str(lesion))
 
 
-def lesions(study: Study, labels: NDArray[np.int32], found: list[Lesion], *, labelmap: bool = False) -> Segmentation:
+def lesions(study: Study, labels: Labels, found: list[Lesion], *, labelmap: bool = False) -> Segmentation:
     """Make the segmentation of the lesions.
 
     Parameters
     ----------
-    labels : int32, (slices, rows, columns), on the scan's grid; 1 is the largest lesion, and there is at least one
+    labels : (slices, rows, columns), on the scan's grid; 1 is the largest lesion, and there is at least one
     found : the lesions' numbers, in the order of the labels
     labelmap : LABELMAP (one value a segment in one frame a slice) instead of BINARY (one bit, a frame a segment)
 
@@ -49,7 +50,7 @@ def lesions(study: Study, labels: NDArray[np.int32], found: list[Lesion], *, lab
     kind: Kind = "seg-labelmap" if labelmap else "seg"
     small = np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16
     segments = [_segment(study, lesion) for lesion in found]
-    return _made(study, kind, study.source.as_stored(labels).astype(small), segments)
+    return _made(study, kind, study.source.as_stored(labels).astype(small, copy=False), segments)
 
 
 def probability(study: Study, values: NDArray[np.float16]) -> Segmentation | None:

@@ -12,12 +12,12 @@ from datetime import datetime
 
 import numpy as np
 from highdicom.sr import CodedConcept
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from pydicom.valuerep import format_number_as_ds
 
+from strokeseg.components import Labels
 from strokeseg.result import ModelInfo, Remark, ResultDocument
 from strokeseg.scan import Scan, Source, SourceFrame
 from strokeseg.write.dicom import codes, uids
@@ -193,15 +193,13 @@ class Study:
                 del item.ContributionDateTime
 
 
-def study(
-    scan: Scan, document: ResultDocument, labels: NDArray[np.int32], made: datetime
-) -> tuple[Study, list[Remark]]:
+def study(scan: Scan, document: ResultDocument, labels: Labels, made: datetime) -> tuple[Study, list[Remark]]:
     """Say what the objects of a result share.
 
     Parameters
     ----------
     scan : with a source without fault
-    labels : int32, (slices, rows, columns)
+    labels : (slices, rows, columns)
     made : when the objects are made
 
     Returns
@@ -229,7 +227,7 @@ def study(
     replaced = [name for name, fits in checked.items() if not fits]
     findings = hashlib.sha256(document.findings.model_dump_json().encode())
     places = np.flatnonzero(labels)
-    findings.update(places.tobytes() + labels.ravel()[places].tobytes())
+    findings.update(places.tobytes() + labels.ravel()[places].astype(np.int32).tobytes())
     seed = (
         series or given,
         hashlib.sha256("\n".join(frame.sop_uid for frame in source.frames).encode()).hexdigest(),
