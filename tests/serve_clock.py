@@ -12,7 +12,7 @@ from serving import ENDED, SAMPLES, Process
 
 
 def waited(client, model="default"):
-    """Upload the sample; give the seconds from the upload's end to the first slice, and from its start to the result."""
+    """Upload the sample; give the seconds from the upload's end to a slice, and from its start to all files."""
     data, begun = (SAMPLES / "ge_head.zip").read_bytes(), time.perf_counter()
     made = client.post("/studies", files=[("files", ("ge_head.zip", data, "application/zip"))], data={"model": model})
     study, uploaded, slice_s = made.json()["id"], time.perf_counter(), None
