@@ -85,18 +85,19 @@ def region(samples: Coarse, planes: Planes, stem_mm: float = _STEM_MM) -> Mask:
     return opened
 
 
-def near(scan: Scan, blood: Mask, reach_mm: float) -> Mask | None:
-    """Mark the pixels that lie in the brain or at most ``reach_mm`` from it, in their slice.
+def near(scan: Scan, blood: Mask, reach_mm: float, pixels: NDArray[np.intp]) -> Mask | None:
+    """Say which pixels lie in the brain or at most ``reach_mm`` from it, in their slice.
 
     What lies below the foramen magnum is not near: the ligaments around the spinal canal are as dense as blood.
 
     Parameters
     ----------
     blood : bool, (slices, rows, columns); what is bright there is blood, not bone
+    pixels : (n,), indices in the flat scan
 
     Returns
     -------
-    bool, (slices, rows, columns), at the resolution of the samples; None where no brain is found
+    bool, (n,), at the resolution of the samples; None where no brain is found
     """
     samples = coarse(scan, blood)
     found = region(samples, scan.planes, stem_mm=0)
@@ -104,11 +105,12 @@ def near(scan: Scan, blood: Mask, reach_mm: float) -> Mask | None:
         return None
     across = [ndimage.distance_transform_edt(~plane, sampling=samples.spacing_mm) <= reach_mm for plane in found]
     grown = np.stack([plane if some.any() else some for plane, some in zip(across, found, strict=True)])
-    slices = np.minimum(np.arange(len(scan.hu)) // samples.slice_step, len(found) - 1)
-    rows, columns = (
-        np.minimum(np.arange(scan.shape[axis]) // samples.pixel_step, found.shape[axis] - 1) for axis in (1, 2)
+    steps = (samples.slice_step, samples.pixel_step, samples.pixel_step)
+    places = np.unravel_index(pixels, scan.shape)
+    nearest = tuple(
+        np.minimum(place // step, size - 1) for place, step, size in zip(places, steps, found.shape, strict=True)
     )
-    return np.asarray(grown[np.ix_(slices, rows, columns)])
+    return np.asarray(grown[nearest])
 
 
 def coarse(scan: Scan, blood: Mask) -> Coarse:

@@ -93,7 +93,7 @@ def segment(
     Reads one series, which is refused with a reason where it is no head CT. The answer is printed; the results are
     files that other programs open, and report.html for a browser. Existing results in the folder are replaced.
     """
-    from strokeseg import pipeline, write
+    from strokeseg import infer, pipeline, write
     from strokeseg.cli import summary
 
     folder, chosen = _out(source, out), options.names(formats)
@@ -113,6 +113,7 @@ def segment(
             formats=chosen,
             progress=progress,
         )
+    infer.unload()  # this process answers one scan
     document = result.save(folder, chosen, native=native, skull=skull)
     if as_json:
         terminal.data((folder / "result.json").read_bytes())

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from strokeseg.infer.confidence import decide
-from strokeseg.infer.engine import Engine, load
+from strokeseg.infer.engine import Engine, load, unload
 from strokeseg.infer.postprocess import DENSEST_BLOOD_HU, keep_lesions
 from strokeseg.infer.preprocess import Square, head_square, network_input, onto_grid
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
-__all__ = ["Answer", "answer", "load"]
+__all__ = ["Answer", "answer", "load", "unload"]
 
 Progress = Callable[[int, int], None]
 Plane = np.ndarray[tuple[int, int], np.dtype[np.int16]]

@@ -17,7 +17,7 @@ from strokeseg.infer.choice import ENGINES, PROVIDERS
 from strokeseg.infer.machine import abilities, usable_cores
 from strokeseg.infer.models import Card
 
-__all__ = ["ENGINES", "Engine", "OnnxRuntime", "load", "shared_out", "usable_cores"]
+__all__ = ["ENGINES", "Engine", "OnnxRuntime", "load", "shared_out", "unload", "usable_cores"]
 
 Floats32 = NDArray[np.float32]
 
@@ -134,6 +134,11 @@ def load(model: str = "default", engine: str = "auto", threads: int = 0) -> Engi
     if engine == "auto":
         engine = choice.choose(models.card(model).precision, abilities(), choice.installed()).engine
     return _loaded(model, engine, threads, folder)
+
+
+def unload() -> None:
+    """Forget the networks that :func:`load` keeps: near 150 MB, of use to whoever has no further scan to answer."""
+    _loaded.cache_clear()
 
 
 @lru_cache(maxsize=4)

@@ -64,7 +64,7 @@ def keep_lesions(
         share = np.ones(len(marked))
         smallest = card.smallest_share * square.side**2
     sizes = np.bincount(numbers, share, minlength=count + 1)
-    keep = (sizes >= smallest) & _in_the_skull(labels, marked, numbers, count, scan)
+    keep = (sizes >= smallest) & _in_the_skull(raw, marked, numbers, count, scan)
     keep[0] = False
     if scan.calibrated and scan.spacing_known:
         boxes = ndimage.find_objects(labels)
@@ -77,7 +77,7 @@ def keep_lesions(
 
 
 def _in_the_skull(
-    labels: Labels, marked: NDArray[np.intp], numbers: Labels, count: int, scan: Scan
+    raw: NDArray[np.bool_], marked: NDArray[np.intp], numbers: Labels, count: int, scan: Scan
 ) -> NDArray[np.bool_]:
     """Tell of each component (0 is background) whether at least half of it lies in the brain or near to it.
 
@@ -86,10 +86,10 @@ def _in_the_skull(
     marked : where, in the flat scan, components lie; a thin series has hundreds of times as many other pixels
     numbers : the components' numbers there
     """
-    near = brain.near(scan, labels > 0, NEAR_BRAIN_MM) if len(labels) >= 5 else None
+    near = brain.near(scan, raw, NEAR_BRAIN_MM, marked) if len(raw) >= 5 else None
     if near is None:
         return np.ones(count + 1, dtype=bool)
-    inside = np.bincount(numbers, near.reshape(-1)[marked], minlength=count + 1)
+    inside = np.bincount(numbers, near, minlength=count + 1)
     return np.asarray(2 * inside >= np.bincount(numbers, minlength=count + 1))
 
 

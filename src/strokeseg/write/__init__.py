@@ -150,12 +150,12 @@ def save(
         files = {"result": json.NAME, "schema": json.SCHEMA_NAME}
         # NumPy and the encoders let go of the interpreter.
         with ThreadPoolExecutor(_THREADS if scan.hu.size <= _MOST_AT_ONCE else 1) as threads:
-            told = threads.submit(dicom.save, folder, scan, document, labels, probability, formats, made=made)
             jobs = [
-                threads.submit(_shapes, folder, scan, scene, formats),
                 threads.submit(_volumes, folder, scan, labels, formats),
+                threads.submit(_shapes, folder, scan, scene, formats),
                 threads.submit(gallery.save, folder, formats),
             ]
+            told = threads.submit(dicom.save, folder, scan, document, labels, probability, formats, made=made)
             for job in jobs:
                 files |= job.result()
             objects, remarks = told.result()
