@@ -56,7 +56,7 @@ def test_a_result_is_there_soon_after_the_upload(tmp_path):
         waits = [serve_clock.waited(client) for _ in range(3)]
     slice_s, result_s = (min(column) for column in zip(*waits, strict=True))
     print(f"first slice {slice_s:.2f} s, result {result_s:.2f} s")
-    assert slice_s < 2 * pace() and result_s < 10 * pace()
+    assert slice_s < 4 * pace() and result_s < 20 * pace()
 
 
 @pytest.mark.slow
