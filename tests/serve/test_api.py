@@ -224,7 +224,7 @@ def test_a_real_server_sends_events_ranges_and_survives_a_cut(tmp_path):
         assert ended(client, study)["status"] == "done"
         _ranges(client, study)
         until = time.monotonic() + 30  # what is deleted at once is told as deleted, and not as done
-        while not any('"done"' in line for line in heard):
+        while not any(line.startswith("data:") and json.loads(line[5:]).get("status") == "done" for line in heard):
             assert time.monotonic() < until, heard
             time.sleep(0.05)
         client.delete(f"/studies/{study}")

@@ -13,8 +13,10 @@ from strokeseg.serve.storage import Storage
 def bucket():
     """An S3 endpoint of this machine, and the URL of a bucket in it."""
     import boto3
+    import s3fs
     from moto.server import ThreadedMotoServer
 
+    s3fs.S3FileSystem.clear_instance_cache()  # fsspec would give the one of an earlier server, which is gone
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
