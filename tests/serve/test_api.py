@@ -147,7 +147,8 @@ def test_too_much_is_refused_before_it_is_taken(served, tmp_path):
             yield b"--b\r\n" if _ == 0 else b"x" * 1000
 
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
-    assert client.post("studies", content=endless(), headers=kind).status_code == 413
+    cut = client.post("studies", content=endless(), headers=kind)
+    assert cut.status_code == 413 and cut.json()["remedy"] == "Send one series alone, or in pieces."
     assert client.post("uploads", json={"name": "a", "size": 20_000}).status_code == 413
     assert _post(client).status_code == 201
     assert client.post("uploads", json={"name": "a", "size": 9_000}).status_code == 201

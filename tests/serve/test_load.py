@@ -51,7 +51,11 @@ def test_many_uploads_at_once_end_right_and_health_answers_meanwhile(tmp_path):
 
 @pytest.mark.slow
 def test_a_result_is_there_soon_after_the_upload(tmp_path):
-    """4 s, the first slice after 0.8 s, where both cores are free (`python -m serve_clock`); here others work, too."""
+    """4 s, the first slice after 0.8 s, where both cores are free (`python -m serve_clock`).
+
+    The aims are 10 s and 1 s on two free cores. Here another test has one of them, so these bounds only catch what is
+    far slower; the command is what shows the aims.
+    """
     with Process(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as running, running.client() as client:
         waits = [serve_clock.waited(client) for _ in range(3)]
     slice_s, result_s = (min(column) for column in zip(*waits, strict=True))
@@ -151,7 +155,9 @@ def test_clients_that_do_not_go_on_are_sent_away_and_hinder_nobody(settings, mon
             assert statistics.median(took) < 0.2 * pace()
             assert httpx.post(f"{base}/studies", content=slowly(), headers=kind, timeout=30).status_code == 201
             assert {one.recv(4096) for one in heads} == {b""}, "closed"
-            assert all(one.recv(4096).startswith(b"HTTP/1.1 408") for one in bodies)
+            for one in bodies:
+                answer = b"".join(iter(lambda one=one: one.recv(4096), b""))  # to its end: the connection is closed
+                assert answer.startswith(b"HTTP/1.1 408") and b"Send it again, or in pieces." in answer
     finally:
         running.should_exit = True
         thread.join(20)

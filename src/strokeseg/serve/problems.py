@@ -39,6 +39,7 @@ _STATUS: dict[type[StrokesegError], int] = {
     DiskFull: 507,
 }
 _CODES = {401: "unauthorized", 403: "unauthorized", 404: "not-found", 405: "usage", 409: "conflict", 413: "too-large"}
+_REMEDIES = {408: "Send it again, or in pieces.", 413: "Send one series alone, or in pieces."}
 
 
 class Problem(BaseModel):
@@ -97,7 +98,8 @@ def _refusal(request: Request, error: Exception) -> Response:
 def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "usage" if error.status_code < 500 else "error")
-    return _answer(error.status_code, code, str(error.detail), "See docs/serve.md.", error.headers)
+    remedy = _REMEDIES.get(error.status_code, "See docs/serve.md.")
+    return _answer(error.status_code, code, str(error.detail), remedy, error.headers)
 
 
 def _invalid(_request: Request, error: Exception) -> Response:
