@@ -136,3 +136,13 @@ def test_what_a_run_warns_of_is_said(run, config, calls, monkeypatch):
 
     monkeypatch.setattr(loop, "run", warn)
     assert "warning: every figure of this run is too good\n" in run("train", config)[2]
+
+
+def test_what_would_be_quicker_here_is_said_before_a_run(run, config, calls, monkeypatch):
+    from strokeseg.train import loop
+
+    monkeypatch.setattr(loop, "hint", lambda table: f"{table.precision} is slow here")
+    code, _, complaints = run("train", config)
+    assert code == 0 and "note: bf16-mixed is slow here\n" in complaints
+    monkeypatch.setattr(loop, "hint", lambda table: None)
+    assert "note:" not in run("train", config, "--fresh")[2]

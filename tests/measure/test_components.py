@@ -37,6 +37,18 @@ def a_scan(planes, shape):
     return shapes.scan(planes, shape)
 
 
+@pytest.mark.parametrize("tilt_deg", [0.0, 15.0])
+@pytest.mark.parametrize(("side", "kind"), [(15, np.uint8), (16, np.uint16), (255, np.uint16), (257, np.int32)])
+def test_numbers_that_no_longer_fit_a_small_type_get_a_larger_one(side, kind, tilt_deg):
+    """So many specks on the first slice that no two touch: 225, 256, 65,025 and 66,049."""
+    mask = np.zeros((2, 2 * side, 2 * side), dtype=bool)
+    mask[0, ::2, ::2] = True
+    labels, count = label(mask, a_scan(shapes.planes([0, 4], (0.5, 0.5), tilt_deg=tilt_deg), mask.shape[1:]))
+    theirs, their_count = ndimage.label(mask, np.ones((3, 3, 3)))
+    assert (count, labels.dtype) == (their_count, kind) == (side**2, kind)
+    assert np.array_equal(labels, theirs)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_without_tilt_they_are_the_26_neighbours(seed):
     cc3d = pytest.importorskip("cc3d")
