@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokeseg import blocks
 from strokeseg.scan import Planes, Scan
 
 Mask = NDArray[np.bool_]
@@ -27,6 +28,7 @@ _STEM_MM = 15.0
 _CANAL = 0.06
 
 _CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], dtype=bool)
+_IN_SLICE = np.concatenate([0 * _CROSS, _CROSS, 0 * _CROSS])
 _SQUARE = np.ones((1, 3, 3), dtype=bool)
 
 
@@ -70,19 +72,21 @@ def region(samples: Coarse, planes: Planes, stem_mm: float = _STEM_MM) -> Mask:
     """
     steps = max(1, round(_CORE_MM / min(samples.spacing_mm)))
     smooth = max(1, round(_OPENING_MM / min(samples.spacing_mm)))
-    inside = _enclosed(samples.bone > 0.5)
-    core = ndimage.binary_erosion((samples.soft > 0.6) & (samples.bone < 0.25) & inside, _CROSS, iterations=steps)
-    core = largest(core)
+    found = np.zeros(samples.bone.shape, dtype=bool)
+    # Nothing is enclosed outside of the bone's own rows and columns.
+    framed = _framed(samples.bone > 0.5, steps + 1)
+    soft, bone, opened = samples.soft[framed], samples.bone[framed], found[framed]
+    inside = _enclosed(bone > 0.5)
+    core = largest(ndimage.binary_erosion((soft > 0.6) & (bone < 0.25) & inside, _CROSS, iterations=steps))
     if not core.any():
-        return core
-    grown = ndimage.binary_dilation(core, _SQUARE, iterations=steps, mask=(samples.soft > 0.5) & inside)
-    grown = ndimage.binary_closing(grown, _CROSS, iterations=steps) & (samples.bone < 0.5)
-    filled = ndimage.binary_fill_holes(grown, structure=np.concatenate([0 * _CROSS, _CROSS, 0 * _CROSS]))
-    opened = largest(ndimage.binary_opening(filled, _CROSS, iterations=smooth))
+        return found
+    grown = ndimage.binary_dilation(core, _SQUARE, iterations=steps, mask=(soft > 0.5) & inside)
+    grown = ndimage.binary_closing(grown, _CROSS, iterations=steps) & (bone < 0.5)
+    opened[:] = largest(ndimage.binary_opening(_filled(grown), _CROSS, iterations=smooth))
     _cut_canal(opened if planes.normal[2] >= 0 else opened[::-1], round(stem_mm / samples.slice_mm))
     if opened.sum() * samples.spacing_mm[0] * samples.spacing_mm[1] * samples.slice_mm < _SMALLEST_ML * 1000:
         opened[:] = False
-    return opened
+    return found
 
 
 def near(scan: Scan, blood: Mask, reach_mm: float, pixels: NDArray[np.intp]) -> Mask | None:
@@ -136,9 +140,10 @@ def coarse(scan: Scan, blood: Mask) -> Coarse:
     bone = (hu > bone_hu) & ~blood[picked]
     soft = ((hu > soft_hu) & ~bone) | blood[picked]
     row_mm, column_mm = planes.pixel_spacing_mm
+    kind = np.uint8 if pixel**2 < 2**8 else np.uint16
     return Coarse(
-        _shares(soft, pixel),
-        _shares(bone, pixel),
+        blocks.means(soft, pixel, kind),
+        blocks.means(bone, pixel, kind),
         slice_step=step,
         pixel_step=pixel,
         slice_mm=(float(np.median(planes.weights_mm)) or 1.0) * step,
@@ -146,18 +151,23 @@ def coarse(scan: Scan, blood: Mask) -> Coarse:
     )
 
 
-def _shares(mask: Mask, step: int) -> NDArray[np.float32]:
-    """Share of each block's pixels that are marked; a rest at the edge narrower than a block is left out."""
-    rows, columns = mask.shape[1] // step, mask.shape[2] // step
-    blocks = mask[:, : rows * step, : columns * step].view(np.uint8)
-    # Summed picture by picture: six times as quick as add.reduceat, which sums pixel by pixel.
-    across = blocks[:, ::step].copy()
-    for index in range(1, step):
-        across += blocks[:, index::step]
-    both = across[:, :, ::step].astype(np.uint16)
-    for index in range(1, step):
-        both += across[:, :, index::step]
-    return np.asarray(both / step**2, dtype=np.float32)
+def _framed(bone: Mask, margin: int) -> tuple[slice, slice, slice]:
+    """Give the rows and columns that hold bone, with a margin; no rows where there is none."""
+    sides = [slice(None)]
+    for axes in ((0, 2), (0, 1)):
+        held = np.flatnonzero(bone.any(axes))
+        sides.append(slice(max(0, int(held[0]) - margin), int(held[-1]) + margin + 1) if held.size else slice(0))
+    return sides[0], sides[1], sides[2]
+
+
+def _filled(mask: Mask) -> Mask:
+    """Fill the holes of every slice; SciPy's ``binary_fill_holes`` grows in from the edge, four times as slowly."""
+    parts, count = ndimage.label(~mask, _IN_SLICE)
+    open_ = np.zeros(count + 1, dtype=bool)
+    for edge in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
+        open_[edge] = True
+    open_[0] = False
+    return np.asarray(~open_[parts])
 
 
 def _enclosed(bone: Mask) -> Mask:

@@ -26,6 +26,8 @@ Mask = NDArray[np.bool_]
 Labels = NDArray[np.integer[Any]]
 """(slices, rows, columns), 0 is background: of the smallest type that holds the numbers, for scans are large."""
 
+Box = tuple[slice, slice, slice]
+
 WIDEST_GAP_MM = 15.0
 """A bleed that ends before missing slices and goes on behind them is one. Two slices of 5 mm may be missing: wider than
 that lies a ventricle or a lobe, and nothing says that what is seen on both sides is the same."""
@@ -58,13 +60,13 @@ def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
         if the mask is not bool or not of the scan's shape, or a slice's position is not finite
     """
     check(mask, scan)
-    box = _box(mask)
-    if box is None:
+    held = box(mask)
+    if held is None:
         return np.zeros(mask.shape, dtype=np.uint8), 0
-    flat, group, count = _touching(mask[box], scan.planes, box[0].start)
+    flat, group, count = _touching(mask[held], scan.planes, held[0].start)
     weights = scan.weights_mm if scan.weights_mm is not None else np.ones(len(mask))
     parts = np.zeros(len(group))
-    for plane, weight in zip(flat, weights[box[0]], strict=True):
+    for plane, weight in zip(flat, weights[held[0]], strict=True):
         parts += weight * np.bincount(plane.ravel(), minlength=len(group))
     sizes = np.bincount(group, parts, minlength=count + 1)
     # Rounded, so that equal sizes stay in the order of their slices whatever their sums' last digits are.
@@ -73,7 +75,7 @@ def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
     numbers[order + 1] = np.arange(1, count + 1)
     final = numbers[group]
     labels = np.zeros(mask.shape, dtype=numbers.dtype)
-    for plane, given in zip(labels[box], flat, strict=True):
+    for plane, given in zip(labels[held], flat, strict=True):
         plane[:] = final[given]
     return labels, count
 
@@ -96,14 +98,14 @@ def each(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan, tuple[slice, 
     """
     planes = scan.planes
     row_mm, column_mm = planes.pixel_spacing_mm
-    for index, box in enumerate(ndimage.find_objects(labels)):
-        if box is None:
+    for index, found in enumerate(boxes(labels)):
+        if found is None:
             continue
-        _, rows, columns = box
+        slices, rows, columns = found
         corner = rows.start * row_mm * planes.column_cosine + columns.start * column_mm * planes.row_cosine
         part = replace(planes, positions_mm=planes.positions_mm + corner)
         mask = np.zeros((len(labels), rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
-        mask[box[0]] = labels[box] == index + 1
+        mask[slices] = labels[found] == index + 1
         yield (
             mask,
             Scan(
@@ -116,6 +118,30 @@ def each(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan, tuple[slice, 
             ),
             (rows, columns),
         )
+
+
+def marked(labels: Labels) -> NDArray[np.intp]:
+    """Give where components lie, as indices in the flat scan: of truths NumPy finds them twenty times as quickly."""
+    return np.flatnonzero(labels != 0)
+
+
+def boxes(labels: Labels) -> list[Box | None]:
+    """Give the box that just holds each number, 1 first; None for a number that no pixel has.
+
+    SciPy's ``find_objects`` goes through the whole scan; here only through the part that holds components.
+    """
+    held = box(labels != 0)
+    if held is None:
+        return []
+    found = ndimage.find_objects(labels[held])
+    return [None if each is None else _moved(each, held) for each in found]
+
+
+def _moved(inner: Box, by: Box) -> Box:
+    slices, rows, columns = (
+        slice(side.start + start.start, side.stop + start.start) for side, start in zip(inner, by, strict=True)
+    )
+    return slices, rows, columns
 
 
 def offsets_px(planes: Planes) -> Floats:
@@ -146,7 +172,8 @@ def check(mask: Mask, scan: Scan) -> None:
         raise ValueError("the position of a slice is not finite")
 
 
-def _box(mask: Mask) -> tuple[slice, slice, slice] | None:
+def box(mask: Mask) -> Box | None:
+    """Give the box that just holds what is marked; None where nothing is."""
     slices = np.flatnonzero(mask.reshape(len(mask), -1).any(1))
     if not slices.size:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +27,12 @@ NOMINAL_STEP_MM = 5.0
 
 
 _ROUNDING = 0.01  # of direction cosines, as headers write them
+
+
+def _fixed(values: Pixels) -> Pixels:
+    """Let nobody write into what is handed out again and again."""
+    values.flags.writeable = False
+    return values
 
 
 @dataclass(frozen=True)
@@ -62,22 +69,22 @@ class Planes:
             return f"slice {first + 1} does not lie above slice {first} along the normal"
         return None
 
-    @property
+    @cached_property
     def normal(self) -> Floats:
         """The unit normal, LPS: row cosine x column cosine."""
-        return np.cross(self.row_cosine, self.column_cosine)
+        return _fixed(np.cross(self.row_cosine, self.column_cosine))
 
-    @property
+    @cached_property
     def along_normal_mm(self) -> Floats:
         """(slices,), each slice's place along the normal, mm."""
-        return np.asarray(self.positions_mm @ self.normal)
+        return _fixed(self.positions_mm @ self.normal)
 
-    @property
+    @cached_property
     def gaps_mm(self) -> Floats:
         """(slices - 1,), distances between neighbours along the normal, mm."""
-        return np.diff(self.along_normal_mm)
+        return _fixed(np.diff(self.along_normal_mm))
 
-    @property
+    @cached_property
     def weights_mm(self) -> Floats:
         """(slices,), each slice's share of the axis, mm: half the distance to each neighbour along the normal.
 
@@ -87,12 +94,12 @@ class Planes:
         """
         gaps = self.gaps_mm
         if gaps.size == 0:
-            return np.array([self.thickness_mm or 0.0])
+            return _fixed(np.array([self.thickness_mm or 0.0]))
         half = gaps / 2
         half[self.missing] = 0.75 * np.median(gaps[~self.missing])
-        return np.concatenate([half[:1], half]) + np.concatenate([half, half[-1:]])
+        return _fixed(np.concatenate([half[:1], half]) + np.concatenate([half, half[-1:]]))
 
-    @property
+    @cached_property
     def missing(self) -> NDArray[np.bool_]:
         """(slices - 1,), True at a gap in which slices are missing.
 
@@ -102,7 +109,7 @@ class Planes:
         """
         gaps = self.gaps_mm
         if gaps.size < 3:
-            return np.zeros(gaps.size, dtype=bool)
+            return _fixed(np.zeros(gaps.size, dtype=bool))
 
         def wide(index: int, other: int) -> bool:
             return 0 <= other < gaps.size and gaps[index] > 1.7 * gaps[other]
@@ -111,7 +118,7 @@ class Planes:
             (wide(i, i - 1) and (wide(i, i + 1) or wide(i, i + 2))) or (wide(i, i - 2) and wide(i, i + 1))
             for i in range(1, gaps.size - 1)
         ]
-        return np.array([wide(0, 1), *inner, wide(gaps.size - 1, gaps.size - 2)])
+        return _fixed(np.array([wide(0, 1), *inner, wide(gaps.size - 1, gaps.size - 2)]))
 
     @property
     def tilt_deg(self) -> float:

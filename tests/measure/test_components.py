@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.sparse.csgraph import connected_components
 
 import shapes
-from strokeseg.components import each, label
+from strokeseg.components import boxes, each, label, marked
 from strokeseg.scan import Planes, Scan
 
 
@@ -192,3 +192,12 @@ def test_a_slice_at_no_place_is_refused():
     planes = Planes(np.array([[0, 0, 0], [0, 0, np.nan]]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (1, 1))
     with pytest.raises(ValueError, match="not finite"):
         label(np.ones((2, 4, 4), bool), a_scan(planes, (4, 4)))
+
+
+def test_boxes_are_those_of_scipy_also_for_numbers_that_no_pixel_has():
+    rng = np.random.default_rng(5)
+    labels = np.zeros((6, 30, 40), dtype=np.uint8)
+    labels[1:5, 7:20, 9:31] = rng.choice([0, 0, 0, 1, 2, 5], size=(4, 13, 22))
+    assert boxes(labels) == ndimage.find_objects(labels)
+    assert boxes(np.zeros((2, 3, 4), np.uint8)) == []
+    assert np.array_equal(marked(labels), np.flatnonzero(labels))

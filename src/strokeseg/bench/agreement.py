@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from strokeseg import infer
 from strokeseg.bench import drawn
 from strokeseg.bench.drawn import Drawn
-from strokeseg.infer import models
+from strokeseg.infer import halves, models
 
 Say = Callable[[str], None]
 SOURCES = ("ctich_train", "phe_sich")
@@ -50,7 +50,7 @@ def measure(root: Path, pairs: Sequence[tuple[str, str]], say: Say) -> list[Agre
             answer, other = infer.answer(each.scan, loaded), infer.answer(each.scan, usual)
             apart = np.abs(answer.probability.astype(np.float32) - other.probability)
             far.append(float((apart > 0.05).mean()))
-            marked = answer.probability >= np.float16(loaded.card.threshold)
+            marked = halves.at_least(answer.probability, loaded.card.threshold)
             truth = (each.labels > 0)[None]
             total = int(marked.sum() + truth.sum())
             dice = 1.0 if total == 0 else 2 * int((marked & truth).sum()) / total

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from strokeseg.infer import halves
 from strokeseg.infer.confidence import decide
 from strokeseg.infer.engine import Engine, load, unload
 from strokeseg.infer.postprocess import DENSEST_BLOOD_HU, keep_lesions
@@ -57,10 +58,11 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     """
     hu = scan.planes.upright(scan.hu)
     square = head_square(hu)
-    probability = np.empty(hu.shape, dtype=np.float16)
+    probability = np.zeros(hu.shape, dtype=np.float16)
 
     def one(index: int) -> None:
-        probability[index] = _of_slice(hu[index], square, engine, flip, scan.calibrated)
+        where, sure = _of_slice(hu[index], square, engine, flip, scan.calibrated)
+        probability[index][where] = halves.of(sure)
 
     pool = ThreadPoolExecutor(engine.at_once, thread_name_prefix="strokeseg-infer")
     try:
@@ -76,13 +78,15 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     return Answer(probability, decision.mask, dropped, decision.confidence, decision.remarks)
 
 
-def _of_slice(plane: Plane, square: Square, engine: Engine, flip: bool, calibrated: bool) -> NDArray[np.float32]:
-    """Answer one slice with its probabilities, (rows, columns)."""
+def _of_slice(
+    plane: Plane, square: Square, engine: Engine, flip: bool, calibrated: bool
+) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
+    """Answer one slice with the rows and columns that the square covers, and the probabilities there."""
     image = network_input(plane, square, engine.card.size)
     logits: NDArray[np.floating[Any]] = engine.logits(image)
     if flip:
         logits = (logits + engine.logits(np.ascontiguousarray(image[..., ::-1]))[:, ::-1]) / 2
-    sure = onto_grid(expit(logits), square, plane.shape)
+    where, sure = onto_grid(expit(logits), square, plane.shape)
     if calibrated:
-        sure[plane > DENSEST_BLOOD_HU] = 0
-    return sure
+        sure[plane[where] > DENSEST_BLOOD_HU] = 0
+    return where, sure

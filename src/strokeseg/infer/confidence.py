@@ -78,11 +78,13 @@ def probability(largest_ml: float, slices: int, blood: BloodCalibration) -> floa
 def sizes_ml(mask: Mask, scan: Scan, square: Square) -> NDArray[np.float64]:
     """Give each lesion's volume, ml; nominal where the spacing is not known."""
     labels, count = components.label(mask, scan)
-    places = np.nonzero(labels)
+    places = components.marked(labels)
     weights_mm, area_mm2 = scan.weights_mm, scan.planes.pixel_area_mm2
     if weights_mm is None:
         weights_mm, area_mm2 = np.full(len(mask), NOMINAL_SLICE_MM), (NOMINAL_SQUARE_MM / square.side) ** 2
-    sums = np.bincount(labels[places], (weights_mm * area_mm2 / 1000)[places[0]], minlength=count + 1)
+    sums = np.bincount(
+        labels.reshape(-1)[places], (weights_mm * area_mm2 / 1000)[places // mask[0].size], minlength=count + 1
+    )
     return np.asarray(sums[1:], dtype=np.float64)
 
 

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from strokeseg import brain, components
 from strokeseg.components import Labels
+from strokeseg.infer import halves
 from strokeseg.infer.models import Card
 from strokeseg.infer.preprocess import Square
 from strokeseg.scan import Scan
@@ -50,11 +51,11 @@ def keep_lesions(
     -------
     bool, (slices, rows, columns), and the number of components dropped
     """
-    raw = probability >= np.float16(card.threshold)
+    raw = halves.at_least(probability, card.threshold)
     labels, count = components.label(raw, scan)
     if count == 0:
         return raw, 0
-    marked = np.flatnonzero(labels)
+    marked = components.marked(labels)
     numbers = labels.reshape(-1)[marked]
     weights = scan.weights_mm
     if weights is not None:
@@ -67,10 +68,10 @@ def keep_lesions(
     keep = (sizes >= smallest) & _in_the_skull(raw, marked, numbers, count, scan)
     keep[0] = False
     if scan.calibrated and scan.spacing_known:
-        boxes = ndimage.find_objects(labels)
-        for number in np.flatnonzero(keep):
-            inside, around = inside_and_around(labels, int(number), boxes[number - 1], scan)
-            keep[number] = bone_share(around) <= MOST_BONE_AROUND and as_bright_as_blood(inside, around)
+        for number, box in enumerate(components.boxes(labels), start=1):
+            if keep[number] and box is not None:
+                inside, around = inside_and_around(labels, number, box, scan)
+                keep[number] = bone_share(around) <= MOST_BONE_AROUND and as_bright_as_blood(inside, around)
     kept = np.zeros(labels.size, dtype=bool)
     kept[marked] = keep[numbers]
     return kept.reshape(labels.shape), int(count - keep.sum())

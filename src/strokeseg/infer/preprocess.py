@@ -103,20 +103,21 @@ def network_input(plane: NDArray[np.int16], square: Square, size: int) -> Floats
     return (seen * 2 - 1)[None, None]
 
 
-def onto_grid(answer: Floats32, square: Square, shape: tuple[int, int]) -> Floats32:
-    """Put the network's answer for one slice back onto the slice's own pixels; zero outside the square.
+def onto_grid(answer: Floats32, square: Square, shape: tuple[int, int]) -> tuple[tuple[slice, slice], Floats32]:
+    """Bring the network's answer for one slice back onto the slice's own pixels.
 
     Parameters
     ----------
     answer : (size, size), probability
     square : the square that the input was cut with
     shape : (rows, columns) of the slice
+
+    Returns
+    -------
+    The rows and columns that the square covers, and the probabilities there, 0 to 1
     """
     whole = resize(answer, (square.side, square.side))
     top, left = max(square.row, 0), max(square.column, 0)
     bottom, right = min(square.row + square.side, shape[0]), min(square.column + square.side, shape[1])
-    out = np.zeros(shape, dtype=np.float32)
-    out[top:bottom, left:right] = whole[
-        top - square.row : bottom - square.row, left - square.column : right - square.column
-    ]
-    return np.clip(out, 0, 1)
+    inside = whole[top - square.row : bottom - square.row, left - square.column : right - square.column]
+    return (slice(top, bottom), slice(left, right)), np.clip(inside, 0, 1)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from strokeseg import components
 from strokeseg.result import Remark
@@ -126,9 +125,9 @@ def doubt_ml(
     weights_mm = scan.weights_mm
     if weights_mm is None or not probability.shape == mask.shape == scan.shape:
         raise ValueError("a doubt in ml needs a known spacing, and a probability and a mask of the scan's shape")
-    if not mask.any():
+    found = components.box(mask)
+    if found is None:
         return Doubt(0.0, 0.0)
-    found = ndimage.find_objects(mask.view(np.uint8))[0]
     reach = (1, _REACH_PIXELS, _REACH_PIXELS)
     box = tuple(slice(max(0, side.start - far), side.stop + far) for side, far in zip(found, reach, strict=True))
     inside, sure = mask[box], probability[box]

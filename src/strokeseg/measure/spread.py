@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg import components
 from strokeseg.components import Labels
 from strokeseg.scan import NOMINAL_STEP_MM, Floats, Scan
 
@@ -51,7 +52,7 @@ def spread(labels: Labels, count: int, scan: Scan) -> list[Spread]:
     ----------
     labels : (slices, rows, columns), 1 to ``count``
     """
-    places = np.flatnonzero(labels)
+    places = components.marked(labels)
     order = np.argsort(labels.ravel()[places], kind="stable")
     ends = np.cumsum(np.bincount(labels.ravel()[places], minlength=count + 1)[1:])
     weights = scan.planes.weights_mm

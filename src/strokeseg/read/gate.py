@@ -8,7 +8,7 @@ import numpy as np
 
 from strokeseg.errors import InconsistentGeometry, NoHounsfield, NotHead
 from strokeseg.read import quality
-from strokeseg.read.head import Inside, Levels, inside, spread
+from strokeseg.read.head import LEAST_AREA, Inside, Levels, inside, spread
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
@@ -160,7 +160,8 @@ def head_area(scan: Scan) -> float:
 
 def _insides(scan: Scan) -> list[Inside]:
     levels = Levels.window(*scan.window) if scan.window else Levels.hounsfield()
-    return [found for index in spread(len(scan.hu), _LOOKS) if (found := inside(scan.hu[index], levels)) is not None]
+    seen = (inside(scan.hu[index], levels, LEAST_AREA) for index in spread(len(scan.hu), _LOOKS))
+    return [found for found in seen if found is not None]
 
 
 def _head_like(found: Inside, scan: Scan) -> bool:

@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokeseg import blocks
+
 _COARSE = 128
 _DIRECTIONS = 72
 
 _LEAST_RING = 0.5
 _LEAST_TISSUE = 0.55
 _LEAST_FILL = 0.35
-_LEAST_AREA = 0.005
+LEAST_AREA = 0.005
+"""Of what can be the inside of a skull, a share of the picture."""
+
 _MOST_GAPS = 6
 _MOST_EDGE = 0.5
 
@@ -78,7 +82,7 @@ class Inside:
             and self.gaps <= _MOST_GAPS
             and self.tissue >= _LEAST_TISSUE
             and self.fill >= _LEAST_FILL
-            and self.area >= _LEAST_AREA
+            and self.area >= LEAST_AREA
             and self.edge <= _MOST_EDGE
         )
 
@@ -88,7 +92,7 @@ def spread(count: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
 
 
-def inside(plane: NDArray[Any], levels: Levels) -> Inside | None:
+def inside(plane: NDArray[Any], levels: Levels, least_area: float = 0) -> Inside | None:
     """Find what lies inside bone; None where nothing does.
 
     A pixel lies inside if bone is met on three of its four sides: so open skulls, and slices through the base, have an
@@ -97,15 +101,16 @@ def inside(plane: NDArray[Any], levels: Levels) -> Inside | None:
     Parameters
     ----------
     plane : (rows, columns), in the scale of the levels
+    least_area : share of the picture under which an inside need not be found
     """
     step = max(1, min(plane.shape) // _COARSE)
     # A mean over the coarse pixel takes the noise away. Air is cut off so that it does not weigh down its neighbours.
     floor = np.maximum(plane.astype(np.float32), np.float32(levels.low - 50))
-    rows, columns = plane.shape[0] // step, plane.shape[1] // step
-    blocks = floor[: rows * step, : columns * step].reshape(rows, step, columns, step)
-    coarse = np.einsum("isjt->ij", blocks) / np.float32(step**2)
+    coarse = blocks.means(floor, step, np.float32)
     bone = coarse > levels.bone
     brain = (coarse > levels.low) & (coarse < levels.high)
+    if np.count_nonzero(brain) < least_area * brain.size:
+        return None
     sides = sum(_shadow(bone, side).astype(np.uint8) for side in range(4))
     labels, found = ndimage.label(brain & (sides >= 3))
     if not found:

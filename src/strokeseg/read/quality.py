@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokeseg import blocks
 from strokeseg.read.head import spread
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
@@ -144,7 +145,7 @@ def look(scan: Scan, index: int) -> Look:
     """Look at one slice at about 1 mm."""
     pixel_mm = max(scan.planes.pixel_spacing_mm)
     step = max(1, round(1 / pixel_mm))
-    coarse = _blocks(scan.hu[index], step)
+    coarse = blocks.means(np.clip(scan.hu[index], -200, 1000), step)
     area_mm2 = scan.planes.pixel_area_mm2 * step**2
     labels, count = ndimage.label(coarse > _VESSEL_HU[0], np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1) * area_mm2
@@ -160,12 +161,6 @@ def look(scan: Scan, index: int) -> Look:
     as_dense = (highest > _VESSEL_HU[1]) & (highest < _VESSEL_HU[2])
     chosen = np.flatnonzero(of_a_size & as_dense & (outside == 0))
     return Look(index, brain_mm2, len(chosen), float(areas[chosen].sum()))
-
-
-def _blocks(plane: NDArray[np.int16], step: int) -> NDArray[np.float32]:
-    rows, columns = (size // step for size in plane.shape)
-    cut = np.clip(plane[: rows * step, : columns * step], -200, 1000).astype(np.float32)
-    return np.asarray(cut.reshape(rows, step, columns, step).mean(axis=(1, 3)))
 
 
 def _inside(skull: NDArray[np.bool_]) -> NDArray[np.bool_]:

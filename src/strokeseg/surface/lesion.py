@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
 
+from strokeseg import components
 from strokeseg.components import Labels
 from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Planes, Scan
@@ -38,7 +38,7 @@ def surfaces(scan: Scan, labels: Labels) -> tuple[Mesh, ...]:
     -------
     One mesh an id, LPS mm; without triangles for an id that no pixel has
     """
-    boxes = ndimage.find_objects(labels)
+    boxes = components.boxes(labels)
     return tuple(
         mesh.EMPTY if box is None else _surface(scan.planes, labels, index + 1, box) for index, box in enumerate(boxes)
     )

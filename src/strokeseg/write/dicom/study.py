@@ -17,6 +17,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from pydicom.valuerep import format_number_as_ds
 
+from strokeseg import components
 from strokeseg.components import Labels
 from strokeseg.result import ModelInfo, Remark, ResultDocument
 from strokeseg.scan import Scan, Source, SourceFrame
@@ -226,7 +227,7 @@ def study(scan: Scan, document: ResultDocument, labels: Labels, made: datetime) 
     }
     replaced = [name for name, fits in checked.items() if not fits]
     findings = hashlib.sha256(document.findings.model_dump_json().encode())
-    places = np.flatnonzero(labels)
+    places = components.marked(labels)
     findings.update(places.tobytes() + labels.ravel()[places].astype(np.int32).tobytes())
     seed = (
         series or given,
