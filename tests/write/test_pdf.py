@@ -158,7 +158,7 @@ def test_as_a_dicom_object_it_is_the_same_file_in_the_same_study(tmp_path, blood
     uids = []
     for out in (tmp_path / "1", tmp_path / "2"):
         formats = ("pdf", "pdf-dicom", "seg", "sr")
-        done = write.save(out, told, scan, labels > 0, labels, scene(), formats, lambda: TIMING)
+        done = write.save(out, told, scan, labels > 0, labels, lambda: (scene(), []), formats, lambda: TIMING)
         assert {"report.pdf", "report_pdf.dcm"} <= {path.name for path in out.iterdir()} == set(done.files.values())
         held = pydicom.dcmread(out / "report_pdf.dcm")
         data = (out / "report.pdf").read_bytes()

@@ -37,12 +37,16 @@ def middle(marked):
     return (columns.mean() + 0.5) / marked.shape[1], (rows.mean() + 0.5) / marked.shape[0]
 
 
+def rasterised(mesh, camera, side):
+    return render.rasterised(mesh, render.vertex_normals(mesh), camera, side)
+
+
 def test_ball_is_drawn_where_rays_meet_it():
     # A camera at (0, -d, 0) mm looks along +y; its rays are written out here from what the camera says of itself.
     radius, side = 40.0, 200
     made = Scene(ball((0, 0, 0), radius), (), True)
     camera = render.look_at(made, FRONT)
-    layer = render.rasterised(made.brain, camera, side)
+    layer = rasterised(made.brain, camera, side)
     far = 4.2 * camera.half_mm
     rows, columns = np.mgrid[:side, :side]
     # Pixels one length unit apart at the distance `far`, so that the middle of the scene has its own size.
@@ -73,7 +77,7 @@ def test_no_hole_is_left_between_triangles():
     for turn in (FRONT, views.turned(33, 16)):
         made = Scene(ball((3, -7, 11), 50, subdivisions=3), (), True)
         side = 480
-        layer = render.rasterised(made.brain, render.look_at(made, turn), side)
+        layer = rasterised(made.brain, render.look_at(made, turn), side)
         seen = np.zeros((side, side), bool)
         seen.ravel()[layer.pixel] = True
         for row in seen[seen.any(1)]:
@@ -85,9 +89,9 @@ def test_nearer_ball_hides_the_farther_one():
     near, far = ball((0, -30, 0), 10), ball((0, 30, 0), 10)
     whole = Scene(None, (near, far), True)
     camera = render.look_at(whole, FRONT)
-    together = render.rasterised(render._together(whole.lesions), camera, 120)
-    alone = render.rasterised(near, camera, 120)
-    behind = render.rasterised(far, camera, 120)
+    together = rasterised(render._together(whole.lesions), camera, 120)
+    alone = rasterised(near, camera, 120)
+    behind = rasterised(far, camera, 120)
     assert alone.near.min() > behind.near.max()
     both = dict(zip(together.pixel, together.near, strict=True))
     np.testing.assert_allclose([both[pixel] for pixel in alone.pixel], alone.near, rtol=1e-6)
@@ -97,7 +101,7 @@ def test_nearer_ball_hides_the_farther_one():
 def test_triangles_outside_of_the_picture_are_left_out():
     made = ball((0, 0, 0), 40, subdivisions=2)
     camera = render.Camera(FRONT, np.zeros(3), 12.0)  # so near that most of it lies beyond the edges
-    layer = render.rasterised(made, camera, 64)
+    layer = rasterised(made, camera, 64)
     assert layer.pixel.min() >= 0 and layer.pixel.max() < 64 * 64
     assert len(layer.pixel) == 64 * 64
 
@@ -114,7 +118,7 @@ def test_triangles_outside_of_the_picture_are_left_out():
 )
 def test_bleeding_is_seen_on_its_side(turn, x, y):
     made = Scene(scene().brain, scene().lesions[:1], True)
-    at = middle(red(render.draw(made, render.look_at(made, turn), 160)))
+    at = middle(red(render.draw(render.models(made), render.look_at(made, turn), 160)))
     assert np.sign(at[0] - 0.5) == x and np.sign(at[1] - 0.5) == y
 
 
@@ -134,14 +138,14 @@ def test_brain_is_glass_that_dims_what_lies_in_it_and_not_what_lies_before_it():
 
     def shade(lesion):
         made = Scene(brain, (lesion,), True)
-        return render.draw(made, render.look_at(made, FRONT), 120)[60, 60].astype(int)
+        return render.draw(render.models(made), render.look_at(made, FRONT), 120, 2)[60, 60].astype(int)
 
     alone = Scene(None, (inside,), True)
-    plain = render.draw(alone, render.look_at(alone, FRONT), 120)[60, 60].astype(int)
+    plain = render.draw(render.models(alone), render.look_at(alone, FRONT), 120, 2)[60, 60].astype(int)
     assert np.abs(shade(before) - plain).max() < 12
     assert shade(inside)[1] > plain[1] + 30 and red(shade(inside)[None, None]).all()
     without = Scene(brain, (), True)
-    grey = render.draw(without, render.look_at(without, FRONT), 120)
+    grey = render.draw(render.models(without), render.look_at(without, FRONT), 120)
     assert grey[60, 60].min() > 90 and not red(grey).any() and (grey[2, 2] == render.BACKGROUND).all()
 
 
@@ -152,7 +156,7 @@ def test_eighty_thousand_triangles_take_under_a_second():
     took = []
     for _ in range(3):
         start = time.process_time()
-        render.draw(made, camera, 480)
+        render.draw(render.models(made), camera, 480)
         took.append(time.process_time() - start)
     assert min(took) < 1.0 * pace()  # 0.15 s on an idle core
 

@@ -34,8 +34,9 @@ def save():
     labels[6, 20:24, 20:24] = 2
 
     def call(out, formats=write.FORMATS, labels=labels, meshes=None, finish=lambda: TIMING):
+        made = lambda: (meshes or scene(), [])  # noqa: E731
         lesions = [lesion(1, 2, 4), lesion(2, 6, 6)][: labels.max()]
-        return write.save(out, document(scan, lesions), scan, labels > 0, labels, meshes or scene(), formats, finish)
+        return write.save(out, document(scan, lesions), scan, labels > 0, labels, made, formats, finish)
 
     call.labels = labels
     return call
@@ -127,7 +128,7 @@ else:  # no file may grow beyond 20 kB: the system refuses the write itself
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 told = document(scan, [lesion(1, 2, 4)])
 try:
-    write.save(sys.argv[2], told, scan, labels > 0, labels, scene(), formats, lambda: TIMING)
+    write.save(sys.argv[2], told, scan, labels > 0, labels, lambda: (scene(), []), formats, lambda: TIMING)
 except Exception as error:
     print(getattr(error, "code", repr(error)))
 """

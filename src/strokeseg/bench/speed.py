@@ -87,6 +87,8 @@ class Speed(_Figures):
     parts: dict[str, float] = Field(description="kind of operation: share of the default network's time")
     warm: list[Way]
     cold: list[Way]
+    saves: dict[str, Seconds] = Field(description="of a result of 40 slices, by which formats are saved together")
+    surface: Seconds = Field(description="of the brain, alone")
     line: list[Way]
     many: Way | None
     start: dict[str, Seconds]

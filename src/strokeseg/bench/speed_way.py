@@ -6,16 +6,26 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strokeseg import pipeline
+from strokeseg import components, pipeline, write
 from strokeseg.bench.speed import LINE, MANY, SLICES, Say, Seconds, Way
 from strokeseg.bench.speed_network import timed, together
+from strokeseg.infer import choice
+from strokeseg.infer.machine import abilities
+from strokeseg.surface import brain
 
 COLD = "json,nifti,mesh,report,keys,seg"
 """The command line's own files, and the DICOM segmentation."""
-MODELS = ("default", "fast")
+SAVES = {
+    "every format": write.KNOWN,
+    "all but the turn, the solids and the other segmentations": tuple(
+        name for name in write.KNOWN if name not in (*write.SOLIDS, "turn", "nrrd", "seg-labelmap", "seg-probability")
+    ),
+}
+"""Formats that are saved together, by what they are called."""
 _SCANS = 8
 _START = {
     "strokeseg --help": ["-m", "strokeseg", "--help"],
@@ -26,13 +36,15 @@ _START = {
 
 def measure(scans: dict[int, Path], rounds: int, say: Say) -> dict[str, Any]:
     """Measure whole scans; give what :class:`strokeseg.bench.speed.Speed` holds of them."""
-    found: dict[str, Any] = {"warm": _warm(scans[SLICES], rounds, say)}
-    cold: dict[str, list[Way]] = {model: [] for model in MODELS}
+    ways = _ways()
+    found: dict[str, Any] = {"warm": _warm(scans[SLICES], ways, rounds, say)}
+    found["saves"], found["surface"] = _saves(scans[SLICES], rounds, say)
+    cold: dict[tuple[str, str], list[Way]] = {way: [] for way in ways}
     start: dict[str, list[Seconds]] = {name: [] for name in _START}
     for number in range(rounds):
         say(f"cold: round {number + 1} of {rounds}")
-        for model in MODELS:
-            cold[model].append(_cold(scans[SLICES], model))
+        for way in ways:
+            cold[way].append(_cold(scans[SLICES], *way))
         for name, arguments in _START.items():
             start[name].append(_process(arguments)[0])
     found["cold"] = [_best(ways) for ways in cold.values()]
@@ -59,15 +71,38 @@ def whole(scan: Path, model: str, engine: str = "auto") -> Way:
     return Way(model=model, engine=document.model.engine, slices=document.input.slices, seconds=seconds, steps=steps)
 
 
-def _warm(scan: Path, rounds: int, say: Say) -> list[Way]:
-    ways: dict[str, list[Way]] = {model: [] for model in MODELS}
-    for model in MODELS:
-        whole(scan, model)
+def _ways() -> list[tuple[str, str]]:
+    """Give the networks and engines that answer a whole scan; 16-bit floats where the processor multiplies them."""
+    ways = [("default", "auto"), ("fast", "auto")]
+    if abilities().bf16 and "openvino-bf16" in choice.installed():
+        ways.append(("default", "openvino-bf16"))
+    return ways
+
+
+def _warm(scan: Path, ways: list[tuple[str, str]], rounds: int, say: Say) -> list[Way]:
+    found: dict[tuple[str, str], list[Way]] = {way: [] for way in ways}
+    for way in ways:
+        whole(scan, *way)
     for number in range(rounds):
         say(f"warm: round {number + 1} of {rounds}")
-        for model in MODELS:
-            ways[model].append(whole(scan, model))
-    return [_best(runs) for runs in ways.values()]
+        for way in ways:
+            found[way].append(whole(scan, *way))
+    return [_best(runs) for runs in found.values()]
+
+
+def _saves(scan: Path, rounds: int, say: Say) -> tuple[dict[str, Seconds], Seconds]:
+    """Save one result again and again, the formats of :data:`SAVES` in turn; and make its brain's surface alone."""
+    result = pipeline.segment(scan, model="fast")
+    labels, _ = components.label(result.mask, result.scan)
+    spent: dict[str, list[Seconds]] = {name: [] for name in SAVES}
+    surfaces = []
+    for number in range(rounds + 1):
+        say(f"saving: round {number} of {rounds}" if number else "saving once, to be warm")
+        for name, formats in SAVES.items():
+            with tempfile.TemporaryDirectory() as folder:
+                spent[name].append(timed(partial(result.save, folder, formats)))
+        surfaces.append(timed(partial(brain.surface, result.scan, labels)))
+    return {name: together(runs[1:]) for name, runs in spent.items()}, together(surfaces[1:])
 
 
 def _line(scans: dict[int, Path], rounds: int, say: Say) -> list[Way]:
@@ -88,10 +123,11 @@ def _best(runs: list[Way]) -> Way:
     return quickest.model_copy(update={"seconds": seconds, "peak_mb": max(peaks, default=None)})
 
 
-def _cold(scan: Path, model: str) -> Way:
+def _cold(scan: Path, model: str, engine: str = "auto") -> Way:
     """Run the command line in a process of its own, to the last file."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["-m", "strokeseg", "segment", str(scan), "-o", folder, "--model", model, "--formats", COLD]
+        arguments = ["-m", "strokeseg", "segment", str(scan), "-o", folder, "--formats", COLD]
+        arguments += ["--model", model, "--engine", engine]
         seconds, peak_mb = _process(arguments)
         document = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
     steps = {name: value for name, value in document["timing_s"].items() if name != "total"}
@@ -125,7 +161,7 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 """
 _AGAIN = """
 import gc, os, sys
-from strokeseg import pipeline
+from strokeseg import components, pipeline, write
 for _ in range({count}):
     pipeline.segment({scan!r}, model="fast")
     gc.collect()

@@ -29,7 +29,7 @@ def batch(
     ),
     page_only: Annotated[bool, typer.Option("--page-only", help="Only draw the stored figures.")] = False,
 ) -> None:
-    """Answer many small scans by processes and by Ray: the rate, every worker's memory, what a second worker gives."""
+    """Answer many small scans by processes and by Ray: rate and memory; of whole scans, what a second worker gives."""
     from strokeseg.bench import throughput
 
     files.check(page, _NAME.format("--page"))

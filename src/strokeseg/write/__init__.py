@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from strokeseg.components import Labels
 from strokeseg.errors import UsageError
-from strokeseg.result import Remark, ResultDocument, Scene, Timing
+from strokeseg.result import Findings, Remark, ResultDocument, Scene, Timing
 from strokeseg.scan import Scan
 from strokeseg.write import dicom, solids
 from strokeseg.write.folder import Delivery
 
 if TYPE_CHECKING:
     from strokeseg.write.gallery import Gallery
+
+    _Meshes = Future[tuple[Scene, list[Remark]]]
 
 __all__ = ["FORMATS", "KNOWN", "SOLIDS", "SURFACES", "check", "possible", "save"]
 
@@ -105,7 +107,7 @@ def save(
     scan: Scan,
     mask: NDArray[np.bool_],
     labels: Labels,
-    scene: Scene | None,
+    scene: Callable[[], tuple[Scene, list[Remark]]] | None,
     formats: Sequence[str],
     finish: Callable[[], Timing],
     *,
@@ -123,7 +125,8 @@ def save(
     document : the result so far; its files and timing are filled in
     mask : bool, (slices, rows, columns), on the scan's grid
     labels : the same shape; 0 is background, 1 the largest lesion
-    scene : the meshes, or None where none of :data:`SURFACES` is asked for
+    scene : makes the meshes, beside the first files, and says what is wrong with them; None where none of
+        :data:`SURFACES` is asked for
     formats : of :data:`KNOWN`
     finish : gives the timing when everything but the report's text and `result.json` is written
     probability : float16, the same shape; only "seg-probability" needs it
@@ -141,25 +144,26 @@ def save(
         `not-writable`, `disk-full`; nothing new is left and earlier results are as they were
     """
     from strokeseg.write import json, report
-    from strokeseg.write.gallery import Gallery
 
     possible(scan, formats)
-    gallery, made = Gallery(scan, mask, labels, document.findings, scene), datetime.now()
+    made = datetime.now()
     with Delivery(Path(out)) as delivery:
         folder = delivery.partial
         files = {"result": json.NAME, "schema": json.SCHEMA_NAME}
         # NumPy and the encoders let go of the interpreter.
         with ThreadPoolExecutor(_THREADS if scan.hu.size <= _MOST_AT_ONCE else 1) as threads:
-            jobs = [
-                threads.submit(_volumes, folder, scan, labels, formats),
-                threads.submit(_shapes, folder, scan, scene, formats),
-                threads.submit(gallery.save, folder, formats),
-            ]
+            # What waits for the meshes comes after them: with one thread, too.
+            meshes = threads.submit(scene) if scene else None
             told = threads.submit(dicom.save, folder, scan, document, labels, probability, formats, made=made)
-            for job in jobs:
-                files |= job.result()
+            volumes = threads.submit(_volumes, folder, scan, labels, formats)
+            shapes = threads.submit(_shapes, folder, scan, meshes, formats)
+            drawn = threads.submit(_pictures, folder, scan, mask, labels, document.findings, meshes, formats)
+            files |= volumes.result()
+            shaped = shapes.result()
+            gallery, pictures = drawn.result()
             objects, remarks = told.result()
-        files |= objects
+        files |= {**shaped, **pictures, **objects}
+        remarks = [*(meshes.result()[1] if meshes else []), *remarks]
         if native:
             beside, unsaid = _native(folder, scan, mask)
             files, remarks = files | beside, [*remarks, *unsaid]
@@ -197,11 +201,13 @@ def _native(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> tuple[dict[str
     return nifti.save_native(folder, scan, mask), [remark] if remark else []
 
 
-def _shapes(folder: Path, scan: Scan, scene: Scene | None, formats: Sequence[str]) -> dict[str, str]:
+def _shapes(folder: Path, scan: Scan, meshes: _Meshes | None, formats: Sequence[str]) -> dict[str, str]:
+    """Write what is made of the meshes alone."""
     from strokeseg.write import mesh, views
 
-    if scene is None:
+    if meshes is None:
         return {}
+    scene, _ = meshes.result()
     files = mesh.save(folder, scene) if "mesh" in formats else {}
     for kind in solids.FORMATS:
         if kind in formats:
@@ -209,6 +215,24 @@ def _shapes(folder: Path, scan: Scan, scene: Scene | None, formats: Sequence[str
     if "turn" in formats:
         files |= views.save_turn(folder, scan, scene)
     return files
+
+
+def _pictures(
+    folder: Path,
+    scan: Scan,
+    mask: NDArray[np.bool_],
+    labels: Labels,
+    findings: Findings,
+    meshes: _Meshes | None,
+    formats: Sequence[str],
+) -> tuple[Gallery, dict[str, str]]:
+    """Write the pictures, and draw those of the pages, which are made when all else is done."""
+    from strokeseg.write.gallery import Gallery
+
+    gallery = Gallery(scan, mask, labels, findings, meshes.result()[0] if meshes else None)
+    files = gallery.save(folder, formats)
+    gallery.draw(formats)
+    return gallery, files
 
 
 def _printed(

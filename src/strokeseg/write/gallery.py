@@ -68,6 +68,18 @@ class Gallery:
         """All slices, for the report's viewer."""
         return stack.pack(self.scan, self.mask)
 
+    def draw(self, formats: Sequence[str]) -> None:
+        """Draw beside other work what the pages will ask for, which are made when all else is done.
+
+        Parameters
+        ----------
+        formats : of "report", "pdf" and "pdf-dicom"; any other is passed over
+        """
+        if "report" in formats:
+            _ = self.stack, self.midline
+        if {"pdf", "pdf-dicom"} & set(formats):
+            _ = self.keys, self.midline, self.montage, self.planes, self.views
+
     def save(self, folder: Path, formats: Sequence[str]) -> dict[str, str]:
         """Write the pictures that are asked for, as PNG.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,10 +117,12 @@ def key_picture(scan: Scan, mask: NDArray[np.bool_], index: int) -> Image.Image:
 
 
 def outlined(
-    picture: Image.Image, lines: Iterable[Points], colour: tuple[int, int, int] = OUTLINE, half_pixels: int = 2
+    picture: Image.Image, lines: Sequence[Points], colour: tuple[int, int, int] = OUTLINE, half_pixels: int = 2
 ) -> Image.Image:
     """Draw lines, (n, 2) each, (x, y) from the top left corner, so many half pixels wide; gives an RGB picture."""
     image = picture.convert("RGB")
+    if not lines:
+        return image
     # Drawn at twice the size and averaged: a smooth line.
     line = Image.new("L", (picture.width * 2, picture.height * 2))
     for points in lines:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from strokeseg import components
 from strokeseg.components import Labels
 from strokeseg.result import sides_known
 from strokeseg.scan import Floats, Planes, Scan
@@ -146,7 +147,10 @@ def _cut(scan: Scan, mask: NDArray[np.bool_], points_mm: Floats) -> Image.Image:
     at = np.nan_to_num(np.moveaxis(indices(scan.planes, points_mm), -1, 0), nan=-1e4)
     hu = ndimage.map_coordinates(scan.hu, at, np.float32, order=1, mode="constant", cval=_AIR_HU)
     grey = Image.fromarray(windowed(hu))
-    share = ndimage.map_coordinates(mask.view(np.uint8), at, np.float32, order=1, mode="constant")
+    share, held = np.zeros(hu.shape, np.float32), components.box(mask)
+    if held is not None:
+        near = np.logical_and.reduce([(a > s.start - 1) & (a < s.stop) for a, s in zip(at, held, strict=True)])
+        share[near] = ndimage.map_coordinates(mask.view(np.uint8), at[:, near], np.float32, order=1, mode="constant")
     lines = find_contours(np.pad(share, 1), 0.5)  # type: ignore[no-untyped-call]
     return outlined(grey, [line[:, ::-1] - 0.5 for line in lines])
 
@@ -212,10 +216,13 @@ def _thickest(lesion: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Give the pixel deepest inside a lesion, on the slice on which it is largest."""
     from scipy import ndimage
 
-    index = int(lesion.sum((1, 2)).argmax())
-    deep = ndimage.distance_transform_edt(np.pad(lesion[index], 1))[1:-1, 1:-1]
+    held = components.box(lesion)
+    assert held is not None
+    part = lesion[held]
+    index = int(part.sum((1, 2)).argmax())
+    deep = ndimage.distance_transform_edt(np.pad(part[index], 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(deep.argmax()), deep.shape)
-    return index, int(row), int(column)
+    return index + held[0].start, int(row) + held[1].start, int(column) + held[2].start
 
 
 def _middle(scan: Scan, head: tuple[int, int, int, int]) -> tuple[int, int, int]:

@@ -69,6 +69,13 @@ class Layer(NamedTuple):
     normals: Image3
 
 
+class Models(NamedTuple):
+    """A scene's brain and all its lesions together, each with its vertices' normals; None where there is none."""
+
+    brain: tuple[Mesh, Floats] | None
+    blood: tuple[Mesh, Floats] | None
+
+
 def look_at(scene: Scene, turn: Floats) -> Camera | None:
     """Give the camera that shows brain and lesions whole from the side that ``turn`` tells; None for an empty scene."""
     if not _shown(scene):
@@ -84,55 +91,63 @@ def extent_mm(scene: Scene) -> Floats:
     return high - low
 
 
-def draw(scene: Scene, camera: Camera, side: int, smooth: int = 2) -> NDArray[np.uint8]:
+def models(scene: Scene) -> Models:
+    """Make of a scene what every picture of it is drawn from."""
+    blood = _together(scene.lesions)
+    return Models(
+        None if scene.brain is None else (scene.brain, vertex_normals(scene.brain)),
+        None if blood is None else (blood, vertex_normals(blood)),
+    )
+
+
+def draw(scene: Models, camera: Camera, side: int, smooth: float = 1.5) -> NDArray[np.uint8]:
     """Draw the lesions in the brain as glass.
 
     Parameters
     ----------
+    scene : from :func:`models`
     side : of the picture, pixels
-    smooth : so many samples a pixel along each axis
+    smooth : drawn larger by so much, then averaged
 
     Returns
     -------
     uint8, (side, side, 3), RGB
     """
-    fine = side * smooth
-    colour = np.empty((fine * fine, 3), np.float32)
-    colour[:] = np.array(BACKGROUND) / 255
+    fine = round(side * smooth)
+    pixels = np.empty((fine * fine, 3), np.uint8)
+    pixels[:] = BACKGROUND
     nearest = np.zeros(fine * fine, np.float32)
-    blood = _together(scene.lesions)
-    if blood is not None:
-        layer = rasterised(blood, camera, fine)
-        colour[layer.pixel] = _lit(layer.normals, _BLOOD, 0.35)
+    if scene.blood is not None:
+        layer = rasterised(*scene.blood, camera, fine)
+        pixels[layer.pixel] = _bytes(_lit(layer.normals, _BLOOD, 0.35))
         nearest[layer.pixel] = layer.near
     if scene.brain is not None:
-        layer = rasterised(scene.brain, camera, fine)
-        behind = nearest[layer.pixel]
-        thin, thick = _WITHOUT_BLEEDING if blood is None else _GLASS
+        layer = rasterised(*scene.brain, camera, fine)
+        thin, thick = _WITHOUT_BLEEDING if scene.blood is None else _GLASS
         slope = 1 - np.clip(layer.normals[2], 0, 1)
         opacity = thin + (thick - thin) * slope * slope
-        opacity *= np.clip(_before_mm(layer.near, behind, camera) / _FULL_MM, 0, 1)
-        tinted = _lit(layer.normals, _BRAIN, 0.12) - colour[layer.pixel]
-        colour[layer.pixel] += tinted * opacity[:, None]
-    pixels = np.clip(colour * np.float32(255), 0, 255).astype(np.uint8).reshape(fine, fine, 3)
-    if smooth == 1:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
+        opacity *= np.clip(_before_mm(layer.near, nearest[layer.pixel], camera) / _FULL_MM, 0, 1)
+        colour: Image3 = pixels[layer.pixel].astype(np.float32) / np.float32(255)
+        colour += (_lit(layer.normals, _BRAIN, 0.12) - colour) * opacity[:, None]
+        pixels[layer.pixel] = _bytes(colour)
+    image = Image.fromarray(pixels.reshape(fine, fine, 3))
+    return np.asarray(image if fine == side else image.resize((side, side), Image.Resampling.BOX))
 
 
-def rasterised(mesh: Mesh, camera: Camera, side: int) -> Layer:
+def rasterised(mesh: Mesh, vertex_normals: Floats, camera: Camera, side: int) -> Layer:
     """Find the nearest triangle that faces the viewer at every pixel, and its normal there, blended from its corners.
 
     Parameters
     ----------
     mesh : closed and outward
+    vertex_normals : from :func:`vertex_normals`
     side : of the square picture, pixels
     """
     corners = camera.project(mesh.vertices_mm, side)[mesh.faces]
     owner = _owners(corners, side)
     pixel = np.flatnonzero(owner >= 0)
     triangle, flat = owner[pixel], corners.astype(np.float32)
-    turned = (_normals(mesh) @ camera.turn.T).astype(np.float32)
+    turned = (vertex_normals @ camera.turn.T).astype(np.float32)
     near, normals = np.zeros(len(pixel), np.float32), np.zeros((3, len(pixel)), np.float32)
     for corner, share in enumerate(_shares(flat[triangle], pixel % side, pixel // side)):
         near += share * flat[triangle, corner, 2]
@@ -203,8 +218,8 @@ def _area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
     return np.asarray((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
 
 
-def _normals(mesh: Mesh) -> Floats:
-    """(n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
+def vertex_normals(mesh: Mesh) -> Floats:
+    """Give (n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
     points = mesh.vertices_mm.astype(np.float64)[mesh.faces]
     across = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
     total = [
@@ -224,6 +239,10 @@ def _lit(normals: Image3, tint: tuple[float, float, float], shine: float) -> Ima
     slope = 1 - np.clip(towards, 0, 1)
     light = 0.26 + 0.68 * key + 0.2 * fill + 0.08 * up + 0.12 * slope * slope * slope
     return np.stack([light * np.float32(part) + np.float32(shine) * gloss for part in tint], axis=1)
+
+
+def _bytes(colour: Image3) -> NDArray[np.uint8]:
+    return np.clip(colour * np.float32(255), 0, 255).astype(np.uint8)
 
 
 def _length(vectors: Image3) -> NDArray[np.float32]:

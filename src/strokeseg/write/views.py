@@ -22,8 +22,8 @@ SIDES: dict[str, Floats] = {
     "from the patient's left": np.array([(0.0, 1, 0), (0, 0, 1), (1, 0, 0)]),
 }
 _SIDE = 480
-# Drawn larger by so much, then averaged; NumPy lets go of the interpreter, so two frames are drawn at a time.
-_TURN_SIDE, _FINER, _THREADS = 360, 1.4, 2
+# NumPy lets go of the interpreter, so two frames are drawn at a time. A moving picture needs less smoothing.
+_TURN_SIDE, _TURN_SMOOTH, _THREADS = 360, 1.25, 2
 _FRAMES = 32
 _PITCH_DEG = 16.0
 _LETTER = (200, 208, 216)
@@ -41,13 +41,14 @@ def picture(scan: Scan, scene: Scene) -> Image.Image | None:
     def seen(title: str, turn: Floats) -> Image.Image:
         camera = render.look_at(scene, turn)
         assert camera is not None
-        image = Image.fromarray(render.draw(scene, camera, _SIDE))
+        image = Image.fromarray(render.draw(models, camera, _SIDE))
         _letters(image, scene, camera, scan)
         _written(image, (_SIDE / 30, _SIDE / 30), title, "la", 26)
         return image
 
     if render.look_at(scene, SIDES["from the front"]) is None:
         return None
+    models = render.models(scene)
     whole = Image.new("RGB", (2 * _SIDE, 2 * _SIDE))
     with ThreadPoolExecutor(_THREADS) as threads:
         for place, image in enumerate(threads.map(seen, *zip(*SIDES.items(), strict=True))):
@@ -76,14 +77,14 @@ def turning(scan: Scan, scene: Scene, side: int) -> list[Image.Image]:
     def frame(angle_deg: float) -> Image.Image:
         camera = render.look_at(scene, turned(angle_deg, _PITCH_DEG))
         assert camera is not None
-        drawn = Image.fromarray(render.draw(scene, camera, round(side * _FINER), smooth=1))
-        image = drawn.resize((side, side), Image.Resampling.BOX)
+        image = Image.fromarray(render.draw(models, camera, side, _TURN_SMOOTH))
         _letters(image, scene, camera, scan)
         _scale(image, scene)
         return image
 
     if render.look_at(scene, turned(0, _PITCH_DEG)) is None:
         return []
+    models = render.models(scene)
     with ThreadPoolExecutor(_THREADS) as threads:
         return list(threads.map(frame, (number * 360 / _FRAMES for number in range(_FRAMES))))
 
