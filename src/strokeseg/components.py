@@ -122,7 +122,9 @@ def each(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan, tuple[slice, 
 
 def marked(labels: Labels) -> NDArray[np.intp]:
     """Give where components lie, as indices in the flat scan: of truths NumPy finds them twenty times as quickly."""
-    return np.flatnonzero(labels != 0)
+    # Slice by slice: of a large scan no second volume is made.
+    places = [np.flatnonzero(plane != 0) + index * plane.size for index, plane in enumerate(labels)]
+    return np.concatenate(places) if places else np.zeros(0, dtype=np.intp)
 
 
 def boxes(labels: Labels) -> list[Box | None]:
@@ -130,7 +132,7 @@ def boxes(labels: Labels) -> list[Box | None]:
 
     SciPy's ``find_objects`` goes through the whole scan; here only through the part that holds components.
     """
-    held = box(labels != 0)
+    held = box(labels)
     if held is None:
         return []
     found = ndimage.find_objects(labels[held])
@@ -172,16 +174,21 @@ def check(mask: Mask, scan: Scan) -> None:
         raise ValueError("the position of a slice is not finite")
 
 
-def box(mask: Mask) -> Box | None:
+def box(marked: Mask | Labels) -> Box | None:
     """Give the box that just holds what is marked; None where nothing is."""
-    slices = np.flatnonzero(mask.reshape(len(mask), -1).any(1))
-    if not slices.size:
+    flat, held = np.zeros(marked.shape[1:], dtype=bool), []
+    for index, plane in enumerate(marked):
+        if plane.any():
+            held.append(index)
+            flat |= plane != 0
+    if not held:
         return None
-    sides = [slice(int(slices[0]), int(slices[-1]) + 1)]
-    flat = np.asarray(mask[sides[0]].any(0))
-    for marked in (np.flatnonzero(flat.any(1)), np.flatnonzero(flat.any(0))):
-        sides.append(slice(int(marked[0]), int(marked[-1]) + 1))
-    return sides[0], sides[1], sides[2]
+    rows, columns = np.flatnonzero(flat.any(1)), np.flatnonzero(flat.any(0))
+    return (
+        slice(held[0], held[-1] + 1),
+        slice(int(rows[0]), int(rows[-1]) + 1),
+        slice(int(columns[0]), int(columns[-1]) + 1),
+    )
 
 
 def _touching(mask: Mask, planes: Planes, first: int) -> tuple[Labels, NDArray[np.intp], int]:

@@ -154,10 +154,10 @@ def save(
         with ThreadPoolExecutor(_THREADS if scan.hu.size <= _MOST_AT_ONCE else 1) as threads:
             # What waits for the meshes comes after them: with one thread, too.
             meshes = threads.submit(scene) if scene else None
-            told = threads.submit(dicom.save, folder, scan, document, labels, probability, formats, made=made)
             volumes = threads.submit(_volumes, folder, scan, labels, formats)
             shapes = threads.submit(_shapes, folder, scan, meshes, formats)
             drawn = threads.submit(_pictures, folder, scan, mask, labels, document.findings, meshes, formats)
+            told = threads.submit(dicom.save, folder, scan, document, labels, probability, formats, made=made)
             files |= volumes.result()
             shaped = shapes.result()
             gallery, pictures = drawn.result()
