@@ -29,7 +29,7 @@ from strokeseg.infer.engine import OnnxRuntime
 from strokeseg.infer.models import SHIPPED, Calibration, Card
 from strokeseg.infer.preprocess import resize, window
 from strokeseg.read import read_one
-from strokeseg.train import adapters, calibrate, data, loop, record, scores, split
+from strokeseg.train import adapters, calibrate, data, loop, record, scores, split, upsampled
 from strokeseg.train.augment import Floats32, Stored
 from strokeseg.train.config import Config
 from strokeseg.train.quantize import quantized
@@ -123,11 +123,12 @@ def draw_up(config: Config, out: Path, root: Path, *, int8: str | None = None) -
             "Export with what it was trained with.",
         )
     weights = to_onnx(config, checkpoint)
-    draft = _card(config, weights, 0.5, {}, {})
     if int8:
         weights = quantized(weights, _typical(loaded.training, config.network.size))
-        digest = hashlib.sha256(weights).hexdigest()
-        draft = draft.model_copy(update={"name": int8, "precision": "int8", "sha256": digest})
+        draft = _card(config, weights, 0.5, {}, {}).model_copy(update={"name": int8, "precision": "int8"})
+    else:
+        weights = upsampled.rewritten(weights)
+        draft = _card(config, weights, 0.5, {}, {})
     engine = OnnxRuntime(draft, weights, 0)
     threshold, validation = _validate(loaded.held_out, engine)
     training = {

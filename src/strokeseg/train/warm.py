@@ -21,7 +21,7 @@ from strokeseg.errors import TrainError
 from strokeseg.infer import models
 from strokeseg.infer.engine import OnnxRuntime
 from strokeseg.infer.models import Card
-from strokeseg.train import networks
+from strokeseg.train import networks, upsampled
 from strokeseg.train.augment import Stored
 from strokeseg.train.config import NetworkTable
 
@@ -114,16 +114,32 @@ def load(network: nn.Module, content: bytes, card: Card) -> None:
 
 
 def _nodes(content: bytes) -> list[Node]:
-    """List the convolutions and batch norms of a graph, with their weights."""
+    """List the convolutions and batch norms of a graph, with their weights; of one that was made two, as it was."""
     graph = onnx.load_from_string(content).graph
     known = {item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32)) for item in graph.initializer}
-    found = []
+    found: list[Node] = []
+    interleaved = {node.input[0] for node in graph.node if node.op_type == "DepthToSpace"}
+    four: Tensor | None = None
     for node in graph.node:
         if node.op_type == "Identity" and node.input[0] in known:  # equal weights are stored once
             known[node.output[0]] = known[node.input[0]]
-        if node.op_type in ("Conv", "BatchNormalization"):
-            found.append((node.op_type, [known[name] for name in node.input if name in known]))
+        if node.op_type not in ("Conv", "BatchNormalization"):
+            continue
+        values = [known[name] for name in node.input if name in known]
+        if node.op_type == "Conv" and node.output[0] in interleaved:
+            four, *bias = values
+            if not bias:  # that of what it was joined with comes next, and has the bias of both
+                continue
+            values = [_one(four), bias[0][: len(four) // 4]]
+        elif four is not None:
+            values = [_one(four, values[0]), *values[1:]]
+        four = None
+        found.append((node.op_type, values))
     return found
+
+
+def _one(four: Tensor, beside: Tensor | None = None) -> Tensor:
+    return torch.from_numpy(upsampled.restored(four.numpy(), None if beside is None else beside.numpy()))
 
 
 def _in_order(network: nn.Module, size: int) -> list[nn.Conv2d | nn.BatchNorm2d]:
