@@ -16,9 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from strokeseg.scan import Floats, Planes, Scan
 
@@ -132,10 +129,12 @@ def boxes(labels: Labels) -> list[Box | None]:
 
     SciPy's ``find_objects`` goes through the whole scan; here only through the part that holds components.
     """
+    from scipy.ndimage import find_objects
+
     held = box(labels)
     if held is None:
         return []
-    found = ndimage.find_objects(labels[held])
+    found = find_objects(labels[held])
     return [None if each is None else _moved(each, held) for each in found]
 
 
@@ -208,6 +207,9 @@ def _touching(mask: Mask, planes: Planes, first: int) -> tuple[Labels, NDArray[n
     up = _pairs(flat, np.flatnonzero(joined), 1, low.astype(int), high.astype(int))
     down = _pairs(flat, np.flatnonzero(joined) + 1, -1, -high.astype(int), -low.astype(int))
     pairs = np.concatenate([up, down], axis=1)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(count + 1, count + 1))
     found, group = connected_components(graph, directed=False)
     return flat, group.astype(np.intp), int(found) - 1
@@ -215,6 +217,8 @@ def _touching(mask: Mask, planes: Planes, first: int) -> tuple[Labels, NDArray[n
 
 def _numbered(mask: Mask, structure: Mask) -> tuple[Labels, int]:
     """Number what hangs together, in half the memory of SciPy's default where the numbers are few enough."""
+    from scipy import ndimage
+
     for kind in (np.uint16, np.int32):
         made = np.empty(mask.shape, dtype=kind)
         with contextlib.suppress(RuntimeError):  # too many for 16 bits

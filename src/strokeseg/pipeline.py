@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg import components, infer, surface, write
+from strokeseg import components, infer, write
 from strokeseg.errors import UsageError
 from strokeseg.infer import Progress
 from strokeseg.infer.models import Card
 from strokeseg.measure import measure
 from strokeseg.measure.interval import interval_ml
-from strokeseg.read import gate, identity, read_one
+from strokeseg.read import identity, read_one
 from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Scene, Timing
 from strokeseg.scan import Scan
 from strokeseg.version import __version__
@@ -94,6 +94,8 @@ class Result:
         NotWritable, DiskFull
             `not-writable`, `disk-full`
         """
+        from strokeseg import surface
+
         write.check(out, formats, self.scan)
         begun, timing = time.perf_counter(), self.timing
         labels, _ = components.label(self.mask, self.scan)
@@ -211,6 +213,8 @@ def scanned(
     formats: Sequence[str] = (),
 ) -> Scan:
     """Read what is to be segmented: the first step of :func:`segment`, whose parameters and errors it has."""
+    from strokeseg.read import gate
+
     if isinstance(source, Scan):
         if not (window is None and spacing_mm is None and series is None):
             raise UsageError("window, spacing_mm and series are for files: a Scan has its own", "Leave them out.")

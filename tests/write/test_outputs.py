@@ -14,7 +14,7 @@ from PIL import Image
 
 import shapes
 from pace import pace
-from strokeseg import pipeline, write
+from strokeseg import pipeline, surface, write
 from strokeseg.errors import UsageError
 from strokeseg.pipeline import Result
 from strokeseg.result import Findings, Lesion, ModelInfo, Timing
@@ -115,13 +115,13 @@ def test_uneven_slices_have_no_native_pair_and_the_result_says_so(tmp_path):
 
 
 def test_a_faulty_surface_is_said_where_a_solid_is_written(tmp_path, monkeypatch):
-    build = pipeline.surface.build
+    build = surface.build
 
     def with_a_hole(*arguments, **options):
         made = build(*arguments, **options)
         return type(made)(type(made.brain)(made.brain.vertices_mm, made.brain.faces[1:]), made.lesions, True)
 
-    monkeypatch.setattr(pipeline.surface, "build", with_a_hole)
+    monkeypatch.setattr(surface, "build", with_a_hole)
     document = small().save(tmp_path / "a", ("json", "stl"))
     assert "not-printable" in [remark.code for remark in document.remarks]
     document = small().save(tmp_path / "b", ("json", "mesh"))

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from strokeseg.infer import halves
-from strokeseg.infer.confidence import decide
 from strokeseg.infer.engine import Engine, load, unload
-from strokeseg.infer.postprocess import DENSEST_BLOOD_HU, keep_lesions
-from strokeseg.infer.preprocess import Square, head_square, network_input, onto_grid
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
 __all__ = ["Answer", "answer", "load", "unload"]
 
 Progress = Callable[[int, int], None]
-Plane = np.ndarray[tuple[int, int], np.dtype[np.int16]]
 
 
 @dataclass(frozen=True)
@@ -56,12 +50,18 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     flip : answer each slice also mirrored and take the mean
     progress : is called with (slices done, slices in all)
     """
+    # A network is loaded in less time than SciPy, which reading imports meanwhile.
+    from strokeseg.infer.confidence import decide
+    from strokeseg.infer.one_slice import of_slice
+    from strokeseg.infer.postprocess import keep_lesions
+    from strokeseg.infer.preprocess import head_square
+
     hu = scan.planes.upright(scan.hu)
     square = head_square(hu)
     probability = np.zeros(hu.shape, dtype=np.float16)
 
     def one(index: int) -> None:
-        where, sure = _of_slice(hu[index], square, engine, flip, scan.calibrated)
+        where, sure = of_slice(hu[index], square, engine, flip, scan.calibrated)
         probability[index][where] = halves.of(sure)
 
     pool = ThreadPoolExecutor(engine.at_once, thread_name_prefix="strokeseg-infer")
@@ -76,17 +76,3 @@ def answer(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress
     mask, dropped = keep_lesions(probability, scan, square, engine.card)
     decision = decide(mask, scan, square, engine.card)
     return Answer(probability, decision.mask, dropped, decision.confidence, decision.remarks)
-
-
-def _of_slice(
-    plane: Plane, square: Square, engine: Engine, flip: bool, calibrated: bool
-) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
-    """Answer one slice with the rows and columns that the square covers, and the probabilities there."""
-    image = network_input(plane, square, engine.card.size)
-    logits: NDArray[np.floating[Any]] = engine.logits(image)
-    if flip:
-        logits = (logits + engine.logits(np.ascontiguousarray(image[..., ::-1]))[:, ::-1]) / 2
-    where, sure = onto_grid(expit(logits), square, plane.shape)
-    if calibrated:
-        sure[plane[where] > DENSEST_BLOOD_HU] = 0
-    return where, sure
