@@ -144,36 +144,41 @@ def rasterised(mesh: Mesh, vertex_normals: Floats, camera: Camera, side: int) ->
     side : of the square picture, pixels
     """
     corners = camera.project(mesh.vertices_mm, side)[mesh.faces]
+    # Rows grow downwards, so a triangle that faces the viewer turns the other way round.
+    facing = np.flatnonzero(_area(*corners.transpose(1, 0, 2)) < -1e-9)
+    corners = corners[facing]
     owner = _owners(corners, side)
     pixel = np.flatnonzero(owner >= 0)
-    triangle, flat = owner[pixel], corners.astype(np.float32)
-    turned = (vertex_normals @ camera.turn.T).astype(np.float32)
+    triangle = owner[pixel]
+    of_corner = (vertex_normals @ camera.turn.T).astype(np.float32)[mesh.faces[facing]].reshape(-1, 9)[triangle]
+    seen = corners.astype(np.float32).reshape(-1, 9)[triangle]
     near, normals = np.zeros(len(pixel), np.float32), np.zeros((3, len(pixel)), np.float32)
-    for corner, share in enumerate(_shares(flat[triangle], pixel % side, pixel // side)):
-        near += share * flat[triangle, corner, 2]
-        vertex = mesh.faces[triangle, corner]
+    for corner, share in enumerate(_shares(seen.reshape(-1, 3, 3), pixel % side, pixel // side)):
+        near += share * seen[:, 3 * corner + 2]
         for axis in range(3):
-            normals[axis] += share * turned[vertex, axis]
+            normals[axis] += share * of_corner[:, 3 * corner + axis]
     normals /= np.maximum(_length(normals), np.float32(1e-9))
     return Layer(pixel, near, normals)
 
 
 def _owners(corners: Floats, side: int) -> NDArray[np.int32]:
-    """(side * side,), the index of the nearest triangle that faces the viewer at each pixel's centre, or -1.
+    """(side * side,), the index of the nearest of some triangles at each pixel's centre, or -1; all face the viewer.
 
     Every triangle is cut into runs of pixels along the rows, all runs are entered at once, and the nearest stays.
     """
     triangle, row, first, count = _runs(corners, side)
-    a, b, c = corners[triangle].transpose(1, 0, 2)
+    a, b, c = corners.transpose(1, 0, 2)
     whole = _area(a, b, c)
-    # Nearness is a plane over the picture: its slopes along columns and rows.
+    # Nearness is a plane over the picture: its slopes along columns and rows, and its value at the first pixel.
     along = ((b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])) / whole
     down = ((c[:, 2] - a[:, 2]) * (b[:, 0] - a[:, 0]) - (b[:, 2] - a[:, 2]) * (c[:, 0] - a[:, 0])) / whole
-    start = (a[:, 2] + along * (first - a[:, 0]) + down * (row - a[:, 1])).astype(np.float32)
+    corner = a[:, 2] - along * a[:, 0] - down * a[:, 1]
+    start = (corner[triangle] + along[triangle] * first + down[triangle] * row).astype(np.float32)
+    slope = along.astype(np.float32)[triangle]
     run = np.repeat(np.arange(len(count), dtype=np.int32), count)
     step = np.arange(len(run), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
     pixel = (row * side + first).astype(np.int32)[run] + step
-    near = start[run] + along.astype(np.float32)[run] * step.astype(np.float32)
+    near = start[run] + slope[run] * step.astype(np.float32)
     owner, nearest = np.full(side * side, -1, np.int32), np.zeros(side * side, np.float32)
     np.maximum.at(nearest, pixel, near)
     won = near == nearest[pixel]
@@ -183,20 +188,18 @@ def _owners(corners: Floats, side: int) -> NDArray[np.int32]:
 
 def _runs(corners: Floats, side: int) -> tuple[NDArray[np.int64], ...]:
     """Cut triangles into runs of pixels: (triangle, row, first column, number of columns) of each."""
-    x, y = corners[:, :, 0], corners[:, :, 1]
-    top = np.maximum(np.ceil(y.min(1)), 0).astype(np.int64)
-    height = np.minimum(np.floor(y.max(1)), side - 1).astype(np.int64) - top + 1
-    # Rows grow downwards, so a triangle that faces the viewer turns the other way round.
-    facing = _area(*corners.transpose(1, 0, 2)) < -1e-9
-    height = np.where(facing, np.maximum(height, 0), 0)
+    x, y = np.ascontiguousarray(corners.transpose(2, 1, 0)[:2])
+    top = np.maximum(np.ceil(y.min(0)), 0).astype(np.int64)
+    height = np.maximum(np.minimum(np.floor(y.max(0)), side - 1).astype(np.int64) - top + 1, 0)
     triangle = np.repeat(np.arange(len(corners)), height)
     row = top[triangle] + np.arange(len(triangle)) - np.repeat(np.cumsum(height) - height, height)
     left, right = np.full(len(row), np.inf), np.full(len(row), -np.inf)
+    across, below = x[:, triangle], y[:, triangle]
     for one, other in ((0, 1), (1, 2), (2, 0)):
-        y_one, y_other = y[triangle, one], y[triangle, other]
+        y_one, y_other = below[one], below[other]
         crossed = (np.minimum(y_one, y_other) <= row) & (row <= np.maximum(y_one, y_other)) & (y_one != y_other)
         part = (row - y_one) / np.where(crossed, y_other - y_one, 1)
-        at = x[triangle, one] + part * (x[triangle, other] - x[triangle, one])
+        at = across[one] + part * (across[other] - across[one])
         left = np.where(crossed, np.minimum(left, at), left)
         right = np.where(crossed, np.maximum(right, at), right)
     first = np.ceil(np.clip(left - 1e-6, 0, side)).astype(np.int64)
