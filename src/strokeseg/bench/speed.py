@@ -69,6 +69,7 @@ class Way(_Figures):
     slices: int
     seconds: Seconds
     steps: dict[str, float] = Field(description="seconds of each step in the quickest run")
+    yardstick: Seconds | None = Field(default=None, description="a slice of the yardstick's, in the same rounds")
     peak_mb: float | None = None
 
 

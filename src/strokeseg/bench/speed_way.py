@@ -8,14 +8,17 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strokeseg import components, pipeline, write
 from strokeseg.bench.speed import LINE, MANY, SLICES, Say, Seconds, Way
-from strokeseg.bench.speed_network import timed, together
+from strokeseg.bench.speed_network import timed, together, yardstick, yardstick_slice
 from strokeseg.infer import choice
 from strokeseg.infer.machine import abilities
 from strokeseg.surface import brain
+
+if TYPE_CHECKING:
+    import torch
 
 COLD = "json,nifti,mesh,report,keys,seg"
 """The command line's own files, and the DICOM segmentation."""
@@ -40,14 +43,16 @@ def measure(scans: dict[int, Path], rounds: int, say: Say) -> dict[str, Any]:
     found: dict[str, Any] = {"warm": _warm(scans[SLICES], ways, rounds, say)}
     found["saves"], found["surface"] = _saves(scans[SLICES], rounds, say)
     cold: dict[tuple[str, str], list[Way]] = {way: [] for way in ways}
+    beside, network = [], yardstick()
     start: dict[str, list[Seconds]] = {name: [] for name in _START}
     for number in range(rounds):
         say(f"cold: round {number + 1} of {rounds}")
+        beside.append(_yardstick_slice(network))
         for way in ways:
             cold[way].append(_cold(scans[SLICES], *way))
         for name, arguments in _START.items():
             start[name].append(_process(arguments)[0])
-    found["cold"] = [_best(ways) for ways in cold.values()]
+    found["cold"] = [_best(runs, beside) for runs in cold.values()]
     found["start"] = {name: together(runs) for name, runs in start.items()}
     found["line"] = _line(scans, rounds, say)
     say("memory")
@@ -81,13 +86,20 @@ def _ways() -> list[tuple[str, str]]:
 
 def _warm(scan: Path, ways: list[tuple[str, str]], rounds: int, say: Say) -> list[Way]:
     found: dict[tuple[str, str], list[Way]] = {way: [] for way in ways}
+    beside, network = [], yardstick()
     for way in ways:
         whole(scan, *way)
     for number in range(rounds):
         say(f"warm: round {number + 1} of {rounds}")
+        beside.append(_yardstick_slice(network))
         for way in ways:
             found[way].append(whole(scan, *way))
-    return [_best(runs) for runs in found.values()]
+    return [_best(runs, beside) for runs in found.values()]
+
+
+def _yardstick_slice(network: torch.nn.Module) -> Seconds:
+    """Answer a slice with the yardstick: on all cores by the clock, on one thread by the processor's seconds."""
+    return yardstick_slice(network).model_copy(update={"processor": yardstick_slice(network, 1).processor})
 
 
 def _saves(scan: Path, rounds: int, say: Say) -> tuple[dict[str, Seconds], Seconds]:
@@ -115,12 +127,13 @@ def _line(scans: dict[int, Path], rounds: int, say: Say) -> list[Way]:
     return [_best(runs) for runs in ways.values()]
 
 
-def _best(runs: list[Way]) -> Way:
-    """Put several runs of the same into one: the quickest, with the seconds of all."""
+def _best(runs: list[Way], beside: list[Seconds] | None = None) -> Way:
+    """Put several runs of the same into one: the quickest, with the seconds of all, and the yardstick's beside them."""
     quickest = min(runs, key=lambda way: way.seconds.clock)
     peaks = [way.peak_mb for way in runs if way.peak_mb is not None]
     seconds = together([way.seconds for way in runs])
-    return quickest.model_copy(update={"seconds": seconds, "peak_mb": max(peaks, default=None)})
+    slices = together(beside) if beside else None
+    return quickest.model_copy(update={"seconds": seconds, "peak_mb": max(peaks, default=None), "yardstick": slices})
 
 
 def _cold(scan: Path, model: str, engine: str = "auto") -> Way:
