@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST_NORMAL = np.float32(2.0**-14)
-_LEAST = np.float32(2.0**-24)
+_STEPS = np.float32(2.0**24)
 
 
 def of(values: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -19,7 +19,9 @@ def of(values: NDArray[np.float32]) -> NDArray[np.float16]:
     ----------
     values : 0 or more
     """
-    bits = np.rint(np.minimum(values, _LEAST_NORMAL) / _LEAST).astype(np.uint16)
+    steps = np.minimum(values, _LEAST_NORMAL)
+    steps *= _STEPS
+    bits = np.rint(steps, out=steps).astype(np.uint16)
     # Either part of the sum is 2^-14, whose bits are 1024, wherever the other one counts.
     bits += np.maximum(values, _LEAST_NORMAL).astype(np.float16).view(np.uint16)
     bits -= np.uint16(1024)

@@ -106,5 +106,5 @@ class Gallery:
         for name, file in files.items():
             image = drawn[name]
             assert image is not None
-            image.save(folder / file, compress_level=3)
+            image.save(folder / file, compress_level=2)
         return files

@@ -76,7 +76,7 @@ def pack(scan: Scan, mask: NDArray[np.bool_]) -> Stack:
     def packed(index: int) -> bytes:
         hu = np.clip(scan.planes.upright(_smaller(scan.hu[index], shrunk)), _LOWEST, _HIGHEST)
         written = io.BytesIO()
-        Image.fromarray(levels[hu - _LOWEST]).save(written, "PNG", compress_level=3)
+        Image.fromarray(levels[hu - _LOWEST]).save(written, "PNG", compress_level=2)
         return written.getvalue()
 
     with ThreadPoolExecutor(_THREADS) as threads:
