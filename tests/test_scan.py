@@ -15,6 +15,14 @@ def planes(z, tilt_deg=0.0, thickness_mm=None):
     return Planes(positions, np.array([1.0, 0, 0]), column, (0.5, 0.4), thickness_mm)
 
 
+@pytest.mark.parametrize("name", ["normal", "along_normal_mm", "gaps_mm", "missing", "weights_mm"])
+def test_what_is_made_once_nobody_can_write_into(name):
+    made = planes([0, 5, 10, 15])
+    assert getattr(made, name) is getattr(made, name)
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(made, name)[0] = 1
+
+
 def test_even_slices_weigh_their_step():
     assert planes([0, 5, 10, 15]).weights_mm == pytest.approx([5, 5, 5, 5])
 

@@ -36,6 +36,7 @@ def test_a_run_learns_and_its_export_answers_like_the_checkpoint(config_file, da
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(folder))
     loaded_again, data = models.weights("trial")
     assert loaded_again == card and len(data) < 60e6
+    assert b"DepthToSpace" in data  # its decoder convolves before it enlarges
     assert card.sha256 in (folder / "trial.md").read_text()
     network = loop.load_average(loaded, out / "best.ckpt")
     image = np.random.default_rng(0).uniform(-1, 1, (1, 1, 96, 96)).astype(np.float32)

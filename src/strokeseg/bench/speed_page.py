@@ -145,7 +145,7 @@ def _why(speed: Speed) -> list[str]:
         f"Within {NETWORK_LIMIT} times the limit's time: {names}.",
         "A convolution of each channel alone does two operations for every number that it loads, where a matrix",
         f"product does hundreds: memory bounds it, not arithmetic. It takes {alone:.0%} of the default network's time",
-        "for few of its operations; resizing and joining count as none.",
+        "for few of its operations; interleaving (DepthToSpace), resizing and joining count as none.",
     ]
 
 

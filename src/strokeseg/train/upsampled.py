@@ -4,8 +4,9 @@ A U-Net's decoder doubles a picture by repeating every pixel, joins it with a pi
 with 3 x 3 weights. Of the nine pixels under such a kernel many are repetitions of each other: each of the four pixels
 that one becomes is a convolution of the small picture with 2 x 2 weights, sums of the 3 x 3 ones. So the small picture
 is convolved into four and these are interleaved (DepthToSpace); the encoder's part is convolved by itself and added.
-That is exact but for the rounding of sums (Shi et al., "Is the deconvolution layer the same as a convolutional layer?",
-arXiv:1609.07009, has the identity), and takes 16 of 36 operations.
+That is exact but for the rounding of sums, and takes 16 of 36 operations. On convolving before interleaving and after
+enlarging by the nearest neighbour see Aitken et al., "Checkerboard artifact free sub-pixel convolution",
+arXiv:1707.02937.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from strokeseg import blocks
 from strokeseg.scan import Floats, Scan
 from strokeseg.write import pictures
 from strokeseg.write.pictures import Points
@@ -104,6 +105,4 @@ def _smaller(plane: NDArray[Any], by: int) -> NDArray[Any]:
     """Average blocks of by x by pixels; what is left over at the far edges is cut off."""
     if by == 1:
         return plane
-    rows, columns = (max(1, length // by) for length in plane.shape)
-    whole = plane[: rows * by, : columns * by].astype(np.float32)
-    return np.rint(whole.reshape(rows, by, columns, by).mean((1, 3))).astype(plane.dtype)
+    return np.rint(blocks.means(plane, by)).astype(plane.dtype)
