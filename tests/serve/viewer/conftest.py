@@ -1,7 +1,7 @@
 import pytest
 
-from serve.viewer import answers as answers_
-from serve.viewer.browser import ARGUMENTS, CHROMIUM, STRANGE, opened
+from tests.serve.viewer import answers as answers_
+from tests.serve.viewer.browser import ARGUMENTS, CHROMIUM, STRANGE, opened
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +17,8 @@ def answers():
 
 @pytest.fixture(scope="session")
 def mock(answers, tmp_path_factory):
-    from serve.viewer.mock_api import Running
-    from serve.viewer.mock_studies import Mock
+    from tests.serve.viewer.mock_api import Running
+    from tests.serve.viewer.mock_studies import Mock
 
     mock = Mock({".zip": answers["scaled"], ".jpg": answers["plain"]}, tmp_path_factory.mktemp("viewer"), step_s=0.1)
     mock.seed("Tuesday night", answers["small"], 90000)

@@ -21,7 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
-from serve.viewer.mock_studies import Mock, Study
+from tests.serve.viewer.mock_studies import Mock, Study
 from strokeseg import components
 from strokeseg.infer import models
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.viewer.browser import DESKTOP, HERE, PHONE, STRANGE, TABLET, check_access, go, opened, shown_slice, until
+from tests.serve.viewer.browser import DESKTOP, HERE, PHONE, STRANGE, TABLET, check_access, go, opened, shown_slice, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -30,8 +30,8 @@ def test_what_others_wrote_is_shown_as_text(page, mock):
 
 
 def test_a_token_is_asked_for_and_a_wrong_one_refused(browser, answers, tmp_path):
-    from serve.viewer.mock_api import Running
-    from serve.viewer.mock_studies import Mock
+    from tests.serve.viewer.mock_api import Running
+    from tests.serve.viewer.mock_studies import Mock
 
     mock = Mock({}, tmp_path, token="right")
     mock.login = "api/v1/auth/login"

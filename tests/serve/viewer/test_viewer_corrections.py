@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from serve.viewer.browser import HERE, check_access, drag, go, middle, opened, picture, shown_slice, until
+from tests.serve.viewer.browser import HERE, check_access, drag, go, middle, opened, picture, shown_slice, until
 
 pytestmark = [
     pytest.mark.browser,

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from serve.viewer.answers import SAMPLES
-from serve.viewer.browser import HERE, drag, middle, opened, shown_slice, until
+from tests.serve.viewer.answers import SAMPLES
+from tests.serve.viewer.browser import HERE, drag, middle, opened, shown_slice, until
 
 pytestmark = [
     pytest.mark.browser,

@@ -3,7 +3,7 @@
 import pytest
 
 from auth_cases import Provider
-from serve.viewer.browser import HERE, check_access, opened
+from tests.serve.viewer.browser import HERE, check_access, opened
 from serving import Process
 
 pytestmark = [

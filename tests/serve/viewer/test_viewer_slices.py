@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from serve.viewer.browser import HERE, PHONE, drag, go, grey, head, middle, opened, picture, shown_slice
+from tests.serve.viewer.browser import HERE, PHONE, drag, go, grey, head, middle, opened, picture, shown_slice
 
 pytestmark = [
     pytest.mark.browser,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from serve.viewer.browser import HERE, a_zip, check_access, go, shown_slice, until, upload
+from tests.serve.viewer.browser import HERE, a_zip, check_access, go, shown_slice, until, upload
 
 pytestmark = [
     pytest.mark.browser,
