@@ -9,7 +9,7 @@ PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 TESTS := $(VENV)/.installed-tests
 SAMPLES := samples/ctich_081 samples/ge_head.zip
-SOURCES := src tests scripts app.py
+SOURCES := src tests tools benchmarks app.py
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
@@ -29,7 +29,7 @@ demo: $(RUNTIME)  ## install the runtime and segment the sample scans into demo_
 	@ls -d $(CURDIR)/demo_out/*/report.html
 
 test: $(TESTS)  ## everything: lint, types, import rules, all tests with coverage
-	@scripts/install-debian
+	@tools/install-debian
 	@$(MAKE) --no-print-directory lint types imports
 	$(PYTEST) --durations=10 --cov --cov-report=term
 
@@ -38,7 +38,7 @@ check: $(TESTS)  ## some minutes: format, lint, types, import rules, fast tests
 	$(PYTEST) -q -m "not slow and not browser"
 
 fuzz: $(TESTS)  ## read 10,000 damaged files of every kind, and print what became of them
-	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m fuzz 10000
+	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress.fuzz 10000
 
 lint: $(TESTS)
 	$(PYTHON) -m ruff format --check $(SOURCES)
@@ -55,30 +55,30 @@ format: $(TESTS)  ## bring the code into form
 	$(PYTHON) -m ruff format $(SOURCES)
 
 lock: $(TESTS)  ## write requirements/*.txt from what is installed
-	$(PYTHON) scripts/lock.py
+	$(PYTHON) -m tools.lock_requirements
 
 picture: $(TESTS)  ## draw the pictures on top of the README: from the demo's report, and the turning head
-	$(PYTHON) scripts/picture.py
-	$(PYTHON) scripts/turn.py
-	$(PYTHON) scripts/notebook.py
+	$(PYTHON) -m tools.report_picture
+	$(PYTHON) -m tools.turn_picture
+	$(PYTHON) -m tools.run_notebook
 
 measure-pictures: $(TESTS)  ## draw the pictures of docs/measures.md
-	$(PYTHON) scripts/measure_pictures.py
+	$(PYTHON) -m tools.measurement_pictures
 
 gate-pictures: $(TESTS)  ## draw the pictures of docs/gate.md
-	$(PYTHON) scripts/gate_pictures.py
+	$(PYTHON) -m tools.gate_pictures
 
 gate-table: $(TESTS)  ## measure the table of docs/gate.md: StrokeSeg beside other readers
-	$(PYTHON) scripts/gate_table.py
+	$(PYTHON) -m tools.gate_table
 
 clean:  ## remove the environment, the demo's results and the caches; trained networks in runs/ stay
 	rm -rf $(VENV) demo_out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	    .coverage .coverage.* htmlcov
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A half-made environment is removed, so that the next call starts afresh.
 $(PYTHON):
-	@python=$$(scripts/find-python); echo "Making $(VENV) with $$($$python --version)"; \
+	@python=$$(tools/find-python); echo "Making $(VENV) with $$($$python --version)"; \
 	    $$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The stamps: nothing is installed again until a list of requirements changes.

@@ -19,10 +19,12 @@ import streamlit as st
 from PIL import Image
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from strokeseg import components, pipeline, surface, write
+from strokeseg import outputs, pipeline, surfaces
 from strokeseg.errors import StrokesegError
-from strokeseg.result import DISCLAIMER, Mesh, Scene, sides_known
-from strokeseg.write import pictures, stack, texts, wording
+from strokeseg.imaging import components
+from strokeseg.outputs.images import slice_images, slice_stack
+from strokeseg.outputs.report import texts, wording
+from strokeseg.result import DISCLAIMER, Mesh, Scene, are_sides_known
 
 FORMATS = {
     "report": "report to read and print (HTML)",
@@ -119,11 +121,11 @@ def _plain(text: str) -> str:
 
 
 def _show(result: pipeline.Result) -> None:
-    say, document = texts.load(), result.document
-    summary = _plain(wording.summary(document, say))
+    say, document = texts.load_texts(), result.document
+    summary = _plain(wording.summarize(document, say))
     (st.warning if document.findings.hemorrhage else st.success)(summary)
     for remark in result.remarks:
-        where = wording.remarked_slices(remark.slices, say)
+        where = wording.format_remark_slices(remark.slices, say)
         {"warning": st.warning, "repaired": st.info}.get(remark.severity, st.caption)(
             _plain(f"{remark.message} {where}")
         )
@@ -138,9 +140,9 @@ def _show(result: pipeline.Result) -> None:
 
 
 def _slices(result: pipeline.Result) -> None:
-    scan, count, say = result.scan, result.scan.shape[0], texts.load()
+    scan, count, say = result.scan, result.scan.shape[0], texts.load_texts()
     # The grey levels of pictures mean nothing outside of their own window.
-    windows = stack.WINDOWS if scan.calibrated else {"own": scan.window or pictures.WINDOW}
+    windows = slice_stack.VIEWER_WINDOWS if scan.calibrated else {"own": scan.window or slice_images.BRAIN_WINDOW}
     preset = st.segmented_control(
         say("stack.window"),
         list(windows),
@@ -151,53 +153,57 @@ def _slices(result: pipeline.Result) -> None:
     )
     with_outline = st.toggle("Outline of the bleeding", value=True, key="outline")
     labels, _ = components.label(result.mask, scan)
-    best = pictures.key_slices(labels)[0] + 1
+    best = slice_images.choose_key_slices(labels)[0] + 1
     number = st.slider("Slice, 1 is the lowest", 1, count, best, key="slice") if count > 1 else 1
     image = _picture(result, number - 1, windows[preset], with_outline)
     st.image(image, caption=f"Slice {number} of {count}", width="stretch", output_format="PNG")
-    doubt = "" if sides_known(scan.remarks) else " (assumed)"
+    doubt = "" if are_sides_known(scan.remarks) else " (assumed)"
     st.caption(f"Left of the picture: right of the patient{doubt}. Top: front.")
 
 
 def _picture(result: pipeline.Result, index: int, window: tuple[float, float], with_outline: bool) -> Image.Image:
     """Draw a slice face up with square pixels, at least 512 a side."""
     scan, (centre, width) = result.scan, window
-    shown = scan.planes.upright(scan.hu[index])
+    shown = scan.planes.turn_upright(scan.hu[index])
     grey = ((shown.astype("float32") - (centre - width / 2)) * (255 / width)).clip(0, 255).astype("uint8")
     row_mm, column_mm = scan.planes.pixel_spacing_mm
     finest = min(row_mm, column_mm)
     scale = max(1.0, 512 / min(grey.shape[0] * row_mm / finest, grey.shape[1] * column_mm / finest))
     size = round(grey.shape[1] * column_mm / finest * scale), round(grey.shape[0] * row_mm / finest * scale)
     image = Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)
-    return pictures.outlined(image, pictures.outlines(scan, result.mask[index], size)) if with_outline else image
+    return (
+        slice_images.draw_outlines(image, slice_images.trace_outlines(scan, result.mask[index], size))
+        if with_outline
+        else image
+    )
 
 
 def _figures(result: pipeline.Result) -> None:
     columns = st.columns(2)
-    for number, figure in enumerate(wording.figures(result.document, texts.load())):
+    for number, figure in enumerate(wording.list_figures(result.document, texts.load_texts())):
         value = "not known" if figure.value is None else f"{figure.value} {figure.unit}".strip()
         columns[number % 2].metric(figure.label, value)
 
 
 def _lesions(result: pipeline.Result) -> None:
-    document, say = result.document, texts.load()
+    document, say = result.document, texts.load_texts()
     if not document.findings.lesions:
         return
     st.subheader("Lesions")
-    columns = wording.columns(document, say)
+    columns = wording.list_columns(document, say)
     rows = [
         {"Lesion": lesion.id, **{f"{c.title} {c.unit}".strip(): c.text(lesion) or "–" for c in columns}}
         for lesion in document.findings.lesions
     ]
     st.dataframe(rows, hide_index=True)
-    for reason in wording.reasons(columns, document.findings, say):
+    for reason in wording.explain_empty_cells(columns, document.findings, say):
         st.caption(_plain(reason))
 
 
 def _scene(result: pipeline.Result) -> None:
     if st.session_state["drawn"] is None:
         labels, _ = components.label(result.mask, result.scan)
-        st.session_state["drawn"] = _figure(surface.build(result.scan, labels))
+        st.session_state["drawn"] = _figure(surfaces.build_scene(result.scan, labels))
     st.plotly_chart(st.session_state["drawn"], key="scene", config={"displaylogo": False})
     known = "" if result.scan.spacing_known else " Not to scale: the spacing is not known."
     st.caption(f"From the front; drag to turn.{known}")
@@ -236,7 +242,7 @@ def _downloads(result: pipeline.Result) -> None:
 
 def _can(result: pipeline.Result, name: str) -> bool:
     try:
-        write.possible(result.scan, [name])
+        outputs.check_formats(result.scan, [name])
     except StrokesegError:
         return False
     return True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import shared
+from data_sets import find_data_set
 
 # A shell starts what runs in the background deaf to Ctrl-C, and children inherit that: here it must be heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture
 def shared_data():
     """The folder of the data sets."""
-    return shared()
+    return find_data_set()
 
 
 @pytest.fixture

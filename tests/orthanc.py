@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import dicom_cases
+from phantoms import dicom_series
 
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -50,7 +50,7 @@ class Archive:
 
     def start(self):
         self.log = (self.folder / "log").open("ab")
-        command = [dicom_cases.tool("Orthanc"), str(self.folder / "orthanc.json")]
+        command = [dicom_series.find_program("Orthanc"), str(self.folder / "orthanc.json")]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
         for _ in range(300):
             try:
@@ -87,7 +87,7 @@ class Archive:
         """Send files by C-STORE."""
         where = ["-aec", "ARCHIVE", "127.0.0.1", str(self.dimse)]
         run = subprocess.run(
-            [dicom_cases.tool("storescu"), "-R", *where, *map(str, paths)], capture_output=True, check=False
+            [dicom_series.find_program("storescu"), "-R", *where, *map(str, paths)], capture_output=True, check=False
         )
         assert run.returncode == 0, run.stdout + run.stderr
 

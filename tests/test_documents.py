@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from strokeseg import errors
-from strokeseg.infer import models
+from strokeseg.segmentation import models
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -15,7 +15,7 @@ def shown(score):
 
 
 def test_the_readme_states_the_cards_figures():
-    metrics = models.card("default").metrics
+    metrics = models.load_card("default").metrics
     assert f"{metrics['validation']['slices_without_blood_and_without_answer']:.0%}" in README
     assert not re.search(r"\b(DICE|PRECISION|RECALL|SECONDS|QUIET)\b", README)
     scores = metrics["test"]["per_patient"]
@@ -24,11 +24,11 @@ def test_the_readme_states_the_cards_figures():
 
 
 def test_the_prose_of_a_card_is_that_of_its_data():
-    from strokeseg.train import export
+    from strokeseg.training import export
 
-    for path in models.SHIPPED.glob("*.json"):
+    for path in models.SHIPPED_FOLDER.glob("*.json"):
         card = models.Card.model_validate_json(path.read_bytes())
-        assert path.with_suffix(".md").read_text() == export.prose(card)
+        assert path.with_suffix(".md").read_text() == export.render_card(card)
 
 
 def test_every_link_of_the_pages_leads_somewhere():

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from PIL import Image
 
-import handmade
 import strokeseg
-from pace import pace
-from shared import shared
-from strokeseg.evaluate import evaluate, find_pairs
-from strokeseg.infer import models
-from strokeseg.pipeline import predictor
+from data_sets import find_data_set
+from phantoms import networks
+from slowdown import measure_slowdown
+from strokeseg.evaluation import evaluate, find_pairs
+from strokeseg.pipeline import make_predictor
+from strokeseg.segmentation import models
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_set_dice(model="default"):
-    threshold = models.card(model).threshold
-    return evaluate(find_pairs(ROOT / "samples/ctich_jpg"), predictor(model), threshold, draws=200)
+    threshold = models.load_card(model).threshold
+    return evaluate(find_pairs(ROOT / "samples/ctich_jpg"), make_predictor(model), threshold, draws=200)
 
 
 test_set_dice.__test__ = False
@@ -39,16 +39,16 @@ def test_the_network_reaches_its_bar_on_patients_it_never_saw():
     scored = test_set_dice()
     assert scored.n_patients == 5 and scored.n_slices == 36
     assert scored.per_patient.dice.value > BAR
-    stated = models.card("default").metrics["test"]["per_patient"]["dice"]["value"]
+    stated = models.load_card("default").metrics["test"]["per_patient"]["dice"]["value"]
     assert scored.per_patient.dice.value == pytest.approx(stated, abs=0.01)
 
 
 @pytest.mark.parametrize("logit", [-9.0, 9.0])
 def test_a_constant_network_in_its_place_would_not(logit, tmp_path, monkeypatch):
-    card = models.card("default")
-    data = handmade.constant_network(card.size, logit)
+    card = models.load_card("default")
+    data = networks.make_constant_network(card.size, logit)
     onnx.checker.check_model(onnx.load_from_string(data))
-    handmade.save(tmp_path, "default", data, card.size, threshold=card.threshold)
+    networks.save_network(tmp_path, "default", data, card.size, threshold=card.threshold)
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path))
     assert test_set_dice().per_patient.dice.value < BAR / 2
 
@@ -79,14 +79,14 @@ CLOSE_TO_NONE_ML = 1.0
 
 
 def test_a_nifti_without_bleeding_is_answered_close_to_none():
-    result = strokeseg.segment(shared("cranium/cranium_hu.nii.gz"))
+    result = strokeseg.segment(find_data_set("cranium/cranium_hu.nii.gz"))
     assert len(result.mask) == 108
     assert result.findings.volume_ml < 2 * CLOSE_TO_NONE_ML
 
 
 def test_a_whole_dicom_series_shows_its_bleeding_on_the_patients_right():
     """The set's README: hemorrhage in the right basal ganglia, about eight slices. x grows to the patient's left."""
-    result = strokeseg.segment(shared("rsna_volume/series.zip"))
+    result = strokeseg.segment(find_data_set("rsna_volume/series.zip"))
     largest = result.findings.lesions[0]
     slices = slice(largest.slices[0], largest.slices[1] + 1)
     skull = np.argwhere(result.scan.hu[slices] > 300).mean(0)
@@ -100,20 +100,20 @@ def test_a_whole_dicom_series_shows_its_bleeding_on_the_patients_right():
 
 def test_the_fast_network_is_small_and_nearly_as_good():
     scored = test_set_dice("fast")
-    default, fast = (models.card(name).metrics for name in ("default", "fast"))
+    default, fast = (models.load_card(name).metrics for name in ("default", "fast"))
     for metrics in (default, fast):
         assert metrics["validation"]["dice"] > 0.7
     assert abs(default["validation"]["dice"] - fast["validation"]["dice"]) <= 0.02
     stated = fast["test"]["per_patient"]["dice"]["value"]
     assert scored.per_patient.dice.value == pytest.approx(stated, abs=0.01)
     assert abs(stated - default["test"]["per_patient"]["dice"]["value"]) <= 0.02
-    assert len(models.weights("fast")[1]) < 10e6 and models.card("fast").precision == "int8"
+    assert len(models.load_weights("fast")[1]) < 10e6 and models.load_card("fast").precision == "int8"
 
 
 @pytest.mark.parametrize("patient", ["0024", "0053", "0058"])
 def test_stacks_of_pictures_from_another_country_are_answered(patient):
     """Patients of no training set; the clots are derived labels, complete only on slices where edema was drawn."""
-    folder = shared(f"phe_sich_stacks/{patient}")
+    folder = find_data_set(f"phe_sich_stacks/{patient}")
     result = strokeseg.segment(folder / "images")
     names = sorted((folder / "images").iterdir(), key=lambda path: int(path.stem))
     labelled = [(index, folder / "clots" / f"{path.stem}.png") for index, path in enumerate(names)]
@@ -130,10 +130,10 @@ def test_slices_as_16_bit_nifti_are_answered(tmp_path):
     import nibabel
 
     counts = np.zeros(3)
-    for path in sorted(shared("bhsd_mini/images_hu0_255").iterdir())[::4]:
+    for path in sorted(find_data_set("bhsd_mini/images_hu0_255").iterdir())[::4]:
         hu = np.asarray(Image.open(path)).astype(np.int16)
         hu[hu == 0] = -1000
-        truth = np.asarray(Image.open(shared("bhsd_mini/masks_binary") / path.name)) > 127
+        truth = np.asarray(Image.open(find_data_set("bhsd_mini/masks_binary") / path.name)) > 127
         # NIfTI's axes are to the right, to the front and up; a picture's columns go to the left, its rows to the back.
         affine = np.diag([0.5, 0.5, 5.0, 1.0])
         file = tmp_path / "slice.nii.gz"
@@ -169,10 +169,10 @@ def test_36_dicom_slices_take_under_20_seconds_from_start_to_report(tmp_path):
         "-m",
         "strokeseg",
         "segment",
-        str(shared("rsna_volume/series.zip")),
+        str(find_data_set("rsna_volume/series.zip")),
         "-o",
         str(tmp_path),
     ]
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert time.perf_counter() - start < 20 * pace()
+    assert time.perf_counter() - start < 20 * measure_slowdown()
     assert (tmp_path / "report.html").exists()

@@ -12,16 +12,16 @@ import nibabel
 import numpy as np
 import pytest
 
+from phantoms.results import RESULTS, TIMING, find_unknown_numbers, make_document, make_lesion
 from strokeseg.errors import UsageError
 from strokeseg.pipeline import Result
 from strokeseg.result import Remark
-from write_cases import TIMING, ZOO, document, lesion, unknown_numbers
 
 ROOT = Path(__file__).parents[1]
 
 
 def result(name="whole"):
-    scan, labels, told = ZOO[name]()
+    scan, labels, told = RESULTS[name]()
     probability = (labels > 0).astype(np.float16)
     return Result(scan, probability, labels > 0, told.findings, told.model, TIMING)
 
@@ -39,7 +39,7 @@ class Tags(HTMLParser):
         self.text += data + " "
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", RESULTS)
 def test_shows_sentence_numbers_and_one_slice(name):
     shown = result(name)
     page = shown._repr_html_()
@@ -48,7 +48,7 @@ def test_shows_sentence_numbers_and_one_slice(name):
     assert [tag for tag, _ in seen.tags].count("img") == 1
     assert ("Bleeding was found" in seen.text) == shown.findings.hemorrhage
     assert shown.document.disclaimer in seen.text
-    assert not unknown_numbers(seen.text, shown.document)
+    assert not find_unknown_numbers(seen.text, shown.document)
     for tag, attrs in seen.tags:
         assert tag not in ("script", "link", "iframe", "style")
         assert not [key for key in attrs if key.startswith("on")]
@@ -86,8 +86,8 @@ def test_no_lesion_no_row_but_the_columns():
 
 def test_places_are_told_by_axis():
     pytest.importorskip("pandas")
-    scan, labels, _ = ZOO["whole"]()
-    told = document(scan, [lesion(1, 3, 7, centroid_lps_mm=(1.0, -2.0, 3.5))])
+    scan, labels, _ = RESULTS["whole"]()
+    told = make_document(scan, [make_lesion(1, 3, 7, centroid_lps_mm=(1.0, -2.0, 3.5))])
     frame = Result(scan, labels.astype(np.float16), labels > 0, told.findings, told.model, TIMING).to_frame()
     assert frame.filter(like="centroid").iloc[0].to_dict() == {
         "centroid_x_mm": 1.0,

@@ -22,7 +22,7 @@ def locked(name):
     return dict(line.split("==") for line in lines if "==" in line)
 
 
-@pytest.mark.parametrize("module", ["strokeseg", "strokeseg.pipeline", "strokeseg.evaluate", "strokeseg.cli"])
+@pytest.mark.parametrize("module", ["strokeseg", "strokeseg.pipeline", "strokeseg.evaluation", "strokeseg.cli"])
 def test_importing_the_runtime_brings_no_torch_and_no_server(module):
     code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

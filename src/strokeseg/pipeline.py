@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg import components, infer, write
+from strokeseg import outputs, segmentation
 from strokeseg.errors import UsageError
-from strokeseg.infer import Progress
-from strokeseg.infer.models import Card
-from strokeseg.measure import measure
-from strokeseg.measure.interval import interval_ml
-from strokeseg.read import identity, read_one
+from strokeseg.imaging import components
+from strokeseg.measurements import measure
+from strokeseg.reading import deidentification, read_one
 from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Scene, Timing
 from strokeseg.scan import Scan
+from strokeseg.segmentation import Progress
+from strokeseg.segmentation.interval import volume_interval_ml
+from strokeseg.segmentation.models import Card
 from strokeseg.version import __version__
 
 if TYPE_CHECKING:
@@ -63,14 +64,19 @@ class Result:
             software=f"strokeseg {__version__}",
             status="repaired" if repaired else "accepted",
             remarks=self.remarks,
-            input=input_info(scan),
+            input=describe_input(scan),
             model=self.model,
             findings=self.findings,
             timing_s=self.timing,
         )
 
     def save(
-        self, out: str | Path, formats: Sequence[str] = write.FORMATS, *, native: bool = False, skull: bool = False
+        self,
+        out: str | Path,
+        formats: Sequence[str] = outputs.DEFAULT_FORMATS,
+        *,
+        native: bool = False,
+        skull: bool = False,
     ) -> ResultDocument:
         """Write the result into a folder, which is made if missing; each file appears whole or not at all.
 
@@ -94,9 +100,9 @@ class Result:
         NotWritable, DiskFull
             `not-writable`, `disk-full`
         """
-        from strokeseg import surface
+        from strokeseg import surfaces
 
-        write.check(out, formats, self.scan)
+        outputs.check(out, formats, self.scan)
         begun, timing = time.perf_counter(), self.timing
         labels, _ = components.label(self.mask, self.scan)
         surface_s = 0.0
@@ -104,24 +110,24 @@ class Result:
         def scene() -> tuple[Scene, list[Remark]]:
             nonlocal surface_s
             start = time.thread_time()
-            made = surface.build(self.scan, labels, skull=skull)
-            remarks = surface.not_printable(made) if write.SOLIDS & set(formats) else []
+            made = surfaces.build_scene(self.scan, labels, skull=skull)
+            remarks = surfaces.remark_not_printable(made) if outputs.SOLID_FORMATS & set(formats) else []
             surface_s = round(time.thread_time() - start, 3)
             return made, remarks
 
         def finish() -> Timing:
             # Made beside the first files, the surfaces count with their thread's own time; writing has the rest.
-            spent = {"surface": surface_s, "write": round(max(0.0, _since(begun) - surface_s), 3)}
+            spent = {"surface": surface_s, "write": round(max(0.0, _elapsed_s(begun) - surface_s), 3)}
             steps = (timing.read, timing.infer, timing.measure, *spent.values())
             return timing.model_copy(update={**spent, "total": round(sum(steps), 3)})
 
-        return write.save(
+        return outputs.save(
             out,
             self.document,
             self.scan,
             self.mask,
             labels,
-            scene if write.SURFACES & set(formats) else None,
+            scene if outputs.MESH_FORMATS & set(formats) else None,
             formats,
             finish,
             probability=self.probability,
@@ -130,23 +136,23 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""
-        from strokeseg.write import notebook
+        from strokeseg.outputs import notebook
 
         labels, _ = components.label(self.mask, self.scan)
-        return notebook.html(self.document, self.scan, self.mask, labels)
+        return notebook.render_html(self.document, self.scan, self.mask, labels)
 
     def to_frame(self) -> DataFrame:
-        """Give the lesions as rows of pandas; see :func:`strokeseg.write.notebook.frame`."""
-        from strokeseg.write import notebook
+        """Give the lesions as rows of pandas; see :func:`strokeseg.outputs.notebook.make_frame`."""
+        from strokeseg.outputs import notebook
 
-        return notebook.frame(self.document)
+        return notebook.make_frame(self.document)
 
     def view(self) -> NiiVue:
-        """Open scan and lesions in a notebook's widget; see :func:`strokeseg.write.notebook.view`."""
-        from strokeseg.write import notebook
+        """Open scan and lesions in a notebook's widget; see :func:`strokeseg.outputs.notebook.open_viewer`."""
+        from strokeseg.outputs import notebook
 
         labels, _ = components.label(self.mask, self.scan)
-        return notebook.view(self.scan, labels)
+        return notebook.open_viewer(self.scan, labels)
 
 
 def segment(
@@ -191,19 +197,19 @@ def segment(
     start = time.perf_counter()
     with ThreadPoolExecutor(1) as pool:
         # Loading a network takes about as long as reading a scan. What is wrong with it is told when it is asked.
-        loading = pool.submit(infer.load, model, engine, threads)
-        scan = scanned(
+        loading = pool.submit(segmentation.load_engine, model, engine, threads)
+        scan = read_scan(
             source, window=window, spacing_mm=spacing_mm, series=series, deidentify=deidentify, formats=formats
         )
         loading.exception()
-    read_s = _since(start)
+    read_s = _elapsed_s(start)
     start = time.perf_counter()
-    answered = answer(scan, model=model, engine=engine, threads=threads, flip=flip, progress=progress)
-    timing = Timing(read=read_s, infer=_since(start))
-    return measured(scan, answered, timing, experimental=experimental)
+    answered = predict(scan, model=model, engine=engine, threads=threads, flip=flip, progress=progress)
+    timing = Timing(read=read_s, infer=_elapsed_s(start))
+    return measure_prediction(scan, answered, timing, experimental=experimental)
 
 
-def scanned(
+def read_scan(
     source: str | Path | Scan,
     *,
     window: tuple[float, float] | None = None,
@@ -213,30 +219,30 @@ def scanned(
     formats: Sequence[str] = (),
 ) -> Scan:
     """Read what is to be segmented: the first step of :func:`segment`, whose parameters and errors it has."""
-    from strokeseg.read import gate
+    from strokeseg.reading import gate
 
     if isinstance(source, Scan):
         if not (window is None and spacing_mm is None and series is None):
             raise UsageError("window, spacing_mm and series are for files: a Scan has its own", "Leave them out.")
-        scan = gate.check(source)
+        scan = gate.check_scan(source)
     else:
         scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm)
     if deidentify is not None:
-        scan = identity.deidentified(scan, deidentify)
-    write.possible(scan, formats)
+        scan = deidentification.deidentify(scan, deidentify)
+    outputs.check_formats(scan, formats)
     return scan
 
 
 @dataclass(frozen=True)
-class Answered:
+class Prediction:
     """The network's answer, and which network gave it."""
 
-    answer: infer.Answer
+    output: segmentation.Prediction
     card: Card
     model: ModelInfo
 
 
-def answer(
+def predict(
     scan: Scan,
     *,
     model: str = "default",
@@ -244,9 +250,9 @@ def answer(
     threads: int = 0,
     flip: bool = False,
     progress: Progress | None = None,
-) -> Answered:
+) -> Prediction:
     """Ask the network: the second step of :func:`segment`, whose parameters and errors it has."""
-    loaded = infer.load(model, engine, threads)
+    loaded = segmentation.load_engine(model, engine, threads)
     card = loaded.card
     info = ModelInfo(
         name=card.name,
@@ -256,10 +262,10 @@ def answer(
         precision=loaded.precision,
         threshold=card.threshold,
     )
-    return Answered(infer.answer(scan, loaded, flip=flip, progress=progress), card, info)
+    return Prediction(segmentation.predict(scan, loaded, flip=flip, progress=progress), card, info)
 
 
-def measured(scan: Scan, answered: Answered, timing: Timing, *, experimental: bool = False) -> Result:
+def measure_prediction(scan: Scan, answered: Prediction, timing: Timing, *, experimental: bool = False) -> Result:
     """Measure what the network found: the last step of :func:`segment`.
 
     Parameters
@@ -270,18 +276,18 @@ def measured(scan: Scan, answered: Answered, timing: Timing, *, experimental: bo
     experimental : as in :func:`segment`
     """
     start = time.perf_counter()
-    answer = answered.answer
+    answer = answered.output
     findings = measure(
         scan, answer.mask, answer.probability, dropped_specks=answer.dropped_specks, experimental=experimental
     )
-    findings, widened = _calibrated(findings, answer, scan, answered.card)
+    findings, widened = _add_confidence(findings, answer, scan, answered.card)
     scan = scan.with_remarks(*answer.remarks, *widened)
-    timing = timing.model_copy(update={"measure": _since(start)})
+    timing = timing.model_copy(update={"measure": _elapsed_s(start)})
     timing = timing.model_copy(update={"total": round(timing.read + timing.infer + timing.measure, 3)})
     return Result(scan, answer.probability, answer.mask, findings, answered.model, timing)
 
 
-def input_info(scan: Scan) -> InputInfo:
+def describe_input(scan: Scan) -> InputInfo:
     """Give a scan's form as `result.json` holds it; nothing of the patient."""
     weights = scan.weights_mm
     return InputInfo(
@@ -298,7 +304,7 @@ def input_info(scan: Scan) -> InputInfo:
     )
 
 
-def predictor(
+def make_predictor(
     model: str = "default",
     *,
     engine: str = "auto",
@@ -306,24 +312,26 @@ def predictor(
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     flip: bool = False,
-) -> Callable[[Path], infer.Answer]:
+) -> Callable[[Path], segmentation.Prediction]:
     """Give what `evaluate` scores: a function from an image's path to its probability map and mask.
 
     Both are (slices, rows, columns) on the image's own grid, as :func:`segment` gives them. Parameters are those of
     :func:`segment`; its errors are raised here for the model, and by the function for an image.
     """
-    loaded = infer.load(model, engine, threads)
+    loaded = segmentation.load_engine(model, engine, threads)
 
-    def predict(path: Path) -> infer.Answer:
-        return infer.answer(read_one(path, window=window, spacing_mm=spacing_mm), loaded, flip=flip)
+    def predict(path: Path) -> segmentation.Prediction:
+        return segmentation.predict(read_one(path, window=window, spacing_mm=spacing_mm), loaded, flip=flip)
 
     return predict
 
 
-def _calibrated(findings: Findings, answer: infer.Answer, scan: Scan, card: Card) -> tuple[Findings, list[Remark]]:
+def _add_confidence(
+    findings: Findings, answer: segmentation.Prediction, scan: Scan, card: Card
+) -> tuple[Findings, list[Remark]]:
     """Say how sure the network is, and how far its volume may be off; null where it was not calibrated."""
     volume = card.calibration.volume if card.calibration else None
-    found = interval_ml(findings.volume_ml, answer.probability, answer.mask, scan, volume, scan.remarks)
+    found = volume_interval_ml(findings.volume_ml, answer.probability, answer.mask, scan, volume, scan.remarks)
     findings = findings.model_copy(
         update={
             "confidence": answer.confidence,
@@ -337,5 +345,5 @@ def _calibrated(findings: Findings, answer: infer.Answer, scan: Scan, card: Card
     return findings, [Remark(code="interval-widened", severity="info", message=message)]
 
 
-def _since(start: float) -> float:
+def _elapsed_s(start: float) -> float:
     return round(time.perf_counter() - start, 3)

@@ -21,11 +21,11 @@ DISCLAIMER = (
 )
 
 
-class _Model(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Remark(_Model):
+class Remark(_FrozenModel):
     """Something about the input or the answer that a reader must know."""
 
     code: str
@@ -34,18 +34,18 @@ class Remark(_Model):
     slices: list[int] = Field(default_factory=list, description="indices into the scan's slices, inferior first")
 
 
-def sides_known(remarks: Iterable[Remark]) -> bool:
+def are_sides_known(remarks: Iterable[Remark]) -> bool:
     """Whether left and right were stated by the input, or only assumed."""
     return not any(remark.code in ("assumed-sides", "no-orientation") for remark in remarks)
 
 
 Side = Literal["left", "right", "both", "midline", "unsure"]
 Tentorium = Literal["supratentorial", "infratentorial", "both", "unsure"]
-Place = Literal["deep", "lobar", "ventricle", "extra-axial", "cerebellum", "brainstem", "unsure"]
-BleedType = Literal["intraparenchymal", "intraventricular", "subdural", "epidural", "subarachnoid"]
+Location = Literal["deep", "lobar", "ventricle", "extra-axial", "cerebellum", "brainstem", "unsure"]
+HemorrhageType = Literal["intraparenchymal", "intraventricular", "subdural", "epidural", "subarachnoid"]
 
 
-class Signs(_Model):
+class Signs(_FrozenModel):
     """CT signs that go with growth, as far as pixels show them; experimental (docs/measures.md)."""
 
     swirl: bool
@@ -53,7 +53,7 @@ class Signs(_Model):
     blend: bool
 
 
-class Lesion(_Model):
+class Lesion(_FrozenModel):
     """One connected bleed."""
 
     id: int = Field(description="1 is the largest")
@@ -63,7 +63,7 @@ class Lesion(_Model):
     volume_ml: float | None
     side: Side | None = Field(default=None, description="of the patient")
     tentorium: Tentorium | None = None
-    place: Place | None = None
+    place: Location | None = None
     intraventricular_ml: float | None = Field(default=None, description="what of it lies in the ventricles")
     abc2_ml: float | None = None
     max_diameter_mm: float | None = Field(default=None, description="longest in-plane diameter")
@@ -75,12 +75,12 @@ class Lesion(_Model):
     std_hu: float | None = Field(default=None, description="standard deviation of the density: its heterogeneity")
     centroid_lps_mm: tuple[float, float, float] | None = None
     signs: Signs | None = Field(default=None, description="experimental: only where asked for")
-    type_probabilities: dict[BleedType, float] | None = Field(
+    type_probabilities: dict[HemorrhageType, float] | None = Field(
         default=None, description="experimental: only where asked for"
     )
 
 
-class Midline(_Model):
+class Midline(_FrozenModel):
     """Where the midline shift was measured, to be drawn."""
 
     slice: int = Field(description="index, inferior first")
@@ -89,7 +89,7 @@ class Midline(_Model):
     septum_lps_mm: tuple[float, float, float] = Field(description="where the septum is")
 
 
-class IchScoreParts(_Model):
+class IchScoreParts(_FrozenModel):
     """The parts of the ICH score that an image can give; never the score, which needs age and coma scale.
 
     Hemphill JC et al. The ICH score. Stroke 2001;32:891-897.
@@ -100,7 +100,7 @@ class IchScoreParts(_Model):
     infratentorial: bool | None
 
 
-class Findings(_Model):
+class Findings(_FrozenModel):
     """What was measured; null is "not measured"."""
 
     hemorrhage: bool
@@ -127,7 +127,7 @@ class Findings(_Model):
     )
 
 
-class InputInfo(_Model):
+class InputInfo(_FrozenModel):
     """The input's form; nothing of the patient."""
 
     kind: Literal["dicom", "nifti", "nrrd", "metaimage", "pictures", "array"]
@@ -142,7 +142,7 @@ class InputInfo(_Model):
     window: tuple[float, float] | None = Field(default=None, description="(centre, width) of pictures")
 
 
-class ModelInfo(_Model):
+class ModelInfo(_FrozenModel):
     """The network that answered."""
 
     name: str
@@ -153,7 +153,7 @@ class ModelInfo(_Model):
     threshold: float
 
 
-class Timing(_Model):
+class Timing(_FrozenModel):
     """Seconds of each step, and in all."""
 
     read: float = 0.0
@@ -164,7 +164,7 @@ class Timing(_Model):
     total: float = 0.0
 
 
-class ResultDocument(_Model):
+class ResultDocument(_FrozenModel):
     """`result.json`."""
 
     schema_: Literal["strokeseg.result/1"] = Field(default="strokeseg.result/1", alias="schema")
@@ -209,7 +209,7 @@ class Scene:
     skull: Mesh | None = None
 
 
-def json_schema() -> dict[str, Any]:
+def build_json_schema() -> dict[str, Any]:
     """Give the JSON Schema of `result.json`."""
     schema = ResultDocument.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -26,10 +26,10 @@ NOMINAL_FIELD_OF_VIEW_MM = 230.0
 NOMINAL_STEP_MM = 5.0
 
 
-_ROUNDING = 0.01  # of direction cosines, as headers write them
+_COSINE_TOLERANCE = 0.01  # of direction cosines, as headers write them
 
 
-def _fixed(values: Pixels) -> Pixels:
+def _make_read_only(values: Pixels) -> Pixels:
     """Let nobody write into what is handed out again and again."""
     values.flags.writeable = False
     return values
@@ -54,13 +54,13 @@ class Planes:
     pixel_spacing_mm: tuple[float, float]
     thickness_mm: float | None = None
 
-    def fault(self) -> str | None:
+    def describe_fault(self) -> str | None:
         """Say in one sentence why no length can be measured here, or None: a Scan may be made of any numbers."""
         lengths = np.asarray(self.pixel_spacing_mm, dtype=np.float64)
         if lengths.shape != (2,) or not (np.isfinite(lengths) & (lengths > 0)).all():
             return "the pixel spacing must be two lengths above 0"
         axes = np.array([self.row_cosine, self.column_cosine], dtype=np.float64)
-        if axes.shape != (2, 3) or not (np.abs(axes @ axes.T - np.eye(2)) < _ROUNDING).all():
+        if axes.shape != (2, 3) or not (np.abs(axes @ axes.T - np.eye(2)) < _COSINE_TOLERANCE).all():
             return "the row and the column cosine must be unit vectors at right angles"
         if not np.isfinite(self.positions_mm).all():
             return "the position of a slice is not finite"
@@ -72,17 +72,17 @@ class Planes:
     @cached_property
     def normal(self) -> Floats:
         """The unit normal, LPS: row cosine x column cosine."""
-        return _fixed(np.cross(self.row_cosine, self.column_cosine))
+        return _make_read_only(np.cross(self.row_cosine, self.column_cosine))
 
     @cached_property
     def along_normal_mm(self) -> Floats:
         """(slices,), each slice's place along the normal, mm."""
-        return _fixed(self.positions_mm @ self.normal)
+        return _make_read_only(self.positions_mm @ self.normal)
 
     @cached_property
     def gaps_mm(self) -> Floats:
         """(slices - 1,), distances between neighbours along the normal, mm."""
-        return _fixed(np.diff(self.along_normal_mm))
+        return _make_read_only(np.diff(self.along_normal_mm))
 
     @cached_property
     def weights_mm(self) -> Floats:
@@ -94,13 +94,13 @@ class Planes:
         """
         gaps = self.gaps_mm
         if gaps.size == 0:
-            return _fixed(np.array([self.thickness_mm or 0.0]))
+            return _make_read_only(np.array([self.thickness_mm or 0.0]))
         half = gaps / 2
-        half[self.missing] = 0.75 * np.median(gaps[~self.missing])
-        return _fixed(np.concatenate([half[:1], half]) + np.concatenate([half, half[-1:]]))
+        half[self.gaps_with_missing_slices] = 0.75 * np.median(gaps[~self.gaps_with_missing_slices])
+        return _make_read_only(np.concatenate([half[:1], half]) + np.concatenate([half, half[-1:]]))
 
     @cached_property
-    def missing(self) -> NDArray[np.bool_]:
+    def gaps_with_missing_slices(self) -> NDArray[np.bool_]:
         """(slices - 1,), True at a gap in which slices are missing.
 
         Such a gap is 1.7 times wider than the gaps on both sides, or one of two on end that are so. Three wide gaps are
@@ -109,7 +109,7 @@ class Planes:
         """
         gaps = self.gaps_mm
         if gaps.size < 3:
-            return _fixed(np.zeros(gaps.size, dtype=bool))
+            return _make_read_only(np.zeros(gaps.size, dtype=bool))
 
         def wide(index: int, other: int) -> bool:
             return 0 <= other < gaps.size and gaps[index] > 1.7 * gaps[other]
@@ -118,7 +118,7 @@ class Planes:
             (wide(i, i - 1) and (wide(i, i + 1) or wide(i, i + 2))) or (wide(i, i - 2) and wide(i, i + 1))
             for i in range(1, gaps.size - 1)
         ]
-        return _fixed(np.array([wide(0, 1), *inner, wide(gaps.size - 1, gaps.size - 2)]))
+        return _make_read_only(np.array([wide(0, 1), *inner, wide(gaps.size - 1, gaps.size - 2)]))
 
     @property
     def tilt_deg(self) -> float:
@@ -137,7 +137,7 @@ class Planes:
         """The area of one pixel, mm²."""
         return self.pixel_spacing_mm[0] * self.pixel_spacing_mm[1]
 
-    def upright(self, pixels: Pixels) -> Pixels:
+    def turn_upright(self, pixels: Pixels) -> Pixels:
         """Turn slices face up, the patient's left on the right; a second call turns them back.
 
         Only whole axes are flipped, so nothing is resampled.
@@ -194,7 +194,7 @@ class SourceFrame:
 
 
 @dataclass(frozen=True, repr=False)
-class Source:
+class DicomSource:
     """The DICOM objects that a scan was read from: what objects made from it must repeat, and no more.
 
     It holds who the patient is. Nothing may look into it but the DICOM writers, and the comparison for patient number
@@ -233,7 +233,7 @@ class Source:
         """Give an attribute's text; empty where there is none."""
         return dict(self.attributes).get(keyword, "")
 
-    def as_stored(self, pixels: Pixels) -> Pixels:
+    def to_stored(self, pixels: Pixels) -> Pixels:
         """Turn slices on the scan's grid back to how their frames are stored.
 
         Parameters
@@ -275,7 +275,7 @@ class Scan:
     sop_instance_uids: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     remarks: tuple[Remark, ...] = field(default_factory=tuple)
-    source: Source | None = field(default=None, repr=False, compare=False)
+    source: DicomSource | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or self.hu.dtype != np.int16:

@@ -2,16 +2,16 @@
 
 import pytest
 
-import handmade
-from batch_heads import SIZE, head, save_nifti
+from phantoms import networks as handmade
+from phantoms.cylinder_heads import SIZE, head, save_nifti
 
 
 @pytest.fixture(autouse=True)
 def networks(tmp_path, monkeypatch):
     """A folder of networks: `default` finds the bleed, `blind` answers nothing."""
     folder = tmp_path / "networks"
-    handmade.save(folder, "default", handmade.bright_network(SIZE), SIZE)
-    handmade.save(folder, "blind", handmade.constant_network(SIZE, -20), SIZE)
+    handmade.save_network(folder, "default", handmade.make_bright_network(SIZE), SIZE)
+    handmade.save_network(folder, "blind", handmade.make_constant_network(SIZE, -20), SIZE)
     monkeypatch.setenv("STROKESEG_MODELS", str(folder))
     monkeypatch.chdir(tmp_path)
     return folder

@@ -19,11 +19,11 @@ import psutil
 import pytest
 
 import strokeseg
-from batch_heads import head, save_nifti
+from phantoms.cylinder_heads import head, save_nifti
 from strokeseg import batch
-from strokeseg.batch import crew, machine, tables
+from strokeseg.batch import host_resources, result_tables, scheduler
 from strokeseg.batch.journal import Journal
-from strokeseg.batch.study import Failure, Settings, Study, Task, failed
+from strokeseg.batch.records import BatchSettings, BatchStudy, Failure, Task, record_failure
 from strokeseg.cli import main
 from strokeseg.errors import Conflict, DiskFull, NotWritable, UnknownModel, UsageError
 
@@ -157,7 +157,7 @@ def test_a_line_that_a_kill_cut_off_is_dropped(heads, tmp_path):
         stream.write(b'{"id":"head_3","path":"/som')
     with Journal(tmp_path / "out") as journal:
         assert sorted(journal.records) == ["head_0", "head_1", "head_2"]
-        journal.add(failed(Study("x", "x", ""), "", Failure(code="a", message="b", remedy="c")))
+        journal.add(record_failure(BatchStudy("x", "x", ""), "", Failure(code="a", message="b", remedy="c")))
     with Journal(tmp_path / "out") as journal:
         assert "x" in journal.records
 
@@ -199,7 +199,7 @@ def test_a_worker_that_meets_a_full_disk_stops_the_batch(tmp_path):
 
         def take(self):
             full = Failure(code="disk-full", message="no space is left", remedy="")
-            return None if self.task is None else failed(self.task.study, self.task.key, full)
+            return None if self.task is None else record_failure(self.task.study, self.task.key, full)
 
         def kill(self):
             self.killed = True
@@ -209,18 +209,18 @@ def test_a_worker_that_meets_a_full_disk_stops_the_batch(tmp_path):
         hire = staticmethod(Full)
         ready = staticmethod(lambda workers, timeout_s: workers)
 
-    tasks = [Task(Study(str(number), "x", ""), "k") for number in range(3)]
+    tasks = [Task(BatchStudy(str(number), "x", ""), "k") for number in range(3)]
     with pytest.raises(DiskFull):
-        list(crew.records(iter(tasks), One(), Settings(tmp_path)))
+        list(scheduler.run_tasks(iter(tasks), One(), BatchSettings(tmp_path)))
 
 
 def test_workers_fit_into_the_memory():
     cores = len(os.sched_getaffinity(0))
-    assert machine.workers(None, machine.WORKER_MB) == 1
-    assert machine.workers(None, 10**6) == cores
-    assert machine.workers(7, None) == 7
-    assert abs(machine.resident_mb(os.getpid()) - psutil.Process().memory_info().rss / 2**20) < 30
-    assert machine.free_mb() <= psutil.virtual_memory().total / 2**20
+    assert host_resources.choose_worker_count(None, host_resources.WORKER_MEMORY_MB) == 1
+    assert host_resources.choose_worker_count(None, 10**6) == cores
+    assert host_resources.choose_worker_count(7, None) == 7
+    assert abs(host_resources.read_resident_memory_mb(os.getpid()) - psutil.Process().memory_info().rss / 2**20) < 30
+    assert host_resources.read_available_memory_mb() <= psutil.virtual_memory().total / 2**20
 
 
 def test_a_path_that_is_no_utf8_is_still_listed(heads, tmp_path):
@@ -229,7 +229,7 @@ def test_a_path_that_is_no_utf8_is_still_listed(heads, tmp_path):
         stream.write(b"bad")
     batch.run([heads], tmp_path / "out", workers=1)
     assert len(rows(tmp_path / "out/results.csv")) == len(list(heads.iterdir()))
-    assert tables.COLUMNS[:2] == ("id", "path")
+    assert result_tables.COLUMNS[:2] == ("id", "path")
 
 
 class Store:

@@ -7,22 +7,22 @@ import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
 
-import synth
-from batch_heads import head, save_nifti
+from phantoms import head_series
+from phantoms.cylinder_heads import head, save_nifti
 from strokeseg.batch import inputs, manifest
-from strokeseg.batch.study import Study, check_id
+from strokeseg.batch.records import BatchStudy, explain_invalid_id
 from strokeseg.errors import UnreadableFile
 
 
 def found(source):
-    return {each.id: each for each in inputs.studies(str(source)) if isinstance(each, Study)}
+    return {each.id: each for each in inputs.find_studies(str(source)) if isinstance(each, BatchStudy)}
 
 
 def series(folder, study, uid):
-    slices = synth.datasets(series=uid)[:2]
+    slices = head_series.make_datasets(series=uid)[:2]
     for data in slices:
         data.StudyInstanceUID = study
-    return synth.write_series(folder, slices)
+    return head_series.write_series(folder, slices)
 
 
 def test_archives_and_volumes_are_studies_at_any_depth(tmp_path):
@@ -71,7 +71,7 @@ def test_a_folder_of_pictures_is_one_stack(tmp_path):
 
 
 def test_a_folder_without_a_study_is_said_to_be_empty(tmp_path):
-    [record] = inputs.studies(str(tmp_path))
+    [record] = inputs.find_studies(str(tmp_path))
     assert record.failure.code == "empty"
 
 
@@ -88,7 +88,7 @@ def test_a_changed_file_changes_the_stamp(tmp_path):
     "text", ["", ".", "..", ".hidden", "a/b", "a\\b", "results.csv", "Failures.CSV", "x" * 121, "a."]
 )
 def test_an_id_that_could_leave_its_folder_is_refused(text):
-    assert check_id(text)
+    assert explain_invalid_id(text)
 
 
 def test_wrong_rows_are_listed_and_the_others_are_read(tmp_path):
@@ -104,8 +104,8 @@ def test_wrong_rows_are_listed_and_the_others_are_read(tmp_path):
     ]
     with (tmp_path / "list.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
-    read = list(manifest.studies(tmp_path / "list.csv"))
-    good = [each for each in read if isinstance(each, Study)]
+    read = list(manifest.read_manifest(tmp_path / "list.csv"))
+    good = [each for each in read if isinstance(each, BatchStudy)]
     assert [each.id for each in good] == ["a", "f"]
     assert good[0].path == str(tmp_path / "a.nii.gz")
     assert (good[1].window, good[1].spacing_mm, good[1].model, good[1].series) == (
@@ -114,7 +114,7 @@ def test_wrong_rows_are_listed_and_the_others_are_read(tmp_path):
         "blind",
         "1.2",
     )
-    wrong = [each.failure for each in read if not isinstance(each, Study)]
+    wrong = [each.failure for each in read if not isinstance(each, BatchStudy)]
     assert {failure.code for failure in wrong} == {"manifest-row"}
     for number, failure in zip((3, 4, 5, 6, 7), wrong, strict=True):
         assert f"row {number}:" in failure.message
@@ -125,11 +125,13 @@ def test_a_parquet_list_reads_as_the_same_csv(tmp_path):
     rows = {"path": ["a.nii", "b.png"], "window": [None, [40.0, 80.0]], "id": ["one", None]}
     parquet.write_table(pytest.importorskip("pyarrow").table(rows), tmp_path / "list.parquet")
     (tmp_path / "list.csv").write_text('path,window,id\na.nii,,one\nb.png,"40,80",\n')
-    assert list(manifest.studies(tmp_path / "list.parquet")) == list(manifest.studies(tmp_path / "list.csv"))
+    assert list(manifest.read_manifest(tmp_path / "list.parquet")) == list(
+        manifest.read_manifest(tmp_path / "list.csv")
+    )
 
 
 @pytest.mark.parametrize("content", [b"file,id\na,b\n", b"path,windw\na,b\n", b"\xff\xfe\x00path"])
 def test_a_list_without_a_path_or_with_a_misspelt_column_is_refused(tmp_path, content):
     (tmp_path / "list.csv").write_bytes(content)
     with pytest.raises(UnreadableFile):
-        list(manifest.studies(tmp_path / "list.csv"))
+        list(manifest.read_manifest(tmp_path / "list.csv"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks import batch_throughput
 from strokeseg import batch
-from strokeseg.bench import throughput
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def test_the_kuberay_example_is_a_job_that_fits_the_command():
 
 
 def test_the_page_shows_the_stored_figures():
-    found = throughput.Figures.model_validate_json((ROOT / "benchmarks/batch.json").read_bytes())
+    found = batch_throughput.BatchFigures.model_validate_json((ROOT / "benchmarks/batch.json").read_bytes())
     page = (ROOT / "docs/batch.md").read_text()
-    assert throughput.into_page(page, found) == page
+    assert batch_throughput.insert_figures(page, found) == page
     assert found.pool.scans >= 1000 and found.pool.failed == 0

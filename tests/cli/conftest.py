@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-import handmade
+from phantoms import networks
 from strokeseg.cli import main
 
 SIZE = 96
@@ -47,14 +47,14 @@ def a_network():
         ("MaxPool", ["eroded"], "opened", window),
         ("Mul", ["opened", "k"], "logits", {}),
     ]
-    return handmade.network(SIZE, nodes, {"low": 0.3, "high": 0.95, "k": 40.0})
+    return networks.make_network(SIZE, nodes, {"low": 0.3, "high": 0.95, "k": 40.0})
 
 
 @pytest.fixture(autouse=True)
 def models(tmp_path, monkeypatch):
     """A folder of networks with the one by hand as `default`, and an empty current directory."""
     folder = tmp_path / "networks"
-    handmade.save(folder, "default", a_network(), SIZE, architecture="a band of [grey]")
+    networks.save_network(folder, "default", a_network(), SIZE, architecture="a band of [grey]")
     monkeypatch.setenv("STROKESEG_MODELS", str(folder))
     monkeypatch.delenv("STROKESEG_DEBUG", raising=False)
     work = tmp_path / "work"

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.conftest import BLEED_ML, head
 
-from shared import shared
+from data_sets import find_data_set
+from tests.cli.conftest import BLEED_ML, head
 
 
 def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
@@ -15,7 +15,7 @@ def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
     code, said, _ = run("compare", bleeding, bleeding, "-o", out, "--json")
     assert code == 0
     document = json.loads(said)
-    assert document["schema"] == "strokeseg.change/1"
+    assert document["schema"] == "strokeseg.followup.document/1"
     change = document["change"]
     assert change["change_ml"] == 0 and change["growth"] is False
     assert [lesion["kind"] for lesion in change["lesions"]] == ["same"]
@@ -38,7 +38,7 @@ def test_the_answer_is_in_words(run, bleeding, tmp_path):
 
 def test_two_patients_are_refused_and_nothing_is_left(run, tmp_path):
     out = tmp_path / "change"
-    two = shared("rsna_volume/series.zip"), shared("ge_head_dicom/series.zip")
+    two = find_data_set("rsna_volume/series.zip"), find_data_set("ge_head_dicom/series.zip")
     code, said, complaints = run("compare", *two, "-o", out, "--formats", "json")
     assert code == 3 and said == "" and "different-patients" in complaints
     assert not out.exists()

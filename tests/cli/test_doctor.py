@@ -7,7 +7,7 @@ from importlib import metadata
 from types import SimpleNamespace
 
 from strokeseg.cli import doctor
-from strokeseg.read import archive
+from strokeseg.reading import input_file
 
 
 def test_a_whole_installation(run):
@@ -27,7 +27,7 @@ def test_json_names_everything(run):
     assert found["auto"]["default"]["engine"] == found["answer"]["engine"] == "onnxruntime"
     assert all(folder["writable"] for folder in found["folders"].values())
     assert all(found["decoders"].values()) and len(found["decoders"]) == 5
-    assert found["bounds"]["most_files"] == archive.MOST_FILES
+    assert found["bounds"]["most_files"] == input_file.MAX_FILES
 
 
 def test_a_damaged_network_is_a_problem(run, models):
@@ -80,23 +80,25 @@ def test_a_package_that_is_too_old_is_a_problem(run, monkeypatch):
 
 def test_auto_says_what_it_takes_and_why(run, models, monkeypatch):
     """An old processor with both engines, then none: the sentence follows."""
-    from strokeseg.infer import choice, machine
+    from strokeseg.segmentation.engines import cpu_features, selection
 
     card = json.loads((models / "default.json").read_text())
     (models / "small.json").write_text(json.dumps(card | {"name": "small", "precision": "int8"}))
     (models / "small.onnx").write_bytes((models / "default.onnx").read_bytes())
-    monkeypatch.setattr(choice, "installed", lambda: ("onnxruntime", "openvino"))
+    monkeypatch.setattr(selection, "list_installed", lambda: ("onnxruntime", "openvino"))
     for flags, engine in ((("avx512_vnni",), "openvino"), ((), "onnxruntime")):
-        monkeypatch.setattr(machine, "abilities", lambda flags=flags: machine.Abilities("a processor", 2, flags))
+        monkeypatch.setattr(
+            cpu_features, "detect_hardware", lambda flags=flags: cpu_features.Hardware("a processor", 2, flags)
+        )
         code, said, _ = run("doctor")
         found = re.search(r"small: (\w+): (.+)", said.partition("--engine auto")[2])
         assert code == 0 and found[1] == engine and "8-bit integers" in found[2]
 
 
 def test_every_engine_that_is_not_there_says_what_installs_it(run, monkeypatch):
-    from strokeseg.infer import choice
+    from strokeseg.segmentation.engines import selection
 
-    monkeypatch.setattr(choice, "installed", lambda: ("onnxruntime",))
+    monkeypatch.setattr(selection, "list_installed", lambda: ("onnxruntime",))
     engines = json.loads(run("doctor", "--json")[1])["engines"]
     assert engines.pop("onnxruntime") == "installed"
     assert len(engines) == 6 and all("pip install" in line for line in engines.values())

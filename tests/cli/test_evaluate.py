@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.conftest import BLEED_SLICES, SIZE, a_network, head, save_nifti
 
-import handmade
+from phantoms import networks
+from tests.cli.conftest import BLEED_SLICES, SIZE, a_network, head, save_nifti
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_normals_and_a_spacing_reach_the_figures(run, pairs, tmp_path):
 
 def test_as_segmented_scores_what_segment_gives(run, models, tmp_path):
     """A speck under the card's smallest volume is in the cut map and not in the finished mask."""
-    handmade.save(models, "default", a_network(), SIZE, smallest_mm3=3000.0)
+    networks.save_network(models, "default", a_network(), SIZE, smallest_mm3=3000.0)
     folder = tmp_path / "volumes"
     folder.mkdir()
     hu = head()

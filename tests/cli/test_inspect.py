@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from tests.cli.conftest import head, save_nifti
 
-import synth
-from strokeseg.read import read_one
+from phantoms import head_series
+from strokeseg.reading import read_one
+from tests.cli.conftest import head, save_nifti
 
 NUMBERS = {"type": "array", "items": {"type": "number"}}
 SCHEMA = {
@@ -61,8 +61,8 @@ SCHEMA = {
 
 
 def tilted(folder, series="1.2.3"):
-    geometry = synth.Geometry(z_mm=(*np.arange(-48.0, 0.0, 3.0), *np.arange(0.0, 60.0, 5.0)), tilt_deg=12.0)
-    return synth.write_series(folder, synth.datasets(geometry, series=series))
+    geometry = head_series.Geometry(z_mm=(*np.arange(-48.0, 0.0, 3.0), *np.arange(0.0, 60.0, 5.0)), tilt_deg=12.0)
+    return head_series.write_series(folder, head_series.make_datasets(geometry, series=series))
 
 
 def test_the_geometry_is_that_of_the_series(run, tmp_path):

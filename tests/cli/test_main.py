@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from pace import pace
-from strokeseg import pipeline, write
+from slowdown import measure_slowdown
+from strokeseg import outputs, pipeline
 from strokeseg.cli import app, main, options, terminal
-from strokeseg.infer import engine
+from strokeseg.segmentation.engines import onnxruntime
 from strokeseg.version import __version__
 
 STROKESEG = (sys.executable, "-c", "import sys; from strokeseg.cli import main; sys.exit(main())")
@@ -32,7 +32,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
     assert done.stdout.startswith("Usage: strokeseg")
     assert not {"numpy", "pydantic", "pydicom", "onnxruntime", "torch", "rich"} & set(done.stderr.split())
     # About 0.1 s on an idle core; the bound leaves room for a busy one.
-    assert min(took) < 1.0 * pace()
+    assert min(took) < 1.0 * measure_slowdown()
 
 
 @pytest.mark.parametrize("command", ["segment", "inspect", "train", "evaluate", "models", "doctor"])
@@ -116,7 +116,7 @@ def test_ctrl_c_stops_with_130_and_leaves_nothing(run, bleeding, tmp_path, monke
 def test_a_signal_while_writing_leaves_nothing(bleeding, tmp_path, sent, code):
     # The process sends itself the signal in the middle of writing: after the CT, before the result.
     script = (
-        "import os, sys; import strokeseg.write.json as last; from strokeseg.cli import main\n"
+        "import os, sys; import strokeseg.outputs.result_json as last; from strokeseg.cli import main\n"
         f"last.save = lambda *_: os.kill(os.getpid(), {int(sent)})\n"
         "sys.exit(main())"
     )
@@ -192,11 +192,11 @@ def test_other_packages_warnings_are_not_the_users(run, bleeding, monkeypatch, r
 
 
 def test_engine_names_are_those_of_the_engines():
-    assert tuple(options.EngineName) == engine.ENGINES
+    assert tuple(options.EngineName) == onnxruntime.ENGINES
 
 
 def test_formats_by_default_are_all_that_can_be_written(run):
-    assert ",".join(write.FORMATS) in run("segment", "--help")[1]
+    assert ",".join(outputs.DEFAULT_FORMATS) in run("segment", "--help")[1]
 
 
 def test_main_is_the_entry_point():

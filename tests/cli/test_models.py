@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-import handmade
+from phantoms import networks
 
 
 def test_list_and_show(run, models):
@@ -56,7 +56,7 @@ def own(tmp_path, monkeypatch):
     """A network of one's own with its card, and a home to install it in."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("STROKESEG_MODELS")
-    handmade.save(tmp_path, "mine", handmade.bright_network(64), 64)
+    networks.save_network(tmp_path, "mine", networks.make_bright_network(64), 64)
     return tmp_path / "mine.onnx"
 
 
@@ -129,9 +129,9 @@ def test_a_card_that_does_not_fit_is_refused(run, models, own, change, says):
 
 
 def test_what_is_no_network_of_this_kind_is_refused(run, models, own, tmp_path):
-    handmade.save(tmp_path, "text", b"no network", 64)
+    networks.save_network(tmp_path, "text", b"no network", 64)
     assert "cannot load" in run("models", "add", tmp_path / "text.onnx")[2]
-    handmade.save(tmp_path, "nan", handmade.constant_network(64, float("nan")), 64)
+    networks.save_network(tmp_path, "nan", networks.make_constant_network(64, float("nan")), 64)
     assert "with NaN" in run("models", "add", tmp_path / "nan.onnx")[2]
     code, _, complaints = run("models", "add", tmp_path / "none.onnx")
     assert code == 3 and "error[unreadable]" in complaints
@@ -149,9 +149,9 @@ def test_a_card_has_a_name_that_fits(run, models, own, stem, name):
     [([1, 1, 64, 64], 64), ([1, 1, "h", "w"], 320), ([1, 1, 64, "w"], 320), ([1, 1, 16, 16], 320), ([9], 320)],
 )
 def test_the_size_is_read_where_the_file_tells_one(shape, size):
-    from strokeseg.infer import install
+    from strokeseg.segmentation import installation
 
-    assert install._size(shape) == size
+    assert installation._input_size(shape) == size
 
 
 def test_a_file_too_large_for_onnx_is_not_read(run, models, tmp_path):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import synth
+from node_cases import preserve_logging
 from orthanc import free_port
-from pacs_cases import logging_kept
-from strokeseg.pacs import outbox, tables
+from phantoms import head_series
+from strokeseg.pacs import database as tables
+from strokeseg.pacs import outbox
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 NODE = """
@@ -48,7 +49,7 @@ send = [{{ to = "pacs" }}]
 
 @pytest.fixture(autouse=True)
 def log():
-    with logging_kept():
+    with preserve_logging():
         yield
 
 
@@ -67,20 +68,20 @@ def database(tmp_path):
 @pytest.fixture
 def waiting(database):
     """A database in which one delivery waits, and its id."""
-    engine = tables.connect(database)
+    engine = tables.open_database(database)
     with engine.begin() as connection:
-        key = outbox.put(connection, "send", "pacs", "1.2.3", 1, {"study": "a"})
+        key = outbox.enqueue(connection, "send", "pacs", "1.2.3", 1, {"study": "a"})
     engine.dispose()
     return key
 
 
 def head(folder, **values):
-    made = synth.datasets(synth.Geometry(z_mm=(0.0, 5.0, 10.0), shape=(16, 16)))
+    made = head_series.make_datasets(head_series.Geometry(z_mm=(0.0, 5.0, 10.0), shape=(16, 16)))
     for data in made:
         data.BodyPartExamined, data.SliceThickness = "HEAD", "5"
         for name, value in values.items():
             setattr(data, name, value)
-    return synth.write_series(folder, made)
+    return head_series.write_series(folder, made)
 
 
 def test_the_help_shows_each_way_of_use(run):
@@ -212,6 +213,6 @@ def test_a_wrong_id_is_refused(run, file, database, waiting, key):
 
 
 def test_a_fresh_database_has_nothing(run, file, database):
-    tables.connect(database).dispose()
+    tables.open_database(database).dispose()
     code, out, _ = run("node", file, "--undelivered", "--database", database)
     assert (code, out) == (0, "Nothing waits, and nothing was given up.\n")

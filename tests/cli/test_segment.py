@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tests.cli.conftest import BLEED_ML, BLEED_SLICES, head, save_nifti
 
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from strokeseg.cli import main
-from strokeseg.serve import tables
-from strokeseg.serve.auth import tokens
+from strokeseg.web import database
+from strokeseg.web.auth import tokens
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def test_makes_lists_and_ends_a_token(run, tmp_path):
     assert code == 0
     text = out.strip()
     assert text not in err, "it is shown once"
-    engine = tables.connect(f"sqlite:///{tmp_path / 'server.db'}")
-    token = tokens.known(engine, text)
+    engine = database.connect(f"sqlite:///{tmp_path / 'server.db'}")
+    token = tokens.find_valid_token(engine, text)
     assert (token.owner, token.group, sorted(token.scopes)) == ("anna", "stroke-unit", ["read", "write"])
     listed = json.loads(run("list", "--json")[1])
     ends = datetime.fromisoformat(listed[0]["expires"]) - datetime.now(UTC)
     assert timedelta(days=89) < ends <= timedelta(days=90)
     assert text.rsplit("_", 1)[1] not in run("list")[1]
     assert run("revoke", listed[0]["id"])[0] == 0
-    assert tokens.known(engine, text) is None
+    assert tokens.find_valid_token(engine, text) is None
     assert json.loads(run("list", "--json")[1])[0]["state"] == "revoked"
 
 

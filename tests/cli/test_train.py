@@ -30,7 +30,7 @@ def config(tmp_path):
 def calls(monkeypatch):
     """Stand-ins for the two functions that need torch: they keep what they were called with."""
     kept = []
-    loop, export = ModuleType("strokeseg.train.loop"), ModuleType("strokeseg.train.export")
+    loop, export = ModuleType("strokeseg.training.loop"), ModuleType("strokeseg.training.export")
 
     def run(config, root, out, *, resume, progress):
         kept.append(("run", config.network.name, root, out, resume, progress))
@@ -42,10 +42,10 @@ def calls(monkeypatch):
         return SimpleNamespace(name="tiny", version="1", sha256="00", threshold=0.4)
 
     loop.run, loop.hint, export.export = run, lambda table: None, write
-    import strokeseg.train as package
+    import strokeseg.training as package
 
     for name, module in (("loop", loop), ("export", export)):
-        monkeypatch.setitem(sys.modules, f"strokeseg.train.{name}", module)
+        monkeypatch.setitem(sys.modules, f"strokeseg.training.{name}", module)
         monkeypatch.setattr(package, name, module, raising=False)
     return kept
 
@@ -110,10 +110,10 @@ def test_bad_configurations(run, config, tmp_path, calls):
 
 @pytest.mark.parametrize("more", [(), ("--export",)])
 def test_without_torch_it_says_what_to_install(run, config, monkeypatch, more):
-    import strokeseg.train as package
+    import strokeseg.training as package
 
     for name in ("loop", "export"):
-        monkeypatch.delitem(sys.modules, f"strokeseg.train.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"strokeseg.training.{name}", raising=False)
         monkeypatch.delattr(package, name, raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("torch", "lightning")]:
         monkeypatch.delitem(sys.modules, name)
@@ -128,10 +128,10 @@ def test_without_torch_it_says_what_to_install(run, config, monkeypatch, more):
 def test_what_a_run_warns_of_is_said(run, config, calls, monkeypatch):
     import logging
 
-    from strokeseg.train import loop
+    from strokeseg.training import loop
 
     def warn(*_, **__):
-        logging.getLogger("strokeseg.train.split").warning("every figure of this run is too good")
+        logging.getLogger("strokeseg.training.split").warning("every figure of this run is too good")
         return "best.ckpt"
 
     monkeypatch.setattr(loop, "run", warn)
@@ -139,10 +139,10 @@ def test_what_a_run_warns_of_is_said(run, config, calls, monkeypatch):
 
 
 def test_what_would_be_quicker_here_is_said_before_a_run(run, config, calls, monkeypatch):
-    from strokeseg.train import loop
+    from strokeseg.training import loop
 
-    monkeypatch.setattr(loop, "hint", lambda table: f"{table.precision} is slow here")
+    monkeypatch.setattr(loop, "suggest_precision", lambda table: f"{table.precision} is slow here")
     code, _, complaints = run("train", config)
     assert code == 0 and "note: bf16-mixed is slow here\n" in complaints
-    monkeypatch.setattr(loop, "hint", lambda table: None)
+    monkeypatch.setattr(loop, "suggest_precision", lambda table: None)
     assert "note:" not in run("train", config, "--fresh")[2]

@@ -126,7 +126,7 @@ def test_its_steps_make_a_program_that_runs_as_nobody(tmp_path_factory):
         assert container.strokeseg("--version").stdout.startswith("strokeseg ")
         made = container.strokeseg("tokens", "create", "anna")
         assert made.stdout.startswith("strokeseg_"), made.stderr
-        imports = "import psycopg, s3fs, strokeseg.serve.server, torch"
+        imports = "import psycopg, s3fs, strokeseg.web.server, torch"
         done = subprocess.run([folder / "opt/strokeseg/bin/python", "-c", imports], capture_output=True, text=True)
         assert "No module named 'torch'" in done.stderr, "all else is there, and nothing of training"
         scan = shutil.copytree(ROOT / "samples/ctich_081", folder / "data/scan")

@@ -105,7 +105,7 @@ def test_manifests_name_each_other_rightly():
 
 
 def test_autoscaling_and_probes_ask_for_what_the_server_gives():
-    from strokeseg.serve.auth.guard import PUBLIC
+    from strokeseg.web.auth.guard import PUBLIC_PATHS
 
     scaled = next(each for each in documents() if each["kind"] == "ScaledObject")
     metric = re.search(r"strokeseg_\w+", scaled["spec"]["triggers"][0]["metadata"]["query"]).group()
@@ -113,7 +113,7 @@ def test_autoscaling_and_probes_ask_for_what_the_server_gives():
     for each in workloads().values():
         for container in each["spec"]["template"]["spec"]["containers"]:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                assert container[probe]["httpGet"]["path"] in PUBLIC
+                assert container[probe]["httpGet"]["path"] in PUBLIC_PATHS
     monitor = next(each for each in documents() if each["kind"] == "ServiceMonitor")
     assert monitor["spec"]["endpoints"][0]["path"] == "/api/v1/metrics"
 
@@ -133,7 +133,7 @@ def commands():
 )
 def test_the_command_line_knows_every_option_that_is_used(where, words, monkeypatch, tmp_path):
     from strokeseg.cli import main
-    from strokeseg.serve import server
+    from strokeseg.web import server
 
     asked = []
     monkeypatch.setattr(server, "run", asked.append)

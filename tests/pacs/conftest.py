@@ -1,16 +1,16 @@
 import pytest
 
-from pacs_cases import Port, logging_kept
+from node_cases import ListeningScp, preserve_logging
 
 
 @pytest.fixture(autouse=True)
 def log():
-    with logging_kept():
+    with preserve_logging():
         yield
 
 
 @pytest.fixture
 def port(tmp_path):
-    made = Port(tmp_path)
+    made = ListeningScp(tmp_path)
     yield made
     made.stop()

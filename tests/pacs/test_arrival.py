@@ -1,8 +1,10 @@
-from strokeseg.pacs.arrival import Associations, Progress, complete
+from strokeseg.pacs.completion import OpenAssociations, SeriesProgress, find_completion_reason
 
 
 def ask(instances, expected=None, committed=False, silent=0.0, carried=False):
-    return complete(Progress(instances, expected, committed, 100.0), carried, 100.0 + silent, quiet_s=60, settle_s=5)
+    return find_completion_reason(
+        SeriesProgress(instances, expected, committed, 100.0), carried, 100.0 + silent, quiet_s=60, settle_s=5
+    )
 
 
 def test_the_senders_count_ends_the_wait_at_once():
@@ -35,13 +37,13 @@ def test_more_than_was_said_settles_first_since_more_may_come():
 
 
 def test_an_association_carries_its_series_until_it_ends():
-    open_ones = Associations()
-    open_ones.brings(1, "a")
-    open_ones.brings(1, "b")
-    open_ones.brings(2, "b")
-    assert open_ones.carried() == {"a", "b"}
-    open_ones.ended(1)
-    assert open_ones.carried() == {"b"}
-    open_ones.ended(2)
-    open_ones.ended(2)
-    assert open_ones.carried() == set()
+    open_ones = OpenAssociations()
+    open_ones.add(1, "a")
+    open_ones.add(1, "b")
+    open_ones.add(2, "b")
+    assert open_ones.list_series() == {"a", "b"}
+    open_ones.remove(1)
+    assert open_ones.list_series() == {"b"}
+    open_ones.remove(2)
+    open_ones.remove(2)
+    assert open_ones.list_series() == set()

@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
-import dicom_cases
+from node_cases import make_settings, wait_until
 from orthanc import Archive, free_port
-from pacs_cases import settings_of, until
-from strokeseg.pacs.check import check
+from phantoms import dicom_series
+from strokeseg.pacs.connection_check import check_connections
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def images_only(tmp_path):
         "PresentationContext2 = SecondaryCaptureImageStorage\\Plain\n"
         "[[Profiles]]\n[Default]\nPresentationContexts = Few\n"
     )
-    command = [dicom_cases.tool("storescp"), "-xf", str(profile), "Default", "-od", str(tmp_path), str(port)]
+    command = [dicom_series.find_program("storescp"), "-xf", str(profile), "Default", "-od", str(tmp_path), str(port)]
     process = subprocess.Popen(command)
     yield port
     process.kill()
@@ -30,13 +30,13 @@ def images_only(tmp_path):
 
 def rows(folder, port, **more):
     peer = {"name": "pacs", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port, **more.pop("peer", {})}
-    settings = settings_of(folder, peer=[peer], **more)
-    return {row.tried: row for row in check(settings)}
+    settings = make_settings(folder, peer=[peer], **more)
+    return {row.tried: row for row in check_connections(settings)}
 
 
 def test_a_peer_that_does_not_take_a_class_is_told_by_its_name(tmp_path, images_only):
     rule = [{"name": "all", "send": [{"to": "pacs", "what": ["seg", "capture"]}]}]
-    until(lambda: rows(tmp_path, images_only)["C-ECHO"].good)
+    wait_until(lambda: rows(tmp_path, images_only)["C-ECHO"].good)
     found = rows(tmp_path, images_only, rule=rule)
     assert not found["store"].good
     assert found["store"].said == "does not take SegmentationStorage"

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from pacs_cases import NEWS
+from node_cases import NOTICE
 from strokeseg.errors import NotDelivered
-from strokeseg.pacs import notice, web
-from strokeseg.pacs.settings import Notice, Web
+from strokeseg.pacs import dicomweb, notices
+from strokeseg.pacs.settings import DicomwebServer, NoticeTarget
 
 
 class Provider(BaseHTTPRequestHandler):
@@ -70,19 +70,19 @@ def auth(server, **more):
 
 
 def of(server, **more):
-    return Web(name="web", url=f"http://127.0.0.1:{server.server_port}/dicom-web", auth=auth(server, **more))
+    return DicomwebServer(name="web", url=f"http://127.0.0.1:{server.server_port}/dicom-web", auth=auth(server, **more))
 
 
 def test_a_dicomweb_server_is_shown_the_providers_token(provider):
     server = of(provider, scope="dicom.read")
-    assert web.series_of(web.open_client(server), server, {"PatientID": "X"}) == []
+    assert dicomweb.search_series(dicomweb.open_client(server), server, {"PatientID": "X"}) == []
     assert provider.scopes == ["dicom.read"]
     assert provider.shown == ["Bearer token-1"]
 
 
 def test_a_receiver_is_shown_the_providers_token(provider):
     url = f"http://127.0.0.1:{provider.server_port}/notice"
-    notice.tell(Notice(name="ward", kind="webhook", url=url, auth=auth(provider)), NEWS)
+    notices.send_notice(NoticeTarget(name="ward", kind="webhook", url=url, auth=auth(provider)), NOTICE)
     assert provider.shown == ["Bearer token-1"]
 
 
@@ -90,21 +90,21 @@ def test_a_receiver_is_shown_the_providers_token(provider):
 def test_a_client_that_the_provider_does_not_know_is_not_delivered(provider, user):
     server = of(provider, user=user)
     with pytest.raises(NotDelivered, match="gives no token") as caught:
-        web.open_client(server)
+        dicomweb.open_client(server)
     assert "a secret" not in str(caught.value)
-    told = Notice(name="ward", kind="fhir", url=server.url, auth=auth(provider, user=user))
+    told = NoticeTarget(name="ward", kind="fhir", url=server.url, auth=auth(provider, user=user))
     with pytest.raises(NotDelivered, match="gives no token"):
-        notice.tell(told, NEWS)
+        notices.send_notice(told, NOTICE)
     assert provider.shown == []
 
 
 def test_an_answer_without_a_token_is_none(provider):
     provider.instead = {"hello": "there"}
     with pytest.raises(NotDelivered, match="gives no token"):
-        web.open_client(of(provider))
+        dicomweb.open_client(of(provider))
 
 
 def test_a_provider_that_is_not_there_is_named_by_its_host(provider):
     server = of(provider, token_url="http://127.0.0.1:9/token")
     with pytest.raises(NotDelivered, match=r"127\.0\.0\.1: gives no token"):
-        web.open_client(server)
+        dicomweb.open_client(server)

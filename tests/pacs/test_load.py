@@ -1,11 +1,11 @@
 import pytest
 
-import pacs_load
+from stress import node_load
 
 
 @pytest.mark.slow
 def test_each_of_many_series_gets_one_final_result_of_all_its_slices(tmp_path):
-    found = pacs_load.run(count=24, slices=8, folder=tmp_path)
+    found = node_load.run(count=24, slices=8, folder=tmp_path)
     assert found["refused"] == 0
     assert found["late_instances"] > 0
     assert found["series_done"] == found["series_whole"] == found["final_results_of_all_slices"] == 24

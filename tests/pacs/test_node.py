@@ -9,16 +9,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pydicom
 import pytest
 
-import dicom_cases
-import synth
+from node_cases import NodeUnderTest, make_settings, save_lesion_network, wait_until
 from orthanc import Archive, free_port
-from pacs_cases import Running, bleeding_network, settings_of, until
+from phantoms import dicom_series, head_series
 from strokeseg.errors import NotDelivered
-from strokeseg.pacs import fetch, send, tables
-from strokeseg.pacs.settings import Peer, Tls
+from strokeseg.pacs import database, query_retrieve, scu
+from strokeseg.pacs.settings import Peer, TlsFiles
 
 pytestmark = pytest.mark.slow
-GEOMETRY = synth.Geometry(z_mm=tuple(range(-40, 60, 8)))
+GEOMETRY = head_series.Geometry(z_mm=tuple(range(-40, 60, 8)))
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,14 @@ def archive(tmp_path_factory):
 
 
 def head(folder, study="1.2.840.99.1", series="1.2.840.99.1.1", patient="P1", date="20240102", **options):
-    made = synth.datasets(GEOMETRY, series=series)
+    made = head_series.make_datasets(GEOMETRY, series=series)
     for data in made:
         data.StudyInstanceUID, data.SeriesInstanceUID, data.PatientID = study, series, patient
         data.StudyDate, data.BodyPartExamined, data.SeriesDescription = date, "HEAD", "Head native"
         data.AccessionNumber = "A1"
         for name, value in options.items():
             setattr(data, name, value)
-    return synth.write_series(folder, made)
+    return head_series.write_series(folder, made)
 
 
 def archive_peer(archive, **more):
@@ -55,15 +54,15 @@ ALL = {"name": "head", "match": {"body_part": "HEAD"}, "send": [{"to": "archive"
 
 
 def test_from_modality_to_archive(archive, tmp_path, monkeypatch):
-    bleeding_network(tmp_path / "networks")
+    save_lesion_network(tmp_path / "networks")
     monkeypatch.setenv("STROKESEG_MODELS", str(tmp_path / "networks"))
     whole = {**ALL, "send": [{"to": "archive", "what": ["seg", "sr", "capture", "pdf"]}]}
-    node = Running(tmp_path / "n", peer=peers(archive), rule=[whole])
+    node = NodeUnderTest(tmp_path / "n", peer=peers(archive), rule=[whole])
     try:
         folder = head(tmp_path / "in")
         archive.send(*folder.iterdir())
         assert node.call("storescu", folder, "+sd").returncode == 0
-        [sent] = until(lambda: [row for row in node.rows(tables.outbox) if row["state"] == "sent"], 60)
+        [sent] = wait_until(lambda: [row for row in node.rows(database.outbox_table) if row["state"] == "sent"], 60)
         assert (sent["kind"], sent["target"], sent["tries"]) == ("send", "archive", 1)
         [row] = node.rows()
         assert (row["state"], row["version"], row["rule"]) == ("done", 1, "head")
@@ -80,7 +79,7 @@ def test_from_modality_to_archive(archive, tmp_path, monkeypatch):
         kind = pydicom.dcmread(path, stop_before_pixels=True).Modality
         kinds.add(kind)
         if kind != "CT":
-            assert dicom_cases.faults(path) == [], kind
+            assert dicom_series.list_errors(path) == [], kind
         if kind in ("OT", "SEG"):
             picture, _ = archive.get(f"/instances/{name}/preview", "image/png")
             assert picture.startswith(b"\x89PNG")
@@ -88,14 +87,14 @@ def test_from_modality_to_archive(archive, tmp_path, monkeypatch):
 
 
 def test_a_late_slice_gives_a_new_version(archive, tmp_path):
-    node = Running(tmp_path / "n", peer=peers(archive), rule=[ALL])
+    node = NodeUnderTest(tmp_path / "n", peer=peers(archive), rule=[ALL])
     try:
         folder = head(tmp_path / "in", series="1.2.840.99.1.2")
         files = sorted(folder.iterdir())
         assert node.call("storescu", *files[:-1]).returncode == 0
-        until(lambda: [row["state"] for row in node.rows()] == ["done"], 60)
+        wait_until(lambda: [row["state"] for row in node.rows()] == ["done"], 60)
         assert node.call("storescu", files[-1]).returncode == 0
-        until(lambda: [(row["state"], row["version"]) for row in node.rows()] == [("done", 2)], 60)
+        wait_until(lambda: [(row["state"], row["version"]) for row in node.rows()] == [("done", 2)], 60)
         assert [document.input.slices for document in node.jobs.documents.values()] == [12, 13]
         assert node.call("storescu", *files).returncode == 0
         assert [row["version"] for row in node.rows()] == [2]
@@ -105,10 +104,10 @@ def test_a_late_slice_gives_a_new_version(archive, tmp_path):
 
 def test_what_no_rule_wants_is_kept_and_not_segmented(archive, tmp_path):
     chest = {**ALL, "match": {"body_part": "CHEST"}}
-    node = Running(tmp_path / "n", peer=peers(archive), rule=[chest])
+    node = NodeUnderTest(tmp_path / "n", peer=peers(archive), rule=[chest])
     try:
         assert node.call("storescu", head(tmp_path / "in"), "+sd").returncode == 0
-        until(lambda: [row["state"] for row in node.rows()] == ["ignored"])
+        wait_until(lambda: [row["state"] for row in node.rows()] == ["ignored"])
         assert node.jobs.keys == {}
     finally:
         node.stop()
@@ -116,15 +115,15 @@ def test_what_no_rule_wants_is_kept_and_not_segmented(archive, tmp_path):
 
 def test_an_archive_that_is_down_gets_its_results_later(archive, tmp_path, monkeypatch):
     monkeypatch.setattr("strokeseg.pacs.outbox.FIRST_PAUSE_S", 0.5)
-    node = Running(tmp_path / "n", peer=peers(archive), rule=[ALL], node={"network_timeout_s": 5})
+    node = NodeUnderTest(tmp_path / "n", peer=peers(archive), rule=[ALL], node={"network_timeout_s": 5})
     archive.stop()
     try:
         assert node.call("storescu", head(tmp_path / "in", series="1.2.840.99.1.3"), "+sd").returncode == 0
-        until(lambda: [row for row in node.rows(tables.outbox) if row["tries"] >= 2], 60)
-        [row] = node.rows(tables.outbox)
+        wait_until(lambda: [row for row in node.rows(database.outbox_table) if row["tries"] >= 2], 60)
+        [row] = node.rows(database.outbox_table)
         assert "does not answer" in row["error"] or "aborted" in row["error"]
         archive.start()
-        until(lambda: [row["state"] for row in node.rows(tables.outbox)] == ["sent"], 60)
+        wait_until(lambda: [row["state"] for row in node.rows(database.outbox_table)] == ["sent"], 60)
     finally:
         if archive.process.poll() is not None:
             archive.start()
@@ -134,15 +133,15 @@ def test_an_archive_that_is_down_gets_its_results_later(archive, tmp_path, monke
 def test_a_restart_goes_on_where_it_was(archive, tmp_path):
     folder = head(tmp_path / "in", series="1.2.840.99.1.4")
     quiet = {"settle_s": 600, "quiet_s": 600, "port": free_port()}
-    first = Running(tmp_path / "n", peer=peers(archive), rule=[ALL], node=quiet)
+    first = NodeUnderTest(tmp_path / "n", peer=peers(archive), rule=[ALL], node=quiet)
     try:
         assert first.call("storescu", folder, "+sd").returncode == 0
     finally:
         first.stop()
-    second = Running(tmp_path / "n", peer=peers(archive), rule=[ALL])
+    second = NodeUnderTest(tmp_path / "n", peer=peers(archive), rule=[ALL])
     try:
-        until(lambda: [row["state"] for row in second.rows()] == ["done"], 60)
-        until(lambda: [row["state"] for row in second.rows(tables.outbox)] == ["sent"], 60)
+        wait_until(lambda: [row["state"] for row in second.rows()] == ["done"], 60)
+        wait_until(lambda: [row["state"] for row in second.rows(database.outbox_table)] == ["sent"], 60)
     finally:
         second.stop()
 
@@ -150,10 +149,10 @@ def test_a_restart_goes_on_where_it_was(archive, tmp_path):
 def test_results_are_stored_by_dicomweb_too(archive, tmp_path):
     web = [{"name": "web", "url": archive.dicomweb}]
     rule = {**ALL, "send": [{"to": "web", "what": ["seg", "sr"]}]}
-    node = Running(tmp_path / "n", peer=peers(archive), web=web, rule=[rule])
+    node = NodeUnderTest(tmp_path / "n", peer=peers(archive), web=web, rule=[rule])
     try:
         assert node.call("storescu", head(tmp_path / "in", series="1.2.840.99.1.5"), "+sd").returncode == 0
-        [sent] = until(lambda: [row for row in node.rows(tables.outbox) if row["state"] == "sent"], 60)
+        [sent] = wait_until(lambda: [row for row in node.rows(database.outbox_table) if row["state"] == "sent"], 60)
         assert sent["target"] == "web"
     finally:
         node.stop()
@@ -170,11 +169,13 @@ def test_the_patients_earlier_scan_is_fetched_and_compared(archive, tmp_path, wa
     web = [{"name": "web", "url": archive.dicomweb, "priors": True}] if way == "web" else []
     rule = {**ALL, "send": [], "priors": True}
     use = {} if way == "web" else {"use": way, "may": ["send"]}
-    node = Running(tmp_path / "n", peer=peers(archive, **use), web=web, rule=[rule], node={"port": archive.node_port})
+    node = NodeUnderTest(
+        tmp_path / "n", peer=peers(archive, **use), web=web, rule=[rule], node={"port": archive.node_port}
+    )
     try:
         later = head(tmp_path / "later", f"{base}.2", f"{base}.2.1", patient)
         assert node.call("storescu", later, "+sd").returncode == 0
-        until(lambda: node.jobs.compared, 90)
+        wait_until(lambda: node.jobs.compared, 90)
         found = {row["series_uid"]: row for row in node.rows()}
         assert set(found) == {f"{base}.1.1", f"{base}.2.1"}
         assert found[f"{base}.1.1"]["prior"]
@@ -203,7 +204,7 @@ def test_commitment_is_answered_on_an_association_of_its_own(archive, tmp_path):
         "port": port,
         "may": ["send", "commit"],
     }
-    node = Running(tmp_path / "n", peer=[modality])
+    node = NodeUnderTest(tmp_path / "n", peer=[modality])
     try:
         folder = head(tmp_path / "in")
         assert node.call("storescu", folder, "+sd").returncode == 0
@@ -221,7 +222,7 @@ def test_commitment_is_answered_on_an_association_of_its_own(archive, tmp_path):
         status, _ = association.send_n_action(asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
         association.release()
         assert status.Status == 0
-        [(kind, answer)] = until(lambda: told)
+        [(kind, answer)] = wait_until(lambda: told)
         assert (kind, answer.TransactionUID) == (2, "1.2.3.4")
         assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [here]
         assert [item.ReferencedSOPInstanceUID for item in answer.FailedSOPSequence] == ["1.2.3.4.5"]
@@ -232,7 +233,7 @@ def test_commitment_is_answered_on_an_association_of_its_own(archive, tmp_path):
 
 def certificates(folder):
     """Make an authority, a server's and a client's certificate with OpenSSL's program."""
-    tool = dicom_cases.tool("openssl")
+    tool = dicom_series.find_program("openssl")
 
     def run(*arguments):
         subprocess.run([tool, *arguments], check=True, capture_output=True, cwd=folder)
@@ -260,7 +261,7 @@ def certificates(folder):
 def test_tls_takes_only_a_known_certificate(tmp_path):
     made = certificates(tmp_path)
     tls = {"certificate": made / "server.pem", "key": made / "server.key", "authority": made / "ca.pem"}
-    node = Running(tmp_path / "n", node={"tls": tls})
+    node = NodeUnderTest(tmp_path / "n", node={"tls": tls})
     try:
         silent = socket.create_connection(("127.0.0.1", node.port))  # begins no handshake, and holds up nobody
         known = ["+tls", made / "client.key", made / "client.pem", "+cf", made / "ca.pem"]
@@ -271,12 +272,12 @@ def test_tls_takes_only_a_known_certificate(tmp_path):
         assert node.call("echoscu").returncode != 0
         ours = {"certificate": made / "client.pem", "key": made / "client.key", "authority": made / "ca.pem"}
         peer = Peer(name="self", ae_title="STROKESEG", host="127.0.0.1", port=node.port, tls=ours)
-        send.echo(settings_of(tmp_path, node={"ae_title": "MODALITY"}).node, peer)
+        scu.c_echo(make_settings(tmp_path, node={"ae_title": "MODALITY"}).node, peer)
         strangers = {"certificate": unknown / "client.pem", "key": unknown / "client.key", "authority": made / "ca.pem"}
         with pytest.raises(NotDelivered):
-            send.echo(
-                settings_of(tmp_path, node={"ae_title": "MODALITY"}).node,
-                peer.model_copy(update={"tls": Tls(**strangers)}),
+            scu.c_echo(
+                make_settings(tmp_path, node={"ae_title": "MODALITY"}).node,
+                peer.model_copy(update={"tls": TlsFiles(**strangers)}),
             )
         silent.close()
     finally:
@@ -308,10 +309,10 @@ def test_a_webhook_is_told_once_and_signed(archive, tmp_path, monkeypatch):
     url = f"http://127.0.0.1:{server.server_port}/"
     notice = [{"name": "ward", "kind": "webhook", "url": url, "sign_with": {"variable": "HOOK_SECRET"}}]
     rule = {**ALL, "send": [], "tell": [{"to": "ward", "when": "always"}], "urgent": True}
-    node = Running(tmp_path / "n", peer=peers(archive), notice=notice, rule=[rule])
+    node = NodeUnderTest(tmp_path / "n", peer=peers(archive), notice=notice, rule=[rule])
     try:
         assert node.call("storescu", head(tmp_path / "in", series="1.2.840.99.1.8"), "+sd").returncode == 0
-        until(lambda: server.got, 60)
+        wait_until(lambda: server.got, 60)
         [(headers, told)] = server.got
         assert told["series_uid"] == "1.2.840.99.1.8"
         assert told["accession"] == "A1"
@@ -324,6 +325,6 @@ def test_a_webhook_is_told_once_and_signed(archive, tmp_path, monkeypatch):
 
 
 def test_priors_are_found_only_of_the_patient(archive, tmp_path):
-    local = settings_of(tmp_path).node
+    local = make_settings(tmp_path).node
     peer = Peer(**archive_peer(archive))
-    assert fetch.find(local, peer, "STUDY", {"PatientID": "NOBODY", "StudyInstanceUID": ""}) == []
+    assert query_retrieve.c_find(local, peer, "STUDY", {"PatientID": "NOBODY", "StudyInstanceUID": ""}) == []

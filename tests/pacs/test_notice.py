@@ -9,13 +9,13 @@ import hl7
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
-from pacs_cases import NEWS
+from node_cases import NOTICE
 from strokeseg.errors import NotDelivered
-from strokeseg.pacs import notice
-from strokeseg.pacs.notice import News
-from strokeseg.pacs.settings import Notice
+from strokeseg.pacs import notices
+from strokeseg.pacs.notices import ResultNotice
+from strokeseg.pacs.settings import NoticeTarget
 
-NOTHING = News(
+NOTHING = ResultNotice(
     key="k" * 32,
     study_uid="1.2.3",
     series_uid="1.2.3.4",
@@ -33,7 +33,7 @@ NOTHING = News(
 
 
 def test_an_oru_is_read_by_another_parser():
-    message = hl7.parse(notice.oru(NEWS, "C1"))
+    message = hl7.parse(notices.build_oru(NOTICE, "C1"))
     assert str(message.segment("MSH")[9]) == "ORU^R01^ORU_R01"
     assert str(message["MSH.F10"]) == "C1"
     assert message.unescape(str(message["PID.F3"])) == "P&1 "
@@ -47,16 +47,16 @@ def test_an_oru_is_read_by_another_parser():
 
 
 def test_unknown_figures_are_left_out():
-    message = hl7.parse(notice.oru(NOTHING, "C1"))
+    message = hl7.parse(notices.build_oru(NOTHING, "C1"))
     codes = [str(row[3][0][0]) for row in message.segments("OBX")]
     assert "VOLUME" not in codes
     assert "INTERVAL" not in codes
     assert "No intracranial hemorrhage" in str(message)
-    assert len(notice.bundle(NOTHING)["entry"]) == 2
+    assert len(notices.build_fhir_bundle(NOTHING)["entry"]) == 2
 
 
 def test_a_bundle_is_a_transaction_that_makes_each_thing_once():
-    made = notice.bundle(NEWS)
+    made = notices.build_fhir_bundle(NOTICE)
     read = Bundle.model_validate(json.loads(json.dumps(made)))
     assert read.type == "transaction"
     kinds = [entry.request.url for entry in read.entry]
@@ -65,7 +65,7 @@ def test_a_bundle_is_a_transaction_that_makes_each_thing_once():
     assert float(read.entry[1].resource.valueQuantity.value) == 12.35
     references = {result.reference for result in read.entry[2].resource.result}
     assert references == {entry.fullUrl for entry in read.entry[:2]}
-    assert notice.bundle(NEWS) == made
+    assert notices.build_fhir_bundle(NOTICE) == made
 
 
 class Mllp(socketserver.BaseRequestHandler):
@@ -89,21 +89,23 @@ def ward():
 
 
 def test_a_message_is_told_by_mllp_and_acknowledged(ward):
-    notice.tell(Notice(name="ward", kind="hl7", host="127.0.0.1", port=ward.server_address[1]), NEWS)
+    notices.send_notice(NoticeTarget(name="ward", kind="hl7", host="127.0.0.1", port=ward.server_address[1]), NOTICE)
     [message] = ward.got
-    assert str(message["MSH.F10"]) == NEWS.key[:20]
+    assert str(message["MSH.F10"]) == NOTICE.key[:20]
 
 
 @pytest.mark.parametrize("code", ["AE", "AR"])
 def test_a_message_that_is_refused_is_not_delivered(ward, code):
     ward.code = code
     with pytest.raises(NotDelivered, match=f"answered {code}"):
-        notice.tell(Notice(name="ward", kind="hl7", host="127.0.0.1", port=ward.server_address[1]), NEWS)
+        notices.send_notice(
+            NoticeTarget(name="ward", kind="hl7", host="127.0.0.1", port=ward.server_address[1]), NOTICE
+        )
 
 
 def test_nobody_there_is_not_delivered():
     with pytest.raises(NotDelivered, match="cannot be reached"):
-        notice.tell(Notice(name="ward", kind="hl7", host="127.0.0.1", port=9), NEWS)
+        notices.send_notice(NoticeTarget(name="ward", kind="hl7", host="127.0.0.1", port=9), NOTICE)
 
 
 class Fhir(BaseHTTPRequestHandler):
@@ -127,13 +129,13 @@ def server():
 
 
 def of(server, kind, **more):
-    return Notice(name="ward", kind=kind, url=f"http://127.0.0.1:{server.server_port}/", **more)
+    return NoticeTarget(name="ward", kind=kind, url=f"http://127.0.0.1:{server.server_port}/", **more)
 
 
 def test_a_bundle_is_posted_with_a_bearer_token(server, monkeypatch):
     monkeypatch.setenv("FHIR_TOKEN", "abc")
     auth = {"kind": "bearer", "secret": {"variable": "FHIR_TOKEN"}}
-    notice.tell(of(server, "fhir", auth=auth), NEWS)
+    notices.send_notice(of(server, "fhir", auth=auth), NOTICE)
     [(headers, body)] = server.got
     assert headers["Content-Type"] == "application/fhir+json"
     assert headers["Authorization"] == "Bearer abc"
@@ -141,14 +143,14 @@ def test_a_bundle_is_posted_with_a_bearer_token(server, monkeypatch):
 
 
 def test_a_webhook_never_has_the_patients_number(server):
-    notice.tell(of(server, "webhook"), NEWS)
+    notices.send_notice(of(server, "webhook"), NOTICE)
     [(headers, body)] = server.got
     assert "P&1" not in json.dumps(body)
     assert body["volume_ml"] == 12.345
-    assert headers["Idempotency-Key"] == NEWS.key
+    assert headers["Idempotency-Key"] == NOTICE.key
 
 
 def test_an_error_of_the_receiver_is_not_delivered(server):
     server.status = 503
     with pytest.raises(NotDelivered, match="answered 503"):
-        notice.tell(of(server, "webhook"), NEWS)
+        notices.send_notice(of(server, "webhook"), NOTICE)

@@ -4,12 +4,12 @@ import pytest
 from sqlalchemy import select
 
 from strokeseg.errors import NotDelivered, NotFound
-from strokeseg.pacs import outbox, tables
+from strokeseg.pacs import database, outbox
 
 
 @pytest.fixture
 def engine(tmp_path):
-    made = tables.connect(f"sqlite:///{tmp_path / 'node.db'}")
+    made = database.open_database(f"sqlite:///{tmp_path / 'node.db'}")
     yield made
     made.dispose()
 
@@ -23,12 +23,15 @@ def clock(monkeypatch):
 
 def put(engine, target="pacs", version=1, **content):
     with engine.begin() as connection:
-        return outbox.put(connection, "send", target, "1.2.3", version, content)
+        return outbox.enqueue(connection, "send", target, "1.2.3", version, content)
 
 
 def states(engine):
     with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(select(tables.outbox.c.version, tables.outbox.c.state))]
+        return [
+            tuple(row)
+            for row in connection.execute(select(database.outbox_table.c.version, database.outbox_table.c.state))
+        ]
 
 
 def never(row, content):
@@ -40,7 +43,7 @@ def test_what_is_put_in_twice_goes_out_once(engine):
     put(engine, study="a")
     gone = []
     for _ in range(3):
-        outbox.deliver(engine, {"send": lambda row, content: gone.append(content) or content}, keep_days=1)
+        outbox.deliver_due(engine, {"send": lambda row, content: gone.append(content) or content}, keep_days=1)
     assert gone == [{"study": "a"}]
 
 
@@ -48,7 +51,7 @@ def test_a_failure_is_tried_again_after_growing_pauses(engine, clock):
     put(engine)
     tried = []
     for _ in range(2000):
-        if outbox.deliver(engine, {"send": never}, keep_days=7):
+        if outbox.deliver_due(engine, {"send": never}, keep_days=7):
             tried.append(clock[0])
         clock[0] += 1
     pauses = [round(later - sooner) for sooner, later in itertools.pairwise(tried)]
@@ -58,16 +61,16 @@ def test_a_failure_is_tried_again_after_growing_pauses(engine, clock):
 def test_after_the_days_it_is_dead_and_can_be_sent_again(engine, clock):
     key = put(engine)
     while [state for _, state in states(engine)] == ["waiting"]:
-        outbox.deliver(engine, {"send": never}, keep_days=1)
+        outbox.deliver_due(engine, {"send": never}, keep_days=1)
         clock[0] += outbox.LONGEST_PAUSE_S
         assert clock[0] < 1000 + 2 * 86400
     assert clock[0] > 1000 + 0.9 * 86400
-    [row] = outbox.undelivered(engine)
+    [row] = outbox.list_undelivered(engine)
     assert (row["state"], row["error"]) == ("dead", "pacs: does not answer [not-delivered]")
-    outbox.again(engine, key[:8])
-    outbox.deliver(engine, {"send": lambda row, content: content}, keep_days=1)
+    outbox.retry_now(engine, key[:8])
+    outbox.deliver_due(engine, {"send": lambda row, content: content}, keep_days=1)
     assert states(engine) == [(1, "sent")]
-    assert outbox.undelivered(engine) == []
+    assert outbox.list_undelivered(engine) == []
 
 
 def test_a_fault_of_ours_stops_nothing(engine, clock):
@@ -82,7 +85,7 @@ def test_a_fault_of_ours_stops_nothing(engine, clock):
         gone.append(row["target"])
         return content
 
-    outbox.deliver(engine, {"send": way}, keep_days=1)
+    outbox.deliver_due(engine, {"send": way}, keep_days=1)
     assert gone == ["b"]
 
 
@@ -98,10 +101,10 @@ def test_an_unfinished_one_goes_on_after_its_pause(engine, clock):
 
     def way(row, content):
         seen.append(dict(content))
-        return content if "half" in content else {"half": True, outbox.AGAIN_S: 10}
+        return content if "half" in content else {"half": True, outbox.RETRY_AFTER_S: 10}
 
     for _ in range(30):
-        outbox.deliver(engine, {"send": way}, keep_days=1)
+        outbox.deliver_due(engine, {"send": way}, keep_days=1)
         clock[0] += 1
     assert seen == [{}, {"half": True}]
 
@@ -109,10 +112,10 @@ def test_an_unfinished_one_goes_on_after_its_pause(engine, clock):
 def test_what_is_never_finished_is_dead_in_the_end(engine, clock):
     put(engine)
     while [state for _, state in states(engine)] == ["waiting"]:
-        outbox.deliver(engine, {"send": lambda row, content: {outbox.AGAIN_S: 3600}}, keep_days=1)
+        outbox.deliver_due(engine, {"send": lambda row, content: {outbox.RETRY_AFTER_S: 3600}}, keep_days=1)
         clock[0] += 3600
         assert clock[0] < 1000 + 2 * 86400
-    [row] = outbox.undelivered(engine)
+    [row] = outbox.list_undelivered(engine)
     assert (row["state"], row["error"]) == ("dead", "not finished yet")
 
 
@@ -120,13 +123,13 @@ def test_what_a_receiver_does_not_keep_is_sent_again_with_pauses_and_not_for_eve
     key = put(engine)
     sent = []
     for _ in range(3000):
-        outbox.deliver(engine, {"send": lambda row, content: sent.append(clock[0]) or content}, keep_days=1)
-        outbox.send_again(engine, key, keep_days=1)
+        outbox.deliver_due(engine, {"send": lambda row, content: sent.append(clock[0]) or content}, keep_days=1)
+        outbox.requeue_sent(engine, key, keep_days=1)
         clock[0] += 60
     assert [state for _, state in states(engine)] == ["dead"]
     assert len(sent) < 40
     assert sent[-1] < 1000 + 86400
-    outbox.send_again(engine, "an unknown one", keep_days=1)
+    outbox.requeue_sent(engine, "an unknown one", keep_days=1)
 
 
 def test_one_target_does_not_hold_up_another(engine):
@@ -134,7 +137,7 @@ def test_one_target_does_not_hold_up_another(engine):
     put(engine, target="b")
     gone = []
     way = {"send": lambda row, content: gone.append(row["target"]) or content}
-    assert outbox.deliver(engine, way, 1, tables.outbox.c.target == "b") == 1
+    assert outbox.deliver_due(engine, way, 1, database.outbox_table.c.target == "b") == 1
     assert gone == ["b"]
 
 
@@ -142,4 +145,4 @@ def test_one_target_does_not_hold_up_another(engine):
 def test_an_unknown_id_is_refused(engine, key):
     put(engine)
     with pytest.raises(NotFound):
-        outbox.again(engine, key)
+        outbox.retry_now(engine, key)

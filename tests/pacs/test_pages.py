@@ -5,7 +5,17 @@ import re
 from pathlib import Path
 
 from strokeseg.pacs import conformance
-from strokeseg.pacs.settings import Authentication, Delivery, Local, Match, Notice, Peer, Rule, Telling, Web
+from strokeseg.pacs.settings import (
+    Authentication,
+    DicomwebServer,
+    LocalEntity,
+    NoticeDelivery,
+    NoticeTarget,
+    ObjectDelivery,
+    Peer,
+    Rule,
+    SeriesMatch,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/pacs.md").read_text()
@@ -13,11 +23,21 @@ PAGE = (ROOT / "docs/pacs.md").read_text()
 
 def test_the_conformance_statement_is_the_generators():
     """`python -m strokeseg.pacs.conformance > docs/conformance.md` draws it again."""
-    assert (ROOT / "docs/conformance.md").read_text() == conformance.page()
+    assert (ROOT / "docs/conformance.md").read_text() == conformance.render_page()
 
 
 def test_every_key_of_the_file_is_in_the_page():
-    for table in (Local, Peer, Web, Notice, Authentication, Rule, Match, Delivery, Telling):
+    for table in (
+        LocalEntity,
+        Peer,
+        DicomwebServer,
+        NoticeTarget,
+        Authentication,
+        Rule,
+        SeriesMatch,
+        ObjectDelivery,
+        NoticeDelivery,
+    ):
         for key in table.model_fields:
             assert re.search(rf"\b{key}\b", PAGE), f"{table.__name__}.{key}"
 

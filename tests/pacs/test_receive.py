@@ -9,20 +9,20 @@ import pytest
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-import synth
-from pacs_cases import Port, settings_of, until
+from node_cases import ListeningScp, make_settings, wait_until
+from phantoms import head_series
 from strokeseg.errors import NotDelivered, UsageError
-from strokeseg.pacs import receive, send, tables
+from strokeseg.pacs import database, scp, scu
 from strokeseg.pacs.settings import Peer
 
-SHORT = synth.Geometry(z_mm=(0.0, 3.0, 6.0), shape=(32, 32), spacing_mm=(5.0, 5.0))
+SHORT = head_series.Geometry(z_mm=(0.0, 3.0, 6.0), shape=(32, 32), spacing_mm=(5.0, 5.0))
 
 
 def slices(**options):
-    return synth.datasets(SHORT, **options)
+    return head_series.make_datasets(SHORT, **options)
 
 
-def rows(port, table=tables.series):
+def rows(port, table=database.series_table):
     with port.spool.engine.connect() as connection:
         return connection.execute(select(table)).mappings().all()
 
@@ -32,7 +32,7 @@ def test_echo(port):
 
 
 def test_a_series_is_stored_as_it_was_sent(port, tmp_path):
-    folder = synth.write_series(tmp_path / "in", slices())
+    folder = head_series.write_series(tmp_path / "in", slices())
     run = port.call("storescu", folder, "+sd")
     assert run.returncode == 0, run.stderr
     kept = [pydicom.dcmread(path) for path in port.spool.files("1.2.3")]
@@ -41,14 +41,14 @@ def test_a_series_is_stored_as_it_was_sent(port, tmp_path):
     assert all(data.PixelData == sent[data.SOPInstanceUID].PixelData for data in kept)
     [row] = rows(port)
     assert (row["instances"], row["state"], row["sender"], row["version"]) == (3, "open", "modality", 0)
-    until(lambda: not port.associations.carried())
+    wait_until(lambda: not port.associations.carried())
 
 
 @pytest.mark.parametrize("syntax", ["jpeg-lossless-sv1", "jpeg-ls", "jpeg-2000", "rle"])
 def test_compressed_instances_stay_compressed(port, tmp_path, syntax):
     [data, *_] = slices()
     path = tmp_path / "one.dcm"
-    synth.write(data, path, syntax)
+    head_series.write(data, path, syntax)
     option = {"jpeg-lossless-sv1": "-xs", "jpeg-ls": "-xt", "jpeg-2000": "-xv", "rle": "-xr"}[syntax]
     run = port.call("storescu", option, path)
     assert run.returncode == 0, run.stderr
@@ -57,7 +57,7 @@ def test_compressed_instances_stay_compressed(port, tmp_path, syntax):
 
 
 def test_the_same_instance_twice_is_one(port, tmp_path):
-    folder = synth.write_series(tmp_path / "in", slices())
+    folder = head_series.write_series(tmp_path / "in", slices())
     for _ in range(2):
         assert port.call("storescu", folder, "+sd").returncode == 0
     assert [row["instances"] for row in rows(port)] == [3]
@@ -65,9 +65,9 @@ def test_the_same_instance_twice_is_one(port, tmp_path):
 
 def test_another_instance_of_the_same_uid_is_refused_and_the_first_stays(port, tmp_path):
     first, *_ = slices()
-    synth.write(first, tmp_path / "a.dcm")
+    head_series.write(first, tmp_path / "a.dcm")
     other, *_ = slices(intercept=-1000.0)
-    synth.write(other, tmp_path / "b.dcm")
+    head_series.write(other, tmp_path / "b.dcm")
     assert port.call("storescu", tmp_path / "a.dcm").returncode == 0
     run = port.call("storescu", "-v", tmp_path / "b.dcm")
     assert "0x111" in run.stdout + run.stderr
@@ -90,7 +90,7 @@ def test_unknown_titles_are_rejected_with_the_standards_reason(port, title, call
 
 def test_a_peers_title_from_another_address_is_rejected(tmp_path):
     peer = {"name": "modality", "ae_title": "MODALITY", "from_addresses": ["192.0.2.1"], "may": ["send"]}
-    port = Port(tmp_path, peer=[peer])
+    port = ListeningScp(tmp_path, peer=[peer])
     try:
         run = port.call("echoscu")
     finally:
@@ -100,7 +100,7 @@ def test_a_peers_title_from_another_address_is_rejected(tmp_path):
 
 
 def test_a_peer_that_may_not_send_is_refused(port, tmp_path):
-    folder = synth.write_series(tmp_path / "in", slices())
+    folder = head_series.write_series(tmp_path / "in", slices())
     run = port.call("storescu", "-v", folder, "+sd", title="VIEWER")
     assert "0x124" in run.stdout + run.stderr
     assert port.spool.files("1.2.3") == []
@@ -109,7 +109,7 @@ def test_a_peer_that_may_not_send_is_refused(port, tmp_path):
 def test_a_class_that_is_no_ct_is_not_taken(port, tmp_path):
     [data, *_] = slices()
     data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
-    synth.write(data, tmp_path / "mr.dcm")
+    head_series.write(data, tmp_path / "mr.dcm")
     run = port.call("storescu", tmp_path / "mr.dcm")
     assert run.returncode != 0
     assert rows(port) == []
@@ -117,21 +117,21 @@ def test_a_class_that_is_no_ct_is_not_taken(port, tmp_path):
 
 def test_without_space_nothing_is_accepted(port, tmp_path, monkeypatch):
     monkeypatch.setattr(port.spool, "_least_free", 2**62)
-    folder = synth.write_series(tmp_path / "in", slices())
+    folder = head_series.write_series(tmp_path / "in", slices())
     run = port.call("storescu", "-v", folder, "+sd")
     assert "OutOfResources" in run.stdout + run.stderr
-    assert rows(port, tables.instances) == []
+    assert rows(port, database.instances_table) == []
 
 
 def test_when_the_database_is_gone_nothing_is_accepted_and_later_all(port, tmp_path, monkeypatch):
-    folder = synth.write_series(tmp_path / "in", slices())
+    folder = head_series.write_series(tmp_path / "in", slices())
     with port.spool.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE node_series RENAME TO away")
     run = port.call("storescu", "-v", folder, "+sd")
     assert "OutOfResources" in run.stdout + run.stderr
     with port.spool.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO node_series")
-    assert rows(port, tables.instances) == []
+    assert rows(port, database.instances_table) == []
     assert port.call("storescu", folder, "+sd").returncode == 0
     assert len(port.spool.files("1.2.3")) == 3
 
@@ -142,7 +142,7 @@ def test_two_series_interleaved_on_two_associations_stay_apart(port, tmp_path):
         made = slices(series=uid)
         for data in made:
             data.SeriesInstanceUID = uid
-        folders.append(synth.write_series(tmp_path / uid, made))
+        folders.append(head_series.write_series(tmp_path / uid, made))
     senders = [threading.Thread(target=port.call, args=("storescu", folder, "+sd")) for folder in folders]
     for sender in senders:
         sender.start()
@@ -169,7 +169,7 @@ def test_a_pdu_that_claims_gigabytes_is_not_waited_for(port):
 
 
 def test_a_peer_that_drips_is_cut_off(tmp_path):
-    port = Port(tmp_path, node={"network_timeout_s": 1})
+    port = ListeningScp(tmp_path, node={"network_timeout_s": 1})
     try:
         with socket.create_connection(("127.0.0.1", port.port), 5) as line:
             line.sendall(b"\x01\x00\x00\x00\x10\x00")
@@ -185,7 +185,7 @@ def test_a_peer_that_drips_is_cut_off(tmp_path):
             dripping = threading.Thread(target=drip)
             dripping.start()
             with contextlib.suppress(ConnectionError):
-                until(lambda: ended.is_set() or not line.recv(1), 15)
+                wait_until(lambda: ended.is_set() or not line.recv(1), 15)
             ended.set()
             dripping.join()
     finally:
@@ -193,14 +193,14 @@ def test_a_peer_that_drips_is_cut_off(tmp_path):
 
 
 def test_a_flood_of_silent_connections_ends_and_peers_are_heard(tmp_path, monkeypatch):
-    monkeypatch.setattr(receive, "_MOST_UNASKED", 8)
-    port = Port(tmp_path, node={"most_associations": 2})
+    monkeypatch.setattr(scp, "_MAX_PENDING_CONNECTIONS", 8)
+    port = ListeningScp(tmp_path, node={"most_associations": 2})
     where = ("127.0.0.1", port.port)
     flood = [socket.create_connection(where, 5, source_address=("127.0.0.2", 0)) for _ in range(20)]
     try:
-        until(lambda: ("association", "flood") in port.seen)
+        wait_until(lambda: ("association", "flood") in port.events)
         assert port.call("echoscu").returncode == 0
-        until(lambda: port.seen.count(("association", "flood")) >= 5)
+        wait_until(lambda: port.events.count(("association", "flood")) >= 5)
         flood[-1].settimeout(5)
         assert flood[-1].recv(1) == b""
     finally:
@@ -213,17 +213,17 @@ def test_tls_files_that_are_none_are_named(tmp_path):
     (tmp_path / "a.pem").write_text("no certificate")
     tls = {"certificate": tmp_path / "a.pem", "key": tmp_path / "a.pem"}
     with pytest.raises(UsageError, match=r"node\.tls: certificate, key or authority cannot be used"):
-        Port(tmp_path, node={"tls": tls})
+        ListeningScp(tmp_path, node={"tls": tls})
     peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=9, tls=tls)
     with pytest.raises(NotDelivered, match="pacs: certificate, key or authority cannot be used"):
-        send.echo(settings_of(tmp_path).node, peer)
+        scu.c_echo(make_settings(tmp_path).node, peer)
 
 
 def test_more_associations_than_are_allowed_are_rejected_with_the_reason(tmp_path):
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification
 
-    port = Port(tmp_path, node={"most_associations": 2})
+    port = ListeningScp(tmp_path, node={"most_associations": 2})
     try:
         caller = AE(ae_title="MODALITY")
         caller.add_requested_context(Verification)
@@ -234,7 +234,7 @@ def test_more_associations_than_are_allowed_are_rejected_with_the_reason(tmp_pat
         assert "Local Limit Exceeded" in run.stdout + run.stderr
         for one in opened:
             one.release()
-        until(lambda: port.call("echoscu").returncode == 0)
+        wait_until(lambda: port.call("echoscu").returncode == 0)
     finally:
         port.stop()
 
@@ -243,9 +243,9 @@ def test_of_two_peers_of_one_title_each_has_its_own_rights(tmp_path):
     """The one that may send calls from elsewhere: who calls from here may not."""
     here = {"name": "here", "ae_title": "MODALITY", "from_addresses": ["127.0.0.1"]}
     there = {"name": "there", "ae_title": "MODALITY", "from_addresses": ["192.0.2.1"], "may": ["send"]}
-    port = Port(tmp_path, peer=[there, here])
+    port = ListeningScp(tmp_path, peer=[there, here])
     try:
-        run = port.call("storescu", "-v", synth.write_series(tmp_path / "in", slices()), "+sd")
+        run = port.call("storescu", "-v", head_series.write_series(tmp_path / "in", slices()), "+sd")
     finally:
         port.stop()
     assert "0x124" in run.stdout + run.stderr
@@ -253,26 +253,26 @@ def test_of_two_peers_of_one_title_each_has_its_own_rights(tmp_path):
 
 
 def test_an_object_beyond_the_bound_ends_its_association(tmp_path):
-    port = Port(tmp_path, node={"most_object_mb": 1})
+    port = ListeningScp(tmp_path, node={"most_object_mb": 1})
     try:
         [data, *_] = slices()
         data.Rows, data.Columns, data.PixelData = 2048, 2048, bytes(2048 * 2048 * 2)
-        synth.write(data, tmp_path / "large.dcm")
+        head_series.write(data, tmp_path / "large.dcm")
         assert port.call("storescu", tmp_path / "large.dcm").returncode != 0
         assert rows(port) == []
-        assert ("store", "too-large") in port.seen
+        assert ("store", "too-large") in port.events
         assert port.call("echoscu").returncode == 0
     finally:
         port.stop()
 
 
 def test_a_uid_is_never_a_path(port):
-    from strokeseg.pacs.spool import Arrived
+    from strokeseg.pacs.spool import ReceivedInstance
 
     [data, *_] = slices()
     data.SeriesInstanceUID = "../../../evil"
     data.SOPInstanceUID = "/etc/evil"
-    assert port.spool.keep(Arrived(b"abc", data, "modality")) == "new"
+    assert port.spool.keep(ReceivedInstance(b"abc", data, "modality")) == "new"
     [path] = port.spool.files("../../../evil")
     assert path.parent.parent == port.spool.folder
 
@@ -281,7 +281,7 @@ def test_a_request_for_commitment_is_kept_until_it_is_answered(port, tmp_path):
     from pynetdicom import AE
     from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-    folder = synth.write_series(tmp_path / "in", slices())
+    folder = head_series.write_series(tmp_path / "in", slices())
     assert port.call("storescu", folder, "+sd").returncode == 0
     caller = AE(ae_title="MODALITY")
     caller.add_requested_context(StorageCommitmentPushModel)
@@ -296,6 +296,6 @@ def test_a_request_for_commitment_is_kept_until_it_is_answered(port, tmp_path):
     status, _ = association.send_n_action(asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
     association.release()
     assert status.Status == 0
-    [row] = rows(port, tables.outbox)
+    [row] = rows(port, database.outbox_table)
     assert (row["kind"], row["target"], row["state"]) == ("commitment", "modality", "waiting")
     assert [row["committed"] for row in rows(port)] == [True]

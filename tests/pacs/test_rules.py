@@ -4,8 +4,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from strokeseg.errors import UsageError
-from strokeseg.pacs import loading, rules, settings
-from strokeseg.pacs.settings import Match, Rule
+from strokeseg.pacs import rules, settings, settings_file
+from strokeseg.pacs.settings import Rule, SeriesMatch
 
 
 def header(**values):
@@ -16,10 +16,10 @@ def header(**values):
 
 
 def rule(name, **match):
-    return Rule(name=name, match=Match(**match))
+    return Rule(name=name, match=SeriesMatch(**match))
 
 
-HEAD = rules.Seen("HEAD", "Head 5.0 H31s Trauma CT", "H31s", 5.0, 28, "scanner")
+HEAD = rules.SeriesAttributes("HEAD", "Head 5.0 H31s Trauma CT", "H31s", 5.0, 28, "scanner")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ HEAD = rules.Seen("HEAD", "Head 5.0 H31s Trauma CT", "H31s", 5.0, 28, "scanner")
     ],
 )
 def test_what_fits_is_hit(match):
-    assert rules.decide([rule("a", **match)], HEAD).rule.name == "a"
+    assert rules.choose_rule([rule("a", **match)], HEAD).rule.name == "a"
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,22 @@ def test_what_fits_is_hit(match):
     ],
 )
 def test_what_does_not_fit_says_why(match, reason):
-    decision = rules.decide([rule("a", **match), rule("b")], HEAD)
+    decision = rules.choose_rule([rule("a", **match), rule("b")], HEAD)
     assert decision.rule.name == "b"
     assert reason in decision.reasons[0]
 
 
 def test_the_first_rule_that_fits_decides_and_none_is_none():
-    assert rules.decide([rule("a"), rule("b")], HEAD).rule.name == "a"
-    decision = rules.decide([rule("a", body_part="chest")], HEAD)
+    assert rules.choose_rule([rule("a"), rule("b")], HEAD).rule.name == "a"
+    decision = rules.choose_rule([rule("a", body_part="chest")], HEAD)
     assert decision.rule is None
     assert "no rule fits" in decision.reasons[-1]
 
 
 def test_what_headers_do_not_say_fits_no_condition():
-    nothing = rules.seen([header()], "x")
+    nothing = rules.read_attributes([header()], "x")
     assert nothing.thickness_mm is None
-    assert rules.decide([rule("a", thickness_mm=(0, 100))], nothing).rule is None
+    assert rules.choose_rule([rule("a", thickness_mm=(0, 100))], nothing).rule is None
 
 
 def test_a_series_is_seen_with_its_frames_and_its_median_thickness():
@@ -73,7 +73,7 @@ def test_a_series_is_seen_with_its_frames_and_its_median_thickness():
         header(SliceThickness="5", NumberOfFrames="10"),
         header(SliceThickness="10"),
     ]
-    found = rules.seen(headers, "scanner")
+    found = rules.read_attributes(headers, "scanner")
     assert (found.slices, found.thickness_mm, found.kernel) == (12, 5.0, "H31s 2")
 
 
@@ -100,7 +100,7 @@ tell = [{ to = "ward" }]
 def test_a_whole_file_is_read_and_its_paths_are_its_folders(tmp_path):
     path = tmp_path / "node.toml"
     path.write_text(WHOLE)
-    found = loading.load(path)
+    found = settings_file.load_settings(path)
     assert found.rule[0].send[1].volume_ml == 5
     assert found.node.folder == tmp_path / "node"
 
@@ -126,13 +126,13 @@ def test_a_mistake_is_named_with_its_place(tmp_path, change, reason):
     assert text != WHOLE
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
-        loading.load(path)
+        settings_file.load_settings(path)
     assert reason in caught.value.message
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"node\.toml: cannot be read"):
-        loading.load(Path(tmp_path / "node.toml"))
+        settings_file.load_settings(Path(tmp_path / "node.toml"))
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     ],
 )
 def test_when_a_result_goes_out(when, volume, found, holds):
-    assert settings.Telling(to="ward", when=when, volume_ml=volume).holds(*found) is holds
+    assert settings.NoticeDelivery(to="ward", when=when, volume_ml=volume).applies_to(*found) is holds
 
 
 def test_a_secret_comes_from_its_variable_or_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TOKEN_OF_TEST", "one")
     (tmp_path / "token").write_text("two\n")
-    assert settings.Secret(variable="TOKEN_OF_TEST").value() == "one"
-    assert settings.Secret(file=tmp_path / "token").value() == "two"
+    assert settings.Secret(variable="TOKEN_OF_TEST").read() == "one"
+    assert settings.Secret(file=tmp_path / "token").read() == "two"
     with pytest.raises(UsageError, match="holds no secret"):
-        settings.Secret(variable="NOT_SET_OF_TEST").value()
+        settings.Secret(variable="NOT_SET_OF_TEST").read()

@@ -8,13 +8,12 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-import dicom_cases
-import pacs_kills
-import synth
+from node_cases import ListeningScp, make_settings, wait_until
 from orthanc import free_port
-from pacs_cases import Port, settings_of, until
-from strokeseg.pacs import running, tables
-from strokeseg.serve.studies import Studies
+from phantoms import dicom_series, head_series
+from stress import node_kills
+from strokeseg.pacs import database, runtime
+from strokeseg.web.study_store import StudyStore
 
 pytestmark = pytest.mark.slow
 RULE = {"name": "head", "send": [{"to": "scp", "what": ["sr", "capture"]}], "urgent": True}
@@ -26,28 +25,28 @@ class Served:
     def __init__(self, folder):
         (folder / "got").mkdir(parents=True)
         port, self.metrics = free_port(), free_port()
-        command = [dicom_cases.tool("storescp"), "-aet", "SCP", "-od", str(folder / "got"), str(port)]
-        self.scp = pacs_kills.subprocess.Popen(command)
+        command = [dicom_series.find_program("storescp"), "-aet", "SCP", "-od", str(folder / "got"), str(port)]
+        self.scp = node_kills.subprocess.Popen(command)
         peers = [
             {"name": "modality", "ae_title": "MODALITY", "host": "127.0.0.1", "port": 1, "may": ["send"]},
             {"name": "scp", "ae_title": "SCP", "host": "127.0.0.1", "port": port},
         ]
-        self.settings = settings_of(folder, peer=peers, rule=[RULE], node={"metrics_port": self.metrics})
+        self.settings = make_settings(folder, peer=peers, rule=[RULE], node={"metrics_port": self.metrics})
         self.got = folder / "got"
-        self.running = running.start(self.settings, f"sqlite:///{folder / 'node.db'}", str(folder / "store"), 1)
+        self.running = runtime.start_node(self.settings, f"sqlite:///{folder / 'node.db'}", str(folder / "store"), 1)
         self.port = self.running.port
 
-    call = Port.call
+    call = ListeningScp.call
 
     def rows(self, table):
         with self.running.node.spool.engine.connect() as connection:
             return connection.execute(select(table)).mappings().all()
 
     def stop(self):
-        self.running.close()
+        self.running.stop()
         self.scp.kill()
         self.scp.wait()
-        for name in ("strokeseg.node", "strokeseg.serve"):
+        for name in ("strokeseg.node", "strokeseg.web"):
             logging.getLogger(name).handlers = []
             logging.getLogger(name).propagate = True
 
@@ -60,13 +59,13 @@ def served(tmp_path):
 
 
 def test_a_received_series_is_a_study_of_the_worklist_and_its_objects_go_out(served, tmp_path, caplog):
-    slices = synth.datasets(pacs_kills.GEOMETRY)
-    run = served.call("storescu", synth.write_series(tmp_path / "in", slices), "+sd")
+    slices = head_series.make_datasets(node_kills.GEOMETRY)
+    run = served.call("storescu", head_series.write_series(tmp_path / "in", slices), "+sd")
     assert run.returncode == 0, run.stderr
-    [sent] = until(lambda: [row for row in served.rows(tables.outbox) if row["state"] == "sent"], 120)
+    [sent] = wait_until(lambda: [row for row in served.rows(database.outbox_table) if row["state"] == "sent"], 120)
     assert sent["target"] == "scp"
-    [row] = served.rows(tables.series)
-    study = Studies(served.running.node.spool.engine).study(row["job"])
+    [row] = served.rows(database.series_table)
+    study = StudyStore(served.running.node.spool.engine).get_study(row["job"])
     assert (study.status, study.priority) == ("done", "urgent")
     got = [dcmread(path) for path in sorted(served.got.iterdir())]
     assert {data.Modality for data in got} >= {"SR"}
@@ -80,7 +79,7 @@ def test_a_received_series_is_a_study_of_the_worklist_and_its_objects_go_out(ser
 
 def test_log_lines_are_json_and_name_the_place_of_a_fault_and_not_its_words(capfd):
     log = logging.getLogger("strokeseg.node")
-    running.log_as_json()
+    runtime.configure_json_log()
     try:
         raise ValueError("SECRET^NAME")
     except ValueError:
@@ -94,7 +93,7 @@ def test_log_lines_are_json_and_name_the_place_of_a_fault_and_not_its_words(capf
 
 
 def test_kills_lose_nothing(tmp_path):
-    found = pacs_kills.run(kills=2, folder=tmp_path, count=3)
-    assert found["instances_answered_with_success"] == 3 * pacs_kills.SLICES
+    found = node_kills.run(kills=2, folder=tmp_path, count=3)
+    assert found["instances_answered_with_success"] == 3 * node_kills.SLICES
     assert found["of_these_lost"] == 0
     assert found["series_done"] == found["with_a_result_of_all_slices"] == found["with_exactly_one_result"] == 3

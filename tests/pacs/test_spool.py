@@ -3,18 +3,18 @@
 import pytest
 from sqlalchemy import select, update
 
-import synth
-from pacs_cases import PlainJobs, settings_of
-from strokeseg.pacs import outbox, priors, tables
-from strokeseg.pacs.arrival import Associations
-from strokeseg.pacs.jobs import State
-from strokeseg.pacs.spool import Arrived, Spool, expected_instances
-from strokeseg.pacs.work import Work
+from node_cases import ImmediateJobs, make_settings
+from phantoms import head_series
+from strokeseg.pacs import database, outbox, priors
+from strokeseg.pacs.completion import OpenAssociations
+from strokeseg.pacs.job_queue import JobState
+from strokeseg.pacs.series_processing import SeriesProcessor
+from strokeseg.pacs.spool import ReceivedInstance, Spool, read_expected_count
 
 DAY = 86400.0
 
 
-class Jobs(PlainJobs):
+class Jobs(ImmediateJobs):
     """Takes what it is given, and refuses to take the series whose name ends with `broken`."""
 
     def submit(self, key, name, files, *, model, urgent, formats):
@@ -24,33 +24,33 @@ class Jobs(PlainJobs):
             path.read_bytes()
         return self.keys.setdefault(key, f"study-{len(self.keys) + 1}")
 
-    def state(self, study):
-        return State("done")
+    def read_state(self, study):
+        return JobState("done")
 
 
 @pytest.fixture
 def spool(tmp_path):
-    made = Spool(tmp_path / "spool", tables.connect(f"sqlite:///{tmp_path / 'node.db'}"))
+    made = Spool(tmp_path / "spool", database.open_database(f"sqlite:///{tmp_path / 'node.db'}"))
     yield made
     made.engine.dispose()
 
 
 @pytest.fixture
 def work(tmp_path, spool):
-    settings = settings_of(tmp_path, rule=[{"name": "all"}], node={"keep_series_days": 3})
-    return Work(settings, spool, Associations(), Jobs(tmp_path / "jobs"))
+    settings = make_settings(tmp_path, rule=[{"name": "all"}], node={"keep_series_days": 3})
+    return SeriesProcessor(settings, spool, OpenAssociations(), Jobs(tmp_path / "jobs"))
 
 
 def instance(series="1.2.3", number=1, content=b"a", prior=False, **values):
-    data = synth.Dataset()
+    data = head_series.Dataset()
     data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"{series}.{number}"
     data.SeriesInstanceUID, data.StudyInstanceUID = series, "1.2"
     for name, value in values.items():
         setattr(data, name, value)
-    return Arrived(content, data, "modality", prior)
+    return ReceivedInstance(content, data, "modality", prior)
 
 
-def rows(spool, table=tables.series):
+def rows(spool, table=database.series_table):
     with spool.engine.connect() as connection:
         return {row["series_uid"]: row for row in connection.execute(select(table)).mappings()}
 
@@ -58,7 +58,7 @@ def rows(spool, table=tables.series):
 def readable(spool):
     """Make every file one that headers can be read of."""
     for path in spool.folder.rglob("*.dcm"):
-        synth.write(synth.datasets(synth.Geometry(z_mm=(0.0,), shape=(8, 8)))[0], path)
+        head_series.write(head_series.make_datasets(head_series.Geometry(z_mm=(0.0,), shape=(8, 8)))[0], path)
 
 
 def test_a_prior_that_somebody_sends_later_is_work_from_its_beginning(spool, work):
@@ -119,29 +119,29 @@ def test_only_ended_and_delivered_series_of_long_ago_are_forgotten(spool, work):
     for uid in uids.values():
         spool.keep(instance(uid))
     with spool.engine.begin() as connection:
-        every = update(tables.series)
-        connection.execute(every.values(state="done", last_at=tables.series.c.last_at - 4 * DAY))
+        every = update(database.series_table)
+        connection.execute(every.values(state="done", last_at=database.series_table.c.last_at - 4 * DAY))
         for name, change in (("open", {"state": "open"}), ("failed", {"state": "failed"})):
-            connection.execute(every.where(tables.series.c.series_uid == uids[name]).values(change))
-        late = every.where(tables.series.c.series_uid == uids["new"])
-        connection.execute(late.values(last_at=tables.series.c.last_at + 3 * DAY))
-        outbox.put(connection, "send", "pacs", uids["undelivered"], 1, {})
-        outbox.put(connection, "send", "pacs", uids["old"], 1, {})
-        sent = update(tables.outbox).where(tables.outbox.c.series_uid == uids["old"])
-        connection.execute(sent.values(state="sent", next_at=tables.outbox.c.next_at - 4 * DAY))
+            connection.execute(every.where(database.series_table.c.series_uid == uids[name]).values(change))
+        late = every.where(database.series_table.c.series_uid == uids["new"])
+        connection.execute(late.values(last_at=database.series_table.c.last_at + 3 * DAY))
+        outbox.enqueue(connection, "send", "pacs", uids["undelivered"], 1, {})
+        outbox.enqueue(connection, "send", "pacs", uids["old"], 1, {})
+        sent = update(database.outbox_table).where(database.outbox_table.c.series_uid == uids["old"])
+        connection.execute(sent.values(state="sent", next_at=database.outbox_table.c.next_at - 4 * DAY))
     work.clean()
     assert set(rows(spool)) == {uids[name] for name in ("open", "undelivered", "new")}
-    assert {row["series_uid"] for row in rows(spool, tables.instances).values()} == set(rows(spool))
+    assert {row["series_uid"] for row in rows(spool, database.instances_table).values()} == set(rows(spool))
     assert len(list(spool.folder.rglob("*.dcm"))) == 3
-    assert set(rows(spool, tables.outbox)) == {uids["undelivered"]}
+    assert set(rows(spool, database.outbox_table)) == {uids["undelivered"]}
     assert spool.keep(instance(uids["old"])) == "new"
 
 
 def test_nothing_is_forgotten_where_nothing_is_said(tmp_path, spool):
     spool.keep(instance())
     with spool.engine.begin() as connection:
-        connection.execute(update(tables.series).values(state="done", last_at=0.0))
-    Work(settings_of(tmp_path), spool, Associations(), Jobs(tmp_path)).clean()
+        connection.execute(update(database.series_table).values(state="done", last_at=0.0))
+    SeriesProcessor(make_settings(tmp_path), spool, OpenAssociations(), Jobs(tmp_path)).delete_expired()
     assert set(rows(spool)) == {"1.2.3"}
 
 
@@ -154,13 +154,13 @@ def test_a_series_that_opened_again_meanwhile_is_not_forgotten(spool):
 
 @pytest.mark.parametrize(("said", "taken"), [("30", 30), ("0", None), ("-3", None), ("99999999999", None)])
 def test_a_count_that_cannot_be_is_none(said, taken):
-    header = synth.Dataset()
+    header = head_series.Dataset()
     header.NumberOfSeriesRelatedInstances = said
-    assert expected_instances(header) == taken
+    assert read_expected_count(header) == taken
 
 
 def row(study, date, time, series="1", **values):
-    made = synth.Dataset()
+    made = head_series.Dataset()
     made.StudyInstanceUID, made.SeriesInstanceUID, made.PatientID = study, f"{study}.{series}", "P1"
     made.StudyDate, made.StudyTime, made.SeriesDescription = date, time, "Head"
     made.NumberOfSeriesRelatedInstances = "30"
@@ -187,6 +187,6 @@ def test_only_an_earlier_study_of_the_patient_is_a_prior(tmp_path, spool, monkey
         for number in range(30):
             spool.keep(instance(str(one.SeriesInstanceUID), number))
     peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 9, "use": "move"}
-    monkeypatch.setattr(priors, "_series", lambda settings, archive, keys: rows_there)
+    monkeypatch.setattr(priors, "_find_series", lambda settings, archive, keys: rows_there)
     mine = row("1", "20240101", "100000")
-    assert priors.fetch_prior(settings_of(tmp_path, peer=[peer]), mine, set(), spool) == found
+    assert priors.fetch_prior(make_settings(tmp_path, peer=[peer]), mine, set(), spool) == found

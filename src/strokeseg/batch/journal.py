@@ -9,11 +9,11 @@ from types import TracebackType
 
 from pydantic import ValidationError
 
-from strokeseg.batch.study import Record
+from strokeseg.batch.records import StudyRecord
 from strokeseg.errors import Conflict, DiskFull, NotWritable
 
 NAME = "journal.jsonl"
-_FIRST = b'{"schema":"strokeseg.batch/1"}\n'
+_HEADER = b'{"schema":"strokeseg.batch/1"}\n'
 _REMEDY = "Give a folder that you may write with -o."
 
 
@@ -38,14 +38,14 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self.path = out / NAME
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, StudyRecord] = {}
 
     def __enter__(self) -> Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("a+b")
         except OSError as error:
-            raise self._in_words(error) from None
+            raise self._to_output_error(error) from None
         try:
             self._lock()
             self._read()
@@ -59,7 +59,7 @@ class Journal:
     ) -> None:
         self._stream.close()  # and the lock with it
 
-    def add(self, record: Record) -> None:
+    def add(self, record: StudyRecord) -> None:
         """Store what became of a study; on the disk when this returns.
 
         Raises
@@ -71,8 +71,8 @@ class Journal:
         try:
             self._write(record.model_dump_json(exclude_defaults=True).encode() + b"\n")
         except OSError as error:
-            self._cut(end)
-            raise self._in_words(error) from None
+            self._truncate(end)
+            raise self._to_output_error(error) from None
         self.records[record.id] = record
 
     def _write(self, line: bytes) -> None:
@@ -80,7 +80,7 @@ class Journal:
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
-    def _cut(self, end: int) -> None:
+    def _truncate(self, end: int) -> None:
         """Take away a half-written line; what Python still holds back of it goes with the stream."""
         os.ftruncate(self._stream.fileno(), end)
 
@@ -104,23 +104,23 @@ class Journal:
         self._stream.seek(0)
         whole = self._stream.read()
         end = whole.rfind(b"\n") + 1
-        if end and not whole.startswith(_FIRST):
+        if end and not whole.startswith(_HEADER):
             raise NotWritable(f"{self.path}: is there already and no journal of a batch", _REMEDY)
         try:
             if end < len(whole):
-                self._cut(end)
+                self._truncate(end)
             if not end:
-                self._write(_FIRST)
+                self._write(_HEADER)
         except OSError as error:
-            raise self._in_words(error) from None
-        for line in whole[len(_FIRST) : end].splitlines():
+            raise self._to_output_error(error) from None
+        for line in whole[len(_HEADER) : end].splitlines():
             try:
-                record = Record.model_validate_json(line)
+                record = StudyRecord.model_validate_json(line)
             except ValidationError:  # of another version, or damaged: the study is answered again
                 continue
             self.records[record.id] = record
 
-    def _in_words(self, error: OSError) -> DiskFull | NotWritable:
+    def _to_output_error(self, error: OSError) -> DiskFull | NotWritable:
         import errno
 
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from strokeseg.batch import inputs, remote
-from strokeseg.batch.study import MANIFEST_ROW, Failure, Record, Study, check_id, failed
+from strokeseg.batch import inputs, remote_storage
+from strokeseg.batch.records import MANIFEST_ROW, BatchStudy, Failure, StudyRecord, explain_invalid_id, record_failure
 from strokeseg.errors import StrokesegError, UnreadableFile, UsageError
-from strokeseg.infer import models
+from strokeseg.segmentation import models
 
 COLUMNS = ("path", "id", "window", "spacing", "model", "series")
 _REMEDY = f"Mend the row. Columns: {', '.join(COLUMNS)}; only path is needed (docs/batch.md)."
 
 
-class _WrongRowError(Exception):
+class _InvalidRowError(Exception):
     """A row that names no study; the sentence says why."""
 
 
-def studies(path: Path) -> Iterator[Study | Record]:
+def read_manifest(path: Path) -> Iterator[BatchStudy | StudyRecord]:
     """Read a manifest; a row that cannot be used becomes a failure and stops nothing.
 
     Paths are relative to the manifest's folder.
@@ -31,47 +31,49 @@ def studies(path: Path) -> Iterator[Study | Record]:
     UnreadableFile, UsageError
         `unreadable`, if the file is no such list; `usage`, if it is Parquet and pyarrow is not installed
     """
-    rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     for number, row in rows:
         text = {column: str(row.get(column) or "").strip() for column in COLUMNS}
         try:
             if None in row:
-                raise _WrongRowError("more fields than columns")
-            yield _study(text, path.parent)
-        except _WrongRowError as error:
+                raise _InvalidRowError("more fields than columns")
+            yield _parse_row(text, path.parent)
+        except _InvalidRowError as error:
             failure = Failure(code=MANIFEST_ROW, message=f"{path.name}, row {number}: {error}", remedy=_REMEDY)
-            yield failed(Study(text["id"], text["path"], ""), "", failure)
-        except remote.NotFetchedError as error:
-            yield failed(
-                Study(text["id"] or inputs.name(text["path"]), text["path"], ""), "", inputs.not_fetched(error)
+            yield record_failure(BatchStudy(text["id"], text["path"], ""), "", failure)
+        except remote_storage.FetchError as error:
+            yield record_failure(
+                BatchStudy(text["id"] or inputs.make_study_id(text["path"]), text["path"], ""),
+                "",
+                inputs.make_fetch_failure(error),
             )
 
 
-def _study(row: dict[str, str], folder: Path) -> Study:
+def _parse_row(row: dict[str, str], folder: Path) -> BatchStudy:
     if not row["path"]:
-        raise _WrongRowError("no path")
+        raise _InvalidRowError("no path")
     if "\0" in row["path"]:
-        raise _WrongRowError("the path holds a zero byte")
-    url = remote.is_url(row["path"])
+        raise _InvalidRowError("the path holds a zero byte")
+    url = remote_storage.is_url(row["path"])
     path = row["path"] if url else os.path.abspath(folder / Path(row["path"]).expanduser())
-    own = row["id"] or inputs.name(path.rstrip("/").rpartition("/" if url else os.sep)[2])
-    if wrong := check_id(own):
-        raise _WrongRowError(wrong)
-    window = _numbers(row["window"], 2, "window", "CENTRE,WIDTH as 40,80")
-    spacing = _numbers(row["spacing"], 3, "spacing", "SLICE,ROW,COLUMN in mm as 5,0.45,0.45")
+    own = row["id"] or inputs.make_study_id(path.rstrip("/").rpartition("/" if url else os.sep)[2])
+    if wrong := explain_invalid_id(own):
+        raise _InvalidRowError(wrong)
+    window = _parse_numbers(row["window"], 2, "window", "CENTRE,WIDTH as 40,80")
+    spacing = _parse_numbers(row["spacing"], 3, "spacing", "SLICE,ROW,COLUMN in mm as 5,0.45,0.45")
     if spacing is not None and min(spacing) <= 0:
-        raise _WrongRowError("spacing: every distance must be above 0 mm")
+        raise _InvalidRowError("spacing: every distance must be above 0 mm")
     if window is not None and window[1] <= 0:
-        raise _WrongRowError("window: the width must be above 0")
+        raise _InvalidRowError("window: the width must be above 0")
     if row["model"]:
         try:
-            models.folder(row["model"])
+            models.find_folder(row["model"])
         except StrokesegError as error:
-            raise _WrongRowError(error.message) from None
-    return Study(
+            raise _InvalidRowError(error.message) from None
+    return BatchStudy(
         own,
         path,
-        remote.stamp(path) if url else inputs.stamp(Path(path)),
+        remote_storage.compute_fingerprint(path) if url else inputs.compute_fingerprint(Path(path)),
         series=row["series"] or None,
         window=None if window is None else (window[0], window[1]),
         spacing_mm=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
@@ -79,7 +81,7 @@ def _study(row: dict[str, str], folder: Path) -> Study:
     )
 
 
-def _numbers(text: str, count: int, column: str, form: str) -> list[float] | None:
+def _parse_numbers(text: str, count: int, column: str, form: str) -> list[float] | None:
     if not text:
         return None
     try:
@@ -87,21 +89,21 @@ def _numbers(text: str, count: int, column: str, form: str) -> list[float] | Non
     except ValueError:
         numbers = []
     if len(numbers) != count or not all(abs(number) < 1e5 for number in numbers):
-        raise _WrongRowError(f"{column}: {text[:40]!r} is not {form}")
+        raise _InvalidRowError(f"{column}: {text[:40]!r} is not {form}")
     return numbers
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(text.splitlines(keepends=True))
         _check_columns(path, list(reader.fieldnames or []))
         yield from ((reader.line_num, row) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _no_list(path, error) from None
+        raise _make_unreadable_error(path, error) from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -112,7 +114,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
     try:
         table = pyarrow.parquet.read_table(path, memory_map=False)
     except (OSError, pyarrow.ArrowException) as error:
-        raise _no_list(path, error) from None
+        raise _make_unreadable_error(path, error) from None
     _check_columns(path, list(table.column_names))
     listed: Callable[[Any], Any] = lambda value: ",".join(map(str, value)) if isinstance(value, list) else value  # noqa: E731
     for number, row in enumerate(table.to_pylist(), start=1):
@@ -128,6 +130,6 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         raise UnreadableFile(f"{path.name}: unknown columns {named}", f"Columns: {', '.join(COLUMNS)}.")
 
 
-def _no_list(path: Path, error: Exception) -> UnreadableFile:
+def _make_unreadable_error(path: Path, error: Exception) -> UnreadableFile:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return UnreadableFile(f"{path.name}: cannot be read as a list of studies ({reason})", "Give a CSV or Parquet file.")

@@ -82,32 +82,34 @@ app.add_typer(tokens.app, name="tokens", short_help="Make, list or end what open
 app.command(short_help="Check this installation.", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
-        terminal.data(f"strokeseg {__version__}")
+        terminal.print_data(f"strokeseg {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def strokeseg(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option("--debug", envvar=terminal.DEBUG, help="Show the traceback of every error, to report a fault."),
+        typer.Option(
+            "--debug", envvar=terminal.DEBUG_VARIABLE, help="Show the traceback of every error, to report a fault."
+        ),
     ] = False,
 ) -> None:
     """Find, outline and measure bleeding in a CT of the head.
 
     For research. StrokeSeg is no medical device: no decision about a patient may rest on it.
     """
-    terminal.debug(debug)
+    terminal.set_debug(debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and give its exit code; without arguments that of the process."""
-    code = terminal.run(app, arguments)
+    code = terminal.run_app(app, arguments)
     if arguments is None:
         gc.freeze()  # the process ends: looking once more through all that was imported takes 0.3 s
     return code

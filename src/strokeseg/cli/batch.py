@@ -28,7 +28,7 @@ Examples:
 Exit codes: 0 all studies have a result; 3 some have none, failures.csv says why.
 """
 
-_LINE_EVERY_S = 30.0
+_LINE_INTERVAL_S = 30.0
 _SOME_FAILED = 3
 
 
@@ -81,8 +81,8 @@ def batch(
         str,
         typer.Option("--formats", metavar="LIST", help="Files of each study, as for `strokeseg segment`."),
     ] = "json,nifti",
-    model: options.ModelName = "default",
-    engine: options.Engine = options.EngineName.auto,
+    model: options.ModelOption = "default",
+    engine: options.EngineOption = options.EngineName.auto,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
     limit_memory: Annotated[
@@ -102,7 +102,7 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed for good in an earlier call.")
     ] = False,
-    as_json: options.AsJson = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Segment many studies into one folder, on all cores or on a Ray cluster.
 
@@ -115,14 +115,14 @@ def batch(
         raise UsageError("no input", "Name files, folders or URLs, or a list with --manifest.")
     if out is None:
         raise UsageError("no folder for the results", "Name one with -o.")
-    with _progress() as progress:
+    with _show_progress() as progress:
         summary = run(
             sources or [],
             out,
             list_file=manifest,
             workers=workers,
             ray=ray,
-            formats=options.names(formats),
+            formats=options.parse_names(formats),
             model=model,
             engine=engine.value,
             window=window,
@@ -136,28 +136,30 @@ def batch(
         import dataclasses
         import json
 
-        terminal.data(json.dumps(dataclasses.asdict(summary)))
+        terminal.print_data(json.dumps(dataclasses.asdict(summary)))
     else:
-        terminal.data(_sentence(summary, out))
+        terminal.print_data(_format_summary(summary, out))
     if summary.failed:
-        terminal.note(f"{summary.failed:,} of {summary.studies:,} studies have no result: see {out / 'failures.csv'}")
+        terminal.print_note(
+            f"{summary.failed:,} of {summary.studies:,} studies have no result: see {out / 'failures.csv'}"
+        )
         raise typer.Exit(_SOME_FAILED)
 
 
-def _sentence(summary: Summary, out: Path) -> str:
+def _format_summary(summary: Summary, out: Path) -> str:
     rate = f", {summary.done / summary.seconds:.2f} a second" if summary.done and summary.seconds else ""
     return (
-        f"{summary.done:,} of {summary.studies:,} studies answered in {_duration(summary.seconds)}{rate}; "
+        f"{summary.done:,} of {summary.studies:,} studies answered in {_format_duration(summary.seconds)}{rate}; "
         f"{summary.before:,} were answered before, {summary.failed:,} failed.\n"
         f"Blood in {summary.with_blood:,} of them. Table: {out / 'results.csv'}"
     )
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def _show_progress() -> Iterator[Callable[[Progress], None]]:
     """Show rate and time left while the block runs: a bar on a terminal, else a line now and then."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _print_progress_lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn
@@ -169,30 +171,32 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("looking for studies", total=None, said="")
 
         def move(now: Progress) -> None:
-            bar.update(task, description="segmenting", completed=now.ended, total=now.to_do, said=_said(now))
+            bar.update(
+                task, description="segmenting", completed=now.completed, total=now.total, said=_format_progress(now)
+            )
 
         yield move
 
 
-def _lines() -> Callable[[Progress], None]:
+def _print_progress_lines() -> Callable[[Progress], None]:
     last = time.monotonic()
 
     def say(now: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last >= _LINE_EVERY_S or now.ended == now.to_do:
+        if time.monotonic() - last >= _LINE_INTERVAL_S or now.completed == now.total:
             last = time.monotonic()
-            terminal.note(_said(now))
+            terminal.print_note(_format_progress(now))
 
     return say
 
 
-def _said(now: Progress) -> str:
+def _format_progress(now: Progress) -> str:
     failures = f", {now.failed:,} failed" if now.failed else ""
-    left = f", {_duration(now.left_s)} left" if now.left_s is not None else ""
-    return f"{now.ended:,} of {now.to_do:,} studies{failures}, {now.per_second:.2f} a second{left}"
+    left = f", {_format_duration(now.remaining_s)} left" if now.remaining_s is not None else ""
+    return f"{now.completed:,} of {now.total:,} studies{failures}, {now.studies_per_second:.2f} a second{left}"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

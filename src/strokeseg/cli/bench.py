@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from strokeseg import files
+from strokeseg import atomic_write
 from strokeseg.cli import bench_batch, options, terminal
-from strokeseg.cli.train import training_packages
+from strokeseg.cli.train import require_training_packages
 from strokeseg.errors import UsageError
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def accuracy(
         typer.Option("--only", metavar="NAME", show_default="all", help="A configuration's name; may be repeated."),
     ] = None,
     runs: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="For the runs; many GB.")] = Path("runs"),
-    data: options.DataSets = None,
+    data: options.DataOption = None,
     results: Annotated[Path, typer.Option("--results", metavar="FILE", help="The figures, as data.")] = Path(
         "benchmarks/accuracy.json"
     ),
@@ -62,18 +62,18 @@ def accuracy(
 
     Each finished network is stored at once. A stop loses nothing: the same command goes on.
     """
-    from strokeseg.bench import accuracy as bench
-    from strokeseg.bench import page as drawing
+    from benchmarks import accuracy as bench
+    from benchmarks import accuracy_page as drawing
 
     if page_only and (again or only or fresh):
         raise UsageError("--page-only scores nothing, so --again, --fresh and --only say nothing", "Leave them out.")
-    files.check(page, _NAME.format("--page"))
+    atomic_write.check_writable(page, _NAME.format("--page"))
     if page_only:
-        found = bench.read(results)
+        found = bench.read_results(results)
     else:
-        files.check(results, _NAME.format("--results"))
-        chosen = bench.configurations([configs / "zoo", configs / "ablation"], only or [])
-        with training_packages(), contextlib.redirect_stdout(sys.stderr):
+        atomic_write.check_writable(results, _NAME.format("--results"))
+        chosen = bench.find_configurations([configs / "zoo", configs / "ablation"], only or [])
+        with require_training_packages(), contextlib.redirect_stdout(sys.stderr):
             found = bench.run(
                 chosen,
                 runs,
@@ -84,10 +84,12 @@ def accuracy(
                 again=again,
                 fresh=fresh,
                 progress=sys.stderr.isatty(),
-                say=terminal.note,
+                log=terminal.print_note,
             )
-    files.write(page, drawing.page(found, drawing.shipped_cards()).encode(), _NAME.format("--page"))
-    terminal.data(str(page))
+    atomic_write.write_file(
+        page, drawing.render_page(found, drawing.read_shipped_cards()).encode(), _NAME.format("--page")
+    )
+    terminal.print_data(str(page))
 
 
 @app.command()
@@ -108,19 +110,21 @@ def calibration(
 
     The calibration is written into each network's card. The page shows those of StrokeSeg's own networks.
     """
-    with training_packages():
-        from strokeseg.bench import calibration as bench
-        from strokeseg.bench import calibration_page
-        from strokeseg.bench.page import shipped_cards
+    with require_training_packages():
+        from benchmarks import calibration as bench
+        from benchmarks import calibration_page
+        from benchmarks.accuracy_page import read_shipped_cards
 
         if page_only and model:
             raise UsageError("--page-only calibrates nothing, so --model says nothing", "Leave it out.")
-        files.check(page, _NAME.format("--page"))
-        names = [] if page_only else model or [card.name for card in shipped_cards()]
+        atomic_write.check_writable(page, _NAME.format("--page"))
+        names = [] if page_only else model or [card.name for card in read_shipped_cards()]
         for name in names:
-            bench.run(name, data, say=terminal.note)
-        files.write(page, calibration_page.page(shipped_cards()).encode(), _NAME.format("--page"))
-    terminal.data(str(page))
+            bench.calibrate_network(name, data, log=terminal.print_note)
+        atomic_write.write_file(
+            page, calibration_page.render_page(read_shipped_cards()).encode(), _NAME.format("--page")
+        )
+    terminal.print_data(str(page))
 
 
 app.command()(bench_batch.batch)
@@ -147,15 +151,15 @@ def speed(
     page_only: Annotated[bool, typer.Option("--page-only", help="Only draw the page from the stored figures.")] = False,
 ) -> None:
     """Measure speed and memory on this machine, beside the predecessor's network and the processor's limit."""
-    from strokeseg.bench import speed as bench
-    from strokeseg.bench import speed_page
+    from benchmarks import speed as bench
+    from benchmarks import speed_page
 
-    files.check(page, _NAME.format("--page"))
+    atomic_write.check_writable(page, _NAME.format("--page"))
     if page_only:
-        found = bench.read(results)
+        found = bench.read_figures(results)
     else:
-        files.check(results, _NAME.format("--results"))
-        with training_packages():
-            found = bench.run(results, sample, data=data, rounds=rounds, quick=quick, say=terminal.note)
-    files.write(page, speed_page.page(found).encode(), _NAME.format("--page"))
-    terminal.data(str(page))
+        atomic_write.check_writable(results, _NAME.format("--results"))
+        with require_training_packages():
+            found = bench.run(results, sample, data=data, rounds=rounds, quick=quick, log=terminal.print_note)
+    atomic_write.write_file(page, speed_page.render_page(found).encode(), _NAME.format("--page"))
+    terminal.print_data(str(page))

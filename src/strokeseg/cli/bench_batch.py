@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strokeseg import files
+from strokeseg import atomic_write
 from strokeseg.cli import terminal
 from strokeseg.errors import UnreadableFile
 
@@ -30,18 +30,20 @@ def batch(
     page_only: Annotated[bool, typer.Option("--page-only", help="Only draw the stored figures.")] = False,
 ) -> None:
     """Answer many small scans by processes and by Ray: rate and memory; of whole scans, what a second worker gives."""
-    from strokeseg.bench import throughput
+    from benchmarks import batch_throughput
 
-    files.check(page, _NAME.format("--page"))
+    atomic_write.check_writable(page, _NAME.format("--page"))
     if not page_only:
-        files.check(results, _NAME.format("--results"))
-        found = throughput.run(samples, scans, slices=slices, rounds=rounds, model=model, ray=ray, say=terminal.note)
+        atomic_write.check_writable(results, _NAME.format("--results"))
+        found = batch_throughput.run(
+            samples, scans, slices=slices, rounds=rounds, model=model, ray=ray, log=terminal.print_note
+        )
         content = found.model_dump_json(indent=1) + "\n"
-        files.write(results, content.encode(), _NAME.format("--results"))
-    found = throughput.Figures.model_validate_json(_stored(results))
-    shown = throughput.into_page(_stored(page).decode(), found)
-    files.write(page, shown.encode(), _NAME.format("--page"))
-    terminal.data(str(page))
+        atomic_write.write_file(results, content.encode(), _NAME.format("--results"))
+    found = batch_throughput.BatchFigures.model_validate_json(_stored(results))
+    shown = batch_throughput.insert_figures(_stored(page).decode(), found)
+    atomic_write.write_file(page, shown.encode(), _NAME.format("--page"))
+    terminal.print_data(str(page))
 
 
 def _stored(path: Path) -> bytes:
@@ -72,15 +74,15 @@ def cost(
     page_only: Annotated[bool, typer.Option("--page-only", help="Only draw the page from stored figures.")] = False,
 ) -> None:
     """Say what many scans take and cost: scans a day and core, euros, workers for scans as they come."""
-    from strokeseg.bench import cost as bench
-    from strokeseg.bench import cost_page
+    from benchmarks import cost as bench
+    from benchmarks import cost_page
 
-    files.check(page, _NAME.format("--page"))
+    atomic_write.check_writable(page, _NAME.format("--page"))
     if not page_only:
-        files.check(results, _NAME.format("--results"))
+        atomic_write.check_writable(results, _NAME.format("--results"))
         assumed = bench.Assumptions(euros_per_core_hour=euros_per_core_hour, peak=peak, wait_s=wait)
-        made = bench.run(samples, assumed, model=model, say=terminal.note)
-        files.write(results, (made.model_dump_json(indent=1) + "\n").encode(), _NAME.format("--results"))
+        made = bench.run(samples, assumed, model=model, say=terminal.print_note)
+        atomic_write.write_file(results, (made.model_dump_json(indent=1) + "\n").encode(), _NAME.format("--results"))
     found = bench.Figures.model_validate_json(_stored(results))
-    files.write(page, cost_page.page(found).encode(), _NAME.format("--page"))
-    terminal.data(str(page))
+    atomic_write.write_file(page, cost_page.page(found).encode(), _NAME.format("--page"))
+    terminal.print_data(str(page))

@@ -13,7 +13,7 @@ from strokeseg.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strokeseg.change import ChangeDocument
+    from strokeseg.followup.document import ChangeDocument
 
 EXAMPLES = """\b
 Examples:
@@ -22,11 +22,15 @@ Examples:
   strokeseg compare study.zip study.zip --series-earlier 1.2.3.4 --series-later 1.2.3.5
 """
 
-_SIDE = "A DICOM folder, zip or file; a volume as NIfTI, NRRD or MetaImage; or a stack of pictures of known --spacing."
+_INPUT_HELP = (
+    "A DICOM folder, zip or file; a volume as NIfTI, NRRD or MetaImage; or a stack of pictures of known --spacing."
+)
 
 
 def compare(
-    earlier: Annotated[Path, typer.Argument(metavar="EARLIER", show_default=False, help=f"The earlier scan. {_SIDE}")],
+    earlier: Annotated[
+        Path, typer.Argument(metavar="EARLIER", show_default=False, help=f"The earlier scan. {_INPUT_HELP}")
+    ],
     later: Annotated[
         Path, typer.Argument(metavar="LATER", show_default=False, help="The later scan of the same head, in any form.")
     ],
@@ -34,9 +38,9 @@ def compare(
         Path,
         typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results; made if missing."),
     ] = Path("comparison"),
-    model: options.ModelName = "default",
-    engine: options.Engine = options.EngineName.auto,
-    threads: options.Threads = 0,
+    model: options.ModelOption = "default",
+    engine: options.EngineOption = options.EngineName.auto,
+    threads: options.ThreadsOption = 0,
     formats: Annotated[
         str,
         typer.Option(
@@ -55,7 +59,7 @@ def compare(
     series_later: Annotated[
         str | None, typer.Option("--series-later", metavar="UID", show_default=False, help="Like --series of segment.")
     ] = None,
-    flip: options.Flip = False,
+    flip: options.FlipOption = False,
     same_patient: Annotated[
         bool,
         typer.Option(
@@ -72,14 +76,14 @@ def compare(
     Both scans are segmented, and the earlier head is laid on the later one by its skull. Two patients are refused.
     Which scan is the earlier one is told by the order alone. Existing results in the folder are replaced.
     """
-    from strokeseg import followup
-    from strokeseg.write import change as writing
+    from strokeseg.followup import comparison as followup
+    from strokeseg.followup import outputs as writing
 
-    chosen = options.names(formats)
+    chosen = options.parse_names(formats)
     for source in (earlier, later):
-        _outside(source, out)
+        _check_outside_input(source, out)
     writing.check(out, chosen)
-    with terminal.progress("segmenting", "slices") as progress:
+    with terminal.show_progress("segmenting", "slices") as progress:
         comparison = followup.compare(
             earlier,
             later,
@@ -96,41 +100,41 @@ def compare(
         )
     document = comparison.save(out, chosen)
     if as_json:
-        terminal.data((out / writing.NAME).read_bytes())
+        terminal.print_data((out / writing.DOCUMENT_NAME).read_bytes())
     else:
-        terminal.show(*_words(document, out))
+        terminal.show(*_describe_comparison(document, out))
 
 
-def _words(document: ChangeDocument, folder: Path) -> list[RenderableType]:
+def _describe_comparison(document: ChangeDocument, folder: Path) -> list[RenderableType]:
     """Give the verdict, a line a lesion, the remarks, and where the files are."""
     from rich.table import Table
     from rich.text import Text
 
-    from strokeseg.write import change as writing
+    from strokeseg.followup import outputs as writing
 
-    parts: list[RenderableType] = [Text(writing.summary(document.change), style="bold")]
+    parts: list[RenderableType] = [Text(writing.summarize(document.change), style="bold")]
     if document.change.change_interval_ml is not None:
         low, high = document.change.change_interval_ml
         parts.append(Text(f"Change {document.change.change_ml:+.1f} ml, interval {low:+.1f} to {high:+.1f} ml"))
     if document.change.lesions:
         table = Table()
-        for title in writing.COLUMNS:
-            table.add_column(title, justify="left" if title == writing.COLUMNS[0] else "right")
+        for title in writing.TABLE_COLUMNS:
+            table.add_column(title, justify="left" if title == writing.TABLE_COLUMNS[0] else "right")
         for lesion in document.change.lesions:
-            table.add_row(*writing.row(lesion))
+            table.add_row(*writing.format_row(lesion))
         parts.append(table)
     for remark in document.remarks:
         word = "note" if remark.severity == "info" else remark.severity
         style = "cyan" if remark.severity == "info" else "bold yellow"
-        parts.append(Text.assemble((f"{word}: ", style), terminal.printable(remark.message)))
+        parts.append(Text.assemble((f"{word}: ", style), terminal.escape_unprintable(remark.message)))
     report = document.files.get("report")
-    where = terminal.printable(str(folder / report if report else folder))
+    where = terminal.escape_unprintable(str(folder / report if report else folder))
     parts.append(Text(f"{'Report' if report else 'Results'}: {where}"))
     parts.append(Text("For research only; no medical device.", style="dim"))
     return parts
 
 
-def _outside(source: Path, out: Path) -> None:
+def _check_outside_input(source: Path, out: Path) -> None:
     """Refuse a folder for results inside an input: the next run would read its own pictures as slices."""
     whole = source.resolve()
     if whole.is_dir() and (out.resolve() == whole or whole in out.resolve().parents):

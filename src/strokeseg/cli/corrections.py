@@ -33,14 +33,15 @@ def corrections(
 
     Of each study the latest accepted version: the CT and the outline as NIfTI, under the id of the study.
     """
-    from strokeseg.serve import corrections, settings, tables
-    from strokeseg.serve.storage import Storage
+    from strokeseg.web import corrections, settings
+    from strokeseg.web import database as tables
+    from strokeseg.web.storage import Storage
 
-    engine = tables.connect(settings.existing_database(database))
+    engine = tables.connect(settings.parse_existing_database_url(database))
     try:
-        written = corrections.write(engine, Storage(storage), out)
+        written = corrections.export_corrections(engine, Storage(storage), out)
     finally:
         engine.dispose()
-    for study in written.without:
-        terminal.note(f"study {study} has no CT and mask as NIfTI, and was left out")
-    terminal.data(f"{written.studies} corrected studies are in {out}")
+    for study in written.missing:
+        terminal.print_note(f"study {study} has no CT and mask as NIfTI, and was left out")
+    terminal.print_data(f"{written.studies} corrected studies are in {out}")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from strokeseg import files
+from strokeseg import atomic_write
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
 
-_TO_FILE = "Name another file after --json, or - for stdout."
+_FILE_REMEDY = "Name another file after --json, or - for stdout."
 
 EXAMPLES = r"""\b
 Examples:
@@ -32,9 +32,9 @@ def evaluate(
             "NAME.nii.gz with NAME_mask.nii.gz beside them.",
         ),
     ],
-    model: options.ModelName = "default",
-    engine: options.Engine = options.EngineName.auto,
-    threads: options.Threads = 0,
+    model: options.ModelOption = "default",
+    engine: options.EngineOption = options.EngineName.auto,
+    threads: options.ThreadsOption = 0,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -87,7 +87,7 @@ def evaluate(
     ] = False,
     window: options.WindowOption = None,
     spacing: options.SpacingOption = None,
-    flip: options.Flip = False,
+    flip: options.FlipOption = False,
     leaks: Annotated[
         Path | None,
         typer.Option(
@@ -124,31 +124,32 @@ def evaluate(
     """
     if as_segmented and threshold is not None:
         raise UsageError("--as-segmented cuts at the network's own threshold", "Leave --threshold out.")
-    from strokeseg import evaluate as scoring
+    from strokeseg import evaluation as scoring
     from strokeseg import pipeline
-    from strokeseg.infer import models
+    from strokeseg.segmentation import models
 
     to_file = None if json_to in (None, "-") else Path(str(json_to))
     if to_file is not None:
-        files.check(to_file, _TO_FILE, parents=False)
-    cut = models.card(model).threshold if threshold is None else threshold
-    predict = pipeline.predictor(
+        atomic_write.check_writable(to_file, _FILE_REMEDY, parents=False)
+    cut = models.load_card(model).threshold if threshold is None else threshold
+    predict = pipeline.make_predictor(
         model, engine=engine.value, threads=threads, window=window, spacing_mm=spacing, flip=flip
     )
     pairs = scoring.find_pairs(folder, images, masks, patient, ignore, picture_spacing_mm=spacing)
     healthy = scoring.find_normals(normals, patient, pairs, folder) if normals is not None else []
     if leaks is not None:
-        from strokeseg.evaluate import leakage
-        from strokeseg.train import split_file
+        from strokeseg.evaluation import leakage, split_file
 
-        leakage.check([*pairs, *healthy], split_file.read(leaks), data, window)
-    with terminal.progress("scoring", "images") as progress:
+        leakage.check_leakage([*pairs, *healthy], split_file.read(leaks), data, window)
+    with terminal.show_progress("scoring", "images") as progress:
         evaluation = scoring.evaluate(
             pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress
         )
     if to_file is not None:
-        files.write(to_file, (evaluation.model_dump_json(indent=2) + "\n").encode(), _TO_FILE, parents=False)
+        atomic_write.write_file(
+            to_file, (evaluation.model_dump_json(indent=2) + "\n").encode(), _FILE_REMEDY, parents=False
+        )
     if json_to == "-":
-        terminal.data(evaluation.model_dump_json(indent=2))
+        terminal.print_data(evaluation.model_dump_json(indent=2))
     else:
-        terminal.show(scoring.table(evaluation))
+        terminal.show(scoring.render_table(evaluation))

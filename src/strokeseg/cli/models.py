@@ -12,7 +12,7 @@ from strokeseg.cli import options, terminal
 from strokeseg.errors import CorruptModel, ModelError, UnknownModel
 
 if TYPE_CHECKING:
-    from strokeseg.infer.models import Card
+    from strokeseg.segmentation.models import Card
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,51 +20,53 @@ app = typer.Typer(
     help="List the installed networks, show what is known of one, check that their files are whole, or add your own.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The network's name, as `strokeseg models list` shows it.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The network's name, as `strokeseg models list` shows it.")
+]
 
 
 @app.command("list")
-def list_(as_json: options.AsJson = False) -> None:
+def list_(as_json: options.JsonOption = False) -> None:
     """List the installed networks; one whose card cannot be read is listed as broken."""
     from rich.table import Table
 
-    from strokeseg.infer import models
+    from strokeseg.segmentation import models
 
-    found = {name: _card_or_fault(name) for name in models.names()}
+    found = {name: _load_card_or_message(name) for name in models.list_names()}
     if as_json:
         cards = [
             {"name": name, "broken": card} if isinstance(card, str) else card.model_dump(mode="json")
             for name, card in found.items()
         ]
-        terminal.data(json.dumps(cards, indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps(cards, indent=2, ensure_ascii=False))
         return
     if not found:
-        terminal.note(f"no network is installed in {_places()}")
+        terminal.print_note(f"no network is installed in {_format_folders()}")
         return
     table = Table()
     for heading in ("Name", "Version", "Architecture", "Input", "Weights", "Threshold"):
         table.add_column(heading, overflow="fold")
     for name, card in found.items():
         if isinstance(card, str):
-            table.add_row(terminal.printable(name), "", terminal.printable(f"BROKEN: {card}"))
+            table.add_row(terminal.escape_unprintable(name), "", terminal.escape_unprintable(f"BROKEN: {card}"))
         else:
-            table.add_row(card.name, card.version, card.architecture, *_figures(card))
+            table.add_row(card.name, card.version, card.architecture, *_format_figures(card))
     terminal.show(table)
 
 
 @app.command(short_help="Show a network's card.", no_args_is_help=True)
-def show(name: Name, as_json: options.AsJson = False) -> None:
+def show(name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Show a network's card: what it was trained on, how good it is, what it must not be used for."""
-    from strokeseg.infer import models
+    from strokeseg.segmentation import models
 
-    card = models.card(name)
-    prose = models.folder(name) / f"{name}.md"
+    card = models.load_card(name)
+    prose = models.find_folder(name) / f"{name}.md"
     if as_json:
-        terminal.data(card.model_dump_json(indent=2))
+        terminal.print_data(card.model_dump_json(indent=2))
     elif prose.is_file():
-        terminal.data(terminal.printable(prose.read_text(encoding="utf-8", errors="replace"), keep="\n"))
+        terminal.print_data(terminal.escape_unprintable(prose.read_text(encoding="utf-8", errors="replace"), keep="\n"))
     else:
-        terminal.data("\n".join(_lines(card.model_dump(mode="json"))))
+        terminal.print_data("\n".join(_format_lines(card.model_dump(mode="json"))))
 
 
 @app.command(short_help="Check that the networks' files are whole.")
@@ -74,19 +76,19 @@ def verify(
     ] = None,
 ) -> None:
     """Check that every network's file is byte for byte the one that its card was written for (SHA-256)."""
-    from strokeseg.infer import models
+    from strokeseg.segmentation import models
 
-    names = [name] if name is not None else models.names()
+    names = [name] if name is not None else models.list_names()
     if not names:
-        raise UnknownModel(f"no network is installed in {_places()}", "Install StrokeSeg again.")
+        raise UnknownModel(f"no network is installed in {_format_folders()}", "Install StrokeSeg again.")
     failures: list[ModelError] = []
     for each in names:
         try:
-            card, _ = models.weights(each)
-            terminal.data(f"{each}: whole, sha256 {card.sha256}")
+            card, _ = models.load_weights(each)
+            terminal.print_data(f"{each}: whole, sha256 {card.sha256}")
         except CorruptModel as error:
             failures.append(error)
-            terminal.data(f"{each}: CORRUPT: {terminal.printable(error.message)}")
+            terminal.print_data(f"{each}: CORRUPT: {terminal.escape_unprintable(error.message)}")
     if failures:
         raise failures[0]
 
@@ -103,10 +105,10 @@ def add(
     It takes one grey channel, (1, 1, size, size) in -1..1, and gives as many logits; it is tried once. A network whose
     bytes are not those of its card is refused. `strokeseg train CONFIG --export` writes both files.
     """
-    from strokeseg.infer import install
+    from strokeseg.segmentation import installation
 
-    added = install.install(file, card)
-    terminal.data(f"{added.name}: added; use it with --model {added.name}")
+    added = installation.install_model(file, card)
+    terminal.print_data(f"{added.name}: added; use it with --model {added.name}")
 
 
 @app.command("card", short_help="Print a card to be filled in for a network of your own.", no_args_is_help=True)
@@ -117,45 +119,45 @@ def card_(
 
     Redirect it: strokeseg models card mine.onnx > mine.json
     """
-    from strokeseg.infer import install
+    from strokeseg.segmentation import installation
 
-    terminal.data(install.blank_card(file).model_dump_json(indent=2))
+    terminal.print_data(installation.make_card_template(file).model_dump_json(indent=2))
 
 
 @app.command(short_help="Remove a network that you added.", no_args_is_help=True)
-def remove(name: Name) -> None:
+def remove(name: NameArgument) -> None:
     """Remove a network that you added; StrokeSeg's own stay."""
-    from strokeseg.infer import install
+    from strokeseg.segmentation import installation
 
-    install.remove(name)
-    terminal.data(f"{name}: removed")
-
-
-def _places() -> str:
-    from strokeseg.infer import models
-
-    return " or ".join(str(folder) for folder in models.folders())
+    installation.remove_model(name)
+    terminal.print_data(f"{name}: removed")
 
 
-def _card_or_fault(name: str) -> Card | str:
-    from strokeseg.infer import models
+def _format_folders() -> str:
+    from strokeseg.segmentation import models
+
+    return " or ".join(str(folder) for folder in models.list_folders())
+
+
+def _load_card_or_message(name: str) -> Card | str:
+    from strokeseg.segmentation import models
 
     try:
-        return models.card(name)
+        return models.load_card(name)
     except CorruptModel as error:
         return error.message
 
 
-def _figures(card: Card) -> tuple[str, str, str]:
+def _format_figures(card: Card) -> tuple[str, str, str]:
     return f"{card.size} x {card.size}", card.precision, f"{card.threshold:g}"
 
 
-def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
+def _format_lines(value: dict[str, Any], indent: str = "") -> list[str]:
     lines = []
     for key, each in value.items():
         if isinstance(each, dict):
-            lines += [f"{indent}{key}:", *_lines(each, indent + "  ")]
+            lines += [f"{indent}{key}:", *_format_lines(each, indent + "  ")]
         else:
             shown = "; ".join(map(str, each)) if isinstance(each, list) else str(each)
-            lines.append(terminal.printable(f"{indent}{key}: {shown}"))
+            lines.append(terminal.escape_unprintable(f"{indent}{key}: {shown}"))
     return lines

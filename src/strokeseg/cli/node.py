@@ -12,7 +12,7 @@ from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from strokeseg.pacs.settings import Settings
+    from strokeseg.pacs.settings import NodeSettings
 
 EXAMPLES = """\b
 Examples:
@@ -53,110 +53,113 @@ def node(
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Studies at once; 0 leaves the work to `strokeseg serve`.")
     ] = 1,
-    as_json: options.AsJson = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Receive CT series by DICOM, segment them, and send the results to the archive.
 
     Series, results and deliveries outlive a kill. Logs go to stderr, one JSON object a line, without patient data.
     """
-    from strokeseg.pacs import loading
+    from strokeseg.pacs import settings_file
 
     if sum((check, explain is not None, undelivered, resend is not None)) > 1:
         raise UsageError("--check, --explain, --undelivered and --resend: one at a time", "Leave the others away.")
-    found = loading.load(file)
+    found = settings_file.load_settings(file)
     if check:
-        _check(found, as_json)
+        _check_peers(found, as_json)
     elif explain is not None:
-        _explain(found, explain, as_json)
+        _explain_rules(found, explain, as_json)
     elif undelivered or resend is not None:
-        _undelivered(database, resend, as_json)
+        _list_undelivered(database, resend, as_json)
     else:
-        _run(found, database, storage, workers)
+        _run_node(found, database, storage, workers)
 
 
-def _check(found: Settings, as_json: bool) -> None:
+def _check_peers(found: NodeSettings, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from strokeseg.pacs.check import check
+    from strokeseg.pacs.connection_check import check_connections
 
-    rows = list(check(found))
+    rows = list(check_connections(found))
     if not rows and not as_json:
-        terminal.note("The file names no peer, server or receiver: there is nobody to try.")
+        terminal.print_note("The file names no peer, server or receiver: there is nobody to try.")
         return
     if as_json:
-        terminal.data(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
     else:
-        _table(["name", "tried", "", "answer"], [[r.name, r.tried, "yes" if r.good else "NO", r.said] for r in rows])
+        _print_table(
+            ["name", "tried", "", "answer"], [[r.name, r.tried, "yes" if r.good else "NO", r.said] for r in rows]
+        )
     if not all(row.good for row in rows):
         raise typer.Exit(terminal.REFUSED)
 
 
-def _explain(found: Settings, path: Path, as_json: bool) -> None:
-    from strokeseg.pacs.rules import decide
-    from strokeseg.pacs.work import seen_in
+def _explain_rules(found: NodeSettings, path: Path, as_json: bool) -> None:
+    from strokeseg.pacs.rules import choose_rule
+    from strokeseg.pacs.series_processing import read_attributes_by_series
 
     told = []
-    for series_uid, seen in seen_in(path):
-        decision = decide(found.rule, seen)
+    for series_uid, seen in read_attributes_by_series(path):
+        decision = choose_rule(found.rule, seen)
         told.append(
             {"series_uid": series_uid, "rule": decision.rule and decision.rule.name, "reasons": decision.reasons}
         )
     if as_json:
-        terminal.data(json.dumps(told, indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for one in told:
-        terminal.data(f"series {one['series_uid']}")
+        terminal.print_data(f"series {one['series_uid']}")
         for reason in one["reasons"] or ():
-            terminal.data(f"  {reason}")
+            terminal.print_data(f"  {reason}")
 
 
-def _undelivered(database: str, resend: str | None, as_json: bool) -> None:
+def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
     from datetime import datetime
 
-    from strokeseg.pacs import outbox, tables
-    from strokeseg.serve.settings import existing_database
+    from strokeseg.pacs import database as tables
+    from strokeseg.pacs import outbox
+    from strokeseg.web.settings import parse_existing_database_url
 
-    engine = tables.connect(existing_database(database))
+    engine = tables.open_database(parse_existing_database_url(database))
     try:
         if resend is not None:
-            outbox.again(engine, resend)
-            terminal.note("It is due now: a running node tries it at once, another when it starts.")
+            outbox.retry_now(engine, resend)
+            terminal.print_note("It is due now: a running node tries it at once, another when it starts.")
             return
-        rows = outbox.undelivered(engine)
+        rows = outbox.list_undelivered(engine)
     finally:
         engine.dispose()
     keys = ("id", "state", "kind", "target", "series_uid", "version", "tries", "error")
     if as_json:
-        terminal.data(json.dumps([{key: row[key] for key in keys} for row in rows], indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps([{key: row[key] for key in keys} for row in rows], indent=2, ensure_ascii=False))
         return
     if not rows:
-        terminal.data("Nothing waits, and nothing was given up.")
+        terminal.print_data("Nothing waits, and nothing was given up.")
         return
 
     def line(row: Any) -> list[str]:
         since = datetime.fromtimestamp(row["first_at"]).strftime("%Y-%m-%d %H:%M")
         return [row["id"][:8], row["state"], row["kind"], row["target"], since, str(row["tries"]), row["error"]]
 
-    _table(["id", "state", "what", "to", "since", "tries", "last answer"], [line(row) for row in rows])
+    _print_table(["id", "state", "what", "to", "since", "tries", "last answer"], [line(row) for row in rows])
 
 
-def _run(found: Settings, database: str, storage: str, workers: int) -> None:
+def _run_node(found: NodeSettings, database: str, storage: str, workers: int) -> None:
     import signal
 
-    from strokeseg.pacs import running
+    from strokeseg.pacs import runtime
 
-    node = running.start(found, database, storage, workers)
-    signal.signal(signal.SIGTERM, lambda *_: node.end())
-    terminal.note(f"Listening as {found.node.ae_title} on port {node.port}. Ctrl-C ends it; nothing is lost.")
+    node = runtime.start_node(found, database, storage, workers)
+    signal.signal(signal.SIGTERM, lambda *_: node.request_stop())
+    terminal.print_note(f"Listening as {found.node.ae_title} on port {node.port}. Ctrl-C ends it; nothing is lost.")
     try:
         node.wait()
     except KeyboardInterrupt:
         pass
     finally:
-        node.close()
+        node.stop()
 
 
-def _table(head: list[str], rows: list[list[str]]) -> None:
+def _print_table(head: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
     for line in [head, *rows]:
-        terminal.data("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        terminal.print_data("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

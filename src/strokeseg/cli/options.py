@@ -25,7 +25,7 @@ class Spacing(NamedTuple):
 
 
 class EngineName(StrEnum):
-    """What runs the network; the names of :data:`strokeseg.infer.engine.ENGINES`."""
+    """What runs the network; the names of :data:`strokeseg.segmentation.engines.onnxruntime.ENGINES`."""
 
     auto = "auto"
     onnxruntime = "onnxruntime"
@@ -37,20 +37,20 @@ class EngineName(StrEnum):
     directml = "directml"
 
 
-def window(text: str) -> Window:
+def parse_window(text: str) -> Window:
     """Read "40,80"."""
-    return Window(*_numbers(text, 2, "CENTRE,WIDTH in Hounsfield units, as 40,80"))
+    return Window(*_parse_numbers(text, 2, "CENTRE,WIDTH in Hounsfield units, as 40,80"))
 
 
-def spacing(text: str) -> Spacing:
+def parse_spacing(text: str) -> Spacing:
     """Read "5,0.45,0.45"."""
-    numbers = _numbers(text, 3, "SLICE,ROW,COLUMN in mm, as 5,0.45,0.45")
+    numbers = _parse_numbers(text, 3, "SLICE,ROW,COLUMN in mm, as 5,0.45,0.45")
     if min(numbers) <= 0:
         raise typer.BadParameter(f"{text!r}: every distance must be above 0 mm")
     return Spacing(*numbers)
 
 
-def _numbers(text: str, count: int, form: str) -> list[float]:
+def _parse_numbers(text: str, count: int, form: str) -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -60,12 +60,12 @@ def _numbers(text: str, count: int, form: str) -> list[float]:
     return numbers
 
 
-def names(text: str) -> tuple[str, ...]:
+def parse_names(text: str) -> tuple[str, ...]:
     """Read "json,nifti"; what the names may be is not known here."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-Input = Annotated[
+InputArgument = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
@@ -74,23 +74,23 @@ Input = Annotated[
         "a folder or zip of pictures, which is read as one stack in the order of the names.",
     ),
 ]
-ModelName = Annotated[
+ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME", help="Network to use; `strokeseg models list` shows which there are.")
 ]
-Engine = Annotated[
+EngineOption = Annotated[
     EngineName, typer.Option("--engine", metavar="NAME", help=f"{', '.join(EngineName)}; see docs/engines.md.")
 ]
-Threads = Annotated[
+ThreadsOption = Annotated[
     int, typer.Option("--threads", min=0, max=1024, metavar="N", help="Processor threads; 0 is all cores.")
 ]
-Flip = Annotated[
+FlipOption = Annotated[
     bool, typer.Option("--flip", help="Answer every slice also mirrored and take the mean; takes twice as long.")
 ]
 SpacingOption = Annotated[
     Spacing | None,
     typer.Option(
         "--spacing",
-        parser=spacing,
+        parser=parse_spacing,
         metavar="SLICE,ROW,COLUMN",
         show_default=False,
         help="Pictures only: mm between slices, rows and columns, as 5,0.45,0.45. Without it nothing is given in mm "
@@ -101,13 +101,13 @@ WindowOption = Annotated[
     Window | None,
     typer.Option(
         "--window",
-        parser=window,
+        parser=parse_window,
         metavar="CENTRE,WIDTH",
         show_default=False,
         help="Pictures only: the window that they were made with, as 40,80. Estimated where not given.",
     ),
 ]
-Series = Annotated[
+SeriesOption = Annotated[
     str | None,
     typer.Option(
         "--series",
@@ -117,7 +117,7 @@ Series = Annotated[
         "`strokeseg inspect` lists them.",
     ),
 ]
-Native = Annotated[
+NativeOption = Annotated[
     bool,
     typer.Option(
         "--native",
@@ -125,10 +125,12 @@ Native = Annotated[
         "becomes a sheared affine.",
     ),
 ]
-Skull = Annotated[bool, typer.Option("--skull", help="Also draw the skull: in the 3D scene, and as STL, PLY or OBJ.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+SkullOption = Annotated[
+    bool, typer.Option("--skull", help="Also draw the skull: in the 3D scene, and as STL, PLY or OBJ.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 
-DataSets = Annotated[
+DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",

@@ -29,7 +29,7 @@ Examples:
 
 
 def segment(
-    source: options.Input,
+    source: options.InputArgument,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -40,9 +40,9 @@ def segment(
             help="Folder for the results; made if missing.",
         ),
     ] = None,
-    model: options.ModelName = "default",
-    engine: options.Engine = options.EngineName.auto,
-    threads: options.Threads = 0,
+    model: options.ModelOption = "default",
+    engine: options.EngineOption = options.EngineName.auto,
+    threads: options.ThreadsOption = 0,
     formats: Annotated[
         str,
         typer.Option(
@@ -55,12 +55,12 @@ def segment(
             "pdf-dicom. See docs/outputs.md.",
         ),
     ] = "json,nifti,mesh,report,keys",
-    native: options.Native = False,
-    skull: options.Skull = False,
+    native: options.NativeOption = False,
+    skull: options.SkullOption = False,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
-    series: options.Series = None,
-    flip: options.Flip = False,
+    series: options.SeriesOption = None,
+    flip: options.FlipOption = False,
     experimental: Annotated[
         bool,
         typer.Option(
@@ -93,12 +93,12 @@ def segment(
     Reads one series, which is refused with a reason where it is no head CT. The answer is printed; the results are
     files that other programs open, and report.html for a browser. Existing results in the folder are replaced.
     """
-    from strokeseg import infer, pipeline, write
+    from strokeseg import outputs, pipeline, segmentation
     from strokeseg.cli import summary
 
-    folder, chosen = _out(source, out), options.names(formats)
-    write.check(folder, chosen)
-    with terminal.progress("segmenting", "slices") as progress:
+    folder, chosen = _choose_folder(source, out), options.parse_names(formats)
+    outputs.check(folder, chosen)
+    with terminal.show_progress("segmenting", "slices") as progress:
         result = pipeline.segment(
             source,
             model=model,
@@ -109,24 +109,24 @@ def segment(
             series=series,
             flip=flip,
             experimental=experimental,
-            deidentify=_key(deidentify, key),
+            deidentify=_read_key(deidentify, key),
             formats=chosen,
             progress=progress,
         )
-    infer.unload()  # this process answers one scan
+    segmentation.unload_engines()  # this process answers one scan
     document = result.save(folder, chosen, native=native, skull=skull)
     if as_json:
-        terminal.data((folder / "result.json").read_bytes())
+        terminal.print_data((folder / "result.json").read_bytes())
     else:
-        terminal.show(*summary.result(document, folder))
+        terminal.show(*summary.describe_result(document, folder))
 
 
 def inspect(
-    source: options.Input,
+    source: options.InputArgument,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
-    series: options.Series = None,
-    as_json: options.AsJson = False,
+    series: options.SeriesOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Say what an input holds and whether it can be segmented, without doing it.
 
@@ -136,13 +136,13 @@ def inspect(
     is also the answer on stdout.
     """
     from strokeseg.cli import summary
-    from strokeseg.read import read, read_one
+    from strokeseg.reading import read, read_one
 
     try:
         scans = read(source, series=series, window=window, spacing_mm=spacing)
     except InputError as error:
         if as_json:
-            terminal.data(summary.refusal_json(error))
+            terminal.print_data(summary.format_refusal_json(error))
         raise
     chosen, refusal = scans[0], None
     if len(scans) > 1:
@@ -152,14 +152,14 @@ def inspect(
             refusal = error
     uid = None if refusal else chosen.series_uid
     if as_json:
-        terminal.data(summary.inspection_json(scans, uid, refusal))
+        terminal.print_data(summary.format_inspection_json(scans, uid, refusal))
     else:
-        terminal.show(*summary.inspection(source, scans, uid))
+        terminal.show(*summary.describe_inspection(source, scans, uid))
     if refusal:
         raise refusal
 
 
-def _key(deidentify: bool, file: Path | None) -> bytes | None:
+def _read_key(deidentify: bool, file: Path | None) -> bytes | None:
     """Give the key to replace UIDs with, or None where they stay."""
     if file is not None:
         try:
@@ -169,7 +169,7 @@ def _key(deidentify: bool, file: Path | None) -> bytes | None:
     return secrets.token_bytes(32) if deidentify else None
 
 
-def _out(source: Path, out: Path | None) -> Path:
+def _choose_folder(source: Path, out: Path | None) -> Path:
     """Choose the folder for results, never inside the input: the next run would read its own pictures as slices.
 
     Raises

@@ -14,17 +14,17 @@ Examples:
   strokeseg serve --database postgresql://me@db/strokeseg --storage s3://scans/strokeseg
   strokeseg serve --worker-only --database postgresql://me@db/strokeseg --storage s3://scans/strokeseg
 """
-_SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Read "500M" or "4G"."""
     plain = text.strip().upper().removesuffix("B")
-    unit = plain[-1:] if plain[-1:] in _SIZES and not plain[-1:].isdigit() else ""
+    unit = plain[-1:] if plain[-1:] in _SIZE_UNITS and not plain[-1:].isdigit() else ""
     number = plain.removesuffix(unit) if unit else plain
     if not number.isdigit() or not 0 < int(number) < 10**9:
         raise typer.BadParameter(f"{text!r} is no size, as 500M or 4G")
-    return int(number) * _SIZES[unit]
+    return int(number) * _SIZE_UNITS[unit]
 
 
 def serve(
@@ -55,11 +55,13 @@ def serve(
         str, typer.Option("--root-path", metavar="/PATH", help="Where a proxy in front shows the application.")
     ] = "",
     max_upload: Annotated[
-        int, typer.Option("--max-upload", parser=size, metavar="SIZE", help="Of one upload.", show_default="4G")
+        int, typer.Option("--max-upload", parser=parse_size, metavar="SIZE", help="Of one upload.", show_default="4G")
     ] = "4G",  # type: ignore[assignment]
     quota: Annotated[
         int | None,
-        typer.Option("--quota", parser=size, metavar="SIZE", help="Of all studies together.", show_default="none"),
+        typer.Option(
+            "--quota", parser=parse_size, metavar="SIZE", help="Of all studies together.", show_default="none"
+        ),
     ] = None,
     keep_days: Annotated[
         float | None,
@@ -69,7 +71,8 @@ def serve(
         bool, typer.Option("--ephemeral", help="Keep everything in a temporary folder that goes away at the end.")
     ] = False,
     memory: Annotated[
-        int, typer.Option("--memory", parser=size, metavar="SIZE", help="Of one working process.", show_default="8G")
+        int,
+        typer.Option("--memory", parser=parse_size, metavar="SIZE", help="Of one working process.", show_default="8G"),
     ] = "8G",  # type: ignore[assignment]
     lease: Annotated[
         float, typer.Option("--lease", min=1, metavar="SECONDS", help="After which a silent worker is taken for dead.")
@@ -93,14 +96,14 @@ def serve(
     Studies wait in a queue that outlives any end of the process. More workers join by the same database and storage,
     on this machine or another. docs/serve.md tells more.
     """
-    from strokeseg.serve import server
-    from strokeseg.serve.settings import Settings, database_url
+    from strokeseg.web import server
+    from strokeseg.web.settings import ServerSettings, parse_database_url
 
     server.run(
-        Settings(
+        ServerSettings(
             host=host,
             port=port,
-            database=database_url(database),
+            database=parse_database_url(database),
             storage=storage,
             workers=workers,
             worker_only=worker_only,

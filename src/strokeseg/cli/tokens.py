@@ -14,7 +14,7 @@ from strokeseg.errors import NotFound
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from strokeseg.serve.auth.tokens import Token
+    from strokeseg.web.auth.tokens import Token
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Make, list or end the tokens that open the web application.",
 )
 
-Database = Annotated[
+DatabaseOption = Annotated[
     str,
     typer.Option(
         "--database",
@@ -56,69 +56,72 @@ def create(
     ] = None,
     days: Annotated[float, typer.Option("--days", metavar="N", help="Days until it expires.")] = 90,
     never: Annotated[bool, typer.Option("--never-expires", help="It opens until it is revoked.")] = False,
-    database: Database = "sqlite",
-    as_json: options.AsJson = False,
+    database: DatabaseOption = "sqlite",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Make a token, and print it. It is stored nowhere: what is lost is made again."""
-    from strokeseg.serve.auth import tokens
+    from strokeseg.web.auth import tokens
 
-    text, token = tokens.create(_engine(database, made=True), owner, group, scope or ["write"], None if never else days)
+    text, token = tokens.create_token(
+        _connect_database(database, made=True), owner, group, scope or ["write"], None if never else days
+    )
     if as_json:
-        terminal.data(json.dumps({"token": text, **_shown(token)}, indent=2))
+        terminal.print_data(json.dumps({"token": text, **_describe_token(token)}, indent=2))
         return
-    terminal.data(text)
-    until = "until it is revoked" if token.expires is None else f"until {_time(token.expires)}"
-    terminal.note(f"It opens {until}, and is not shown again. To end it: strokeseg tokens revoke {token.id}")
+    terminal.print_data(text)
+    until = "until it is revoked" if token.expires is None else f"until {_format_time(token.expires)}"
+    terminal.print_note(f"It opens {until}, and is not shown again. To end it: strokeseg tokens revoke {token.id}")
 
 
 @app.command("list", short_help="List the tokens, without what opens.")
-def list_(database: Database = "sqlite", as_json: options.AsJson = False) -> None:
+def list_(database: DatabaseOption = "sqlite", as_json: options.JsonOption = False) -> None:
     """List all tokens: whose they are, what they open, and until when."""
     from rich.table import Table
 
-    from strokeseg.serve.auth import tokens
+    from strokeseg.web.auth import tokens
 
-    rows = [_shown(token) for token in tokens.every(_engine(database))]
+    rows = [_describe_token(token) for token in tokens.list_tokens(_connect_database(database))]
     if as_json:
-        terminal.data(json.dumps(rows, indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     table = Table()
     for heading in ("Id", "Owner", "Group", "Scopes", "Created", "Expires", "State"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         cells = {**row, "scopes": ", ".join(row["scopes"]), "expires": row["expires"] or "never"}
-        table.add_row(*(terminal.printable(str(cells[key] or "")) for key in _COLUMNS))
+        table.add_row(*(terminal.escape_unprintable(str(cells[key] or "")) for key in _COLUMNS))
     terminal.show(table)
 
 
 @app.command(short_help="End a token.", no_args_is_help=True)
 def revoke(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="As `strokeseg tokens list` shows it.")],
-    database: Database = "sqlite",
+    database: DatabaseOption = "sqlite",
 ) -> None:
     """End a token at once, and every session in a browser that was opened with it."""
-    from strokeseg.serve.auth import tokens
+    from strokeseg.web.auth import tokens
 
-    token = tokens.revoke(_engine(database), token_id)
-    terminal.data(f"{token.id}: revoked {_time(token.revoked)}")
+    token = tokens.revoke_token(_connect_database(database), token_id)
+    terminal.print_data(f"{token.id}: revoked {_format_time(token.revoked)}")
 
 
 _COLUMNS = ("id", "owner", "group", "scopes", "created", "expires", "state")
 
 
-def _engine(database: str, made: bool = False) -> Engine:
+def _connect_database(database: str, made: bool = False) -> Engine:
     from sqlalchemy.exc import SQLAlchemyError
 
     from strokeseg.errors import NotWritable
-    from strokeseg.serve import settings, tables
-    from strokeseg.serve.auth.tables import create
+    from strokeseg.web import database as tables
+    from strokeseg.web import settings
+    from strokeseg.web.auth.credentials import create_tables
 
-    url = settings.database_url(database)
+    url = settings.parse_database_url(database)
     if not made and url.startswith("sqlite"):
-        _must_exist(url)
+        _check_exists(url)
     try:
         engine = tables.connect(url)
-        create(engine)
+        create_tables(engine)
     except SQLAlchemyError as error:
         # Its own words hold the URL, and that a password.
         raise NotWritable(
@@ -127,7 +130,7 @@ def _engine(database: str, made: bool = False) -> Engine:
     return engine
 
 
-def _must_exist(url: str) -> None:
+def _check_exists(url: str) -> None:
     from pathlib import Path
 
     from sqlalchemy import make_url
@@ -137,17 +140,17 @@ def _must_exist(url: str) -> None:
         raise NotFound("there is no such database", "Give the one of `strokeseg serve` with --database.")
 
 
-def _shown(token: Token) -> dict[str, Any]:
+def _describe_token(token: Token) -> dict[str, Any]:
     return {
         "id": token.id,
         "owner": token.owner,
         "group": token.group,
         "scopes": sorted(token.scopes),
-        "created": _time(token.created),
-        "expires": _time(token.expires),
+        "created": _format_time(token.created),
+        "expires": _format_time(token.expires),
         "state": token.state,
     }
 
 
-def _time(seconds: float | None) -> str | None:
+def _format_time(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

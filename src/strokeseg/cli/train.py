@@ -14,7 +14,7 @@ from strokeseg.cli import options, terminal
 from strokeseg.errors import TrainError, UsageError
 
 if TYPE_CHECKING:
-    from strokeseg.train.config import Config
+    from strokeseg.training.config import Config
 
 EXAMPLES = """\b
 Examples:
@@ -45,7 +45,7 @@ def train(
             help="The run's folder: checkpoints, split, figures of every validation.",
         ),
     ] = None,
-    data: options.DataSets = None,
+    data: options.DataOption = None,
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -89,7 +89,7 @@ def train(
 
     The split by patient, the budget and the network are the configuration's. Uses a GPU where there is one.
     """
-    from strokeseg.train import config as configuration
+    from strokeseg.training import config as configuration
 
     if export and resume is not None:
         raise UsageError(
@@ -112,12 +112,12 @@ def train(
     if write_split is not None:
         _write_split(loaded, root, write_split)
     elif export:
-        _export(loaded, folder, root, models, int8)
+        _export_network(loaded, folder, root, models, int8)
     else:
-        _train(loaded, folder, root, resume)
+        _run_training(loaded, folder, root, resume)
 
 
-def _train(config: Config, folder: Path, root: Path, resume: bool | None) -> None:
+def _run_training(config: Config, folder: Path, root: Path, resume: bool | None) -> None:
     begun = (folder / "last.ckpt").exists() or (folder / "best.ckpt").exists()
     if begun and resume is None:
         raise UsageError(
@@ -126,47 +126,48 @@ def _train(config: Config, folder: Path, root: Path, resume: bool | None) -> Non
             "with --out.",
         )
     if resume and not begun:
-        terminal.note(f"note: {folder} holds no run to go on with; a new one begins.")
-    with training_packages():
-        from strokeseg.train import loop
-    if hint := loop.hint(config.train):
-        terminal.note(f"note: {hint}")
+        terminal.print_note(f"note: {folder} holds no run to go on with; a new one begins.")
+    with require_training_packages():
+        from strokeseg.training import loop
+    if hint := loop.suggest_precision(config.train):
+        terminal.print_note(f"note: {hint}")
     # Lightning draws its bar on stdout; answers alone go there.
     with contextlib.redirect_stdout(sys.stderr):
         best = loop.run(config, root, folder, resume=bool(resume), progress=sys.stderr.isatty())
-    terminal.data(str(best))
+    terminal.print_data(str(best))
 
 
 def _write_split(config: Config, root: Path, file: Path) -> None:
-    from strokeseg.train import split, split_file
+    from strokeseg.evaluation import split_file
+    from strokeseg.training import split
 
-    rows = split.rows(config, root)
+    rows = split.draw_rows(config, root)
     split_file.write(rows, file)
     for side in split_file.SIDES:
         of_it = [row for row in rows if row.side == side]
-        terminal.data(f"{side}: {len(of_it)} images of {len({row.patient for row in of_it})} patients")
+        terminal.print_data(f"{side}: {len(of_it)} images of {len({row.patient for row in of_it})} patients")
 
 
-def _export(config: Config, folder: Path, root: Path, models: Path | None, int8: str | None) -> None:
-    from strokeseg.infer.models import SHIPPED, folders
+def _export_network(config: Config, folder: Path, root: Path, models: Path | None, int8: str | None) -> None:
+    from strokeseg.segmentation.models import SHIPPED_FOLDER, list_folders
 
     name = int8 or config.network.name
-    if models is None and SHIPPED in folders() and (SHIPPED / f"{name}.json").is_file():
+    if models is None and SHIPPED_FOLDER in list_folders() and (SHIPPED_FOLDER / f"{name}.json").is_file():
         raise UsageError(
             f"a network of StrokeSeg's own is named {name!r}, and would be used in place of yours",
             "Change network.name (with --int8 its name), or name a folder with --models.",
         )
-    with training_packages():
-        from strokeseg.train.export import export
-    place = models or folders()[-1]
+    with require_training_packages():
+        from strokeseg.training.export import export
+    place = models or list_folders()[-1]
     with contextlib.redirect_stdout(sys.stderr):
         card = export(config, folder, root, place, int8=int8)
-    terminal.note(f"written to {place}")
-    terminal.data(f"{card.name} {card.version}, sha256 {card.sha256}, threshold {card.threshold:g}")
+    terminal.print_note(f"written to {place}")
+    terminal.print_data(f"{card.name} {card.version}, sha256 {card.sha256}, threshold {card.threshold:g}")
 
 
 @contextlib.contextmanager
-def training_packages() -> Iterator[None]:
+def require_training_packages() -> Iterator[None]:
     """Say what to install where a package of the training is missing."""
     try:
         yield

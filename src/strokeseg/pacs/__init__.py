@@ -7,5 +7,5 @@
     poll   ──┘                                             └▶ notice (webhook, HL7 v2, FHIR)
 
 What a sender is told has been stored lies on the disk and in the database. Jobs, studies and results are those of
-:mod:`strokeseg.serve`: one store, one worklist.
+:mod:`strokeseg.web`: one store, one worklist.
 """

@@ -14,57 +14,57 @@ from pydicom.uid import UID
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, sop_class
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
-from strokeseg.pacs import receive, send
-from strokeseg.pacs.settings import Local
-from strokeseg.pacs.storage import SENT, SENT_SYNTAXES, STORAGE, SYNTAXES
+from strokeseg.pacs import scp, scu
+from strokeseg.pacs.settings import LocalEntity
+from strokeseg.pacs.sop_classes import ACCEPTED_CLASSES, ACCEPTED_SYNTAXES, SENT_CLASSES, SENT_SYNTAXES
 
 _VERIFICATION = ("Verification", str(Verification))
 _COMMITMENT = ("Storage Commitment Push Model", str(StorageCommitmentPushModel))
-_QUERY = [f"StudyRootQueryRetrieveInformationModel{verb}" for verb in ("Find", "Move", "Get")]
-_STATUS = [
-    (receive.SUCCESS, "stored: on the disk and in the database, or the very same instance is there already"),
-    (receive.DUPLICATE, "another instance of this UID is there; the first is kept"),
-    (receive.NOT_ALLOWED, "the peer may not send (`may` in the settings)"),
-    (receive.NO_SPACE, "no space, or disk or database do not answer now: send it again later"),
-    (receive.FOREIGN, "UIDs are missing, or class or instance are not those of the request"),
-    (receive.UNREADABLE, "the data set cannot be parsed"),
+_QUERY_MODELS = [f"StudyRootQueryRetrieveInformationModel{verb}" for verb in ("Find", "Move", "Get")]
+_STATUS_MEANINGS = [
+    (scp.SUCCESS, "stored: on the disk and in the database, or the very same instance is there already"),
+    (scp.DUPLICATE_INSTANCE, "another instance of this UID is there; the first is kept"),
+    (scp.NOT_AUTHORIZED, "the peer may not send (`may` in the settings)"),
+    (scp.OUT_OF_RESOURCES, "no space, or disk or database do not answer now: send it again later"),
+    (scp.DATASET_MISMATCH, "UIDs are missing, or class or instance are not those of the request"),
+    (scp.CANNOT_UNDERSTAND, "the data set cannot be parsed"),
 ]
 
 
-def page() -> str:
+def render_page() -> str:
     """Give the page."""
-    local = Local()
+    local = LocalEntity()
     parts = [
         _HEAD,
         "## Storage, as SCP\n",
-        _table(("SOP class", "UID"), _named(STORAGE)),
+        _format_table(("SOP class", "UID"), _list_names(ACCEPTED_CLASSES)),
         "Each in these transfer syntaxes, proposed in any order:\n",
-        _table(("transfer syntax", "UID"), _named(SYNTAXES)),
+        _format_table(("transfer syntax", "UID"), _list_names(ACCEPTED_SYNTAXES)),
         "Answers to C-STORE:\n",
-        _table(("status", "meaning"), ((f"{status:04X}H", text) for status, text in _STATUS)),
+        _format_table(("status", "meaning"), ((f"{status:04X}H", text) for status, text in _STATUS_MEANINGS)),
         "## Storage, as SCU\n",
-        _table(("SOP class", "UID"), _named(SENT)),
-        _table(("transfer syntax", "UID"), _named(SENT_SYNTAXES)),
+        _format_table(("SOP class", "UID"), _list_names(SENT_CLASSES)),
+        _format_table(("transfer syntax", "UID"), _list_names(SENT_SYNTAXES)),
         f"Any status of 0000H or B0xxH counts as stored; all others are tried again for {local.keep_days:g} days.\n",
         "## Other services\n",
-        _table(("service", "SCU", "SCP", "UID"), _services()),
+        _format_table(("service", "SCU", "SCP", "UID"), _list_services()),
         "## Associations\n",
-        _table(("what", "value"), _associations(local)),
+        _format_table(("what", "value"), _list_association_limits(local)),
         _TAIL,
     ]
     return "\n".join(parts)
 
 
-def _services() -> Iterable[tuple[str, ...]]:
+def _list_services() -> Iterable[tuple[str, ...]]:
     yield (_VERIFICATION[0], "yes", "yes", _VERIFICATION[1])
     yield (_COMMITMENT[0], "yes, where `commit = true`", "yes, for peers that may `commit`", _COMMITMENT[1])
-    for name in _QUERY:
+    for name in _QUERY_MODELS:
         uid = str(getattr(sop_class, name))
         yield (UID(uid).name, "yes, for priors", "no", uid)
     yield ("QIDO-RS, WADO-RS, STOW-RS", "yes", "no", "")
 
 
-def _associations(local: Local) -> Iterable[tuple[str, str]]:
+def _list_association_limits(local: LocalEntity) -> Iterable[tuple[str, str]]:
     yield ("application context", "1.2.840.10008.3.1.1.1")
     yield ("implementation class UID", PYNETDICOM_IMPLEMENTATION_UID)
     yield ("implementation version name", PYNETDICOM_IMPLEMENTATION_VERSION)
@@ -88,17 +88,17 @@ def _associations(local: Local) -> Iterable[tuple[str, str]]:
     yield ("time-out of the network", f"{local.network_timeout_s:g} s (setting `network_timeout_s`)")
     yield ("security", "TLS 1.2 or newer, with client certificates where `authority` is set")
     yield ("extended character sets", "data sets are stored as they came; results carry the input's own character set")
-    yield ("statuses that count as stored", ", ".join(f"{status:04X}H" for status in send.STORED))
+    yield ("statuses that count as stored", ", ".join(f"{status:04X}H" for status in scu.STORED_STATUSES))
 
 
-def _named(table: dict[str, str]) -> Iterable[tuple[str, str]]:
+def _list_names(table: dict[str, str]) -> Iterable[tuple[str, str]]:
     """Give the standard's names; of what pydicom does not know yet, its keyword in words."""
     for keyword, uid in table.items():
         known = UID(uid).name
         yield (known if known != uid else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword), uid)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def _format_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), ""])
 
@@ -126,4 +126,4 @@ A later slice makes other input, and so other objects.
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(render_page(), end="")

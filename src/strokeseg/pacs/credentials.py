@@ -14,12 +14,12 @@ from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.requests_client import OAuth2Session
 
 from strokeseg.errors import NotDelivered
-from strokeseg.pacs.settings import Authentication, Web
+from strokeseg.pacs.settings import Authentication, DicomwebServer
 
-_NO_TOKEN = "Look at user, secret, token_url and scope; the provider's log says more."
+_TOKEN_REMEDY = "Look at user, secret, token_url and scope; the provider's log says more."
 
 
-class _Bearer(httpx2.Auth):
+class _BearerAuth(httpx2.Auth):
     def __init__(self, token: str) -> None:
         self._token = token
 
@@ -28,7 +28,7 @@ class _Bearer(httpx2.Auth):
         yield request
 
 
-def for_httpx(auth: Authentication | None, authority: Path | None, timeout_s: float) -> httpx2.Auth | None:
+def open_httpx_auth(auth: Authentication | None, authority: Path | None, timeout_s: float) -> httpx2.Auth | None:
     """Give what an httpx2 client takes.
 
     Parameters
@@ -45,19 +45,19 @@ def for_httpx(auth: Authentication | None, authority: Path | None, timeout_s: fl
     if auth is None:
         return None
     if auth.kind == "basic":
-        return httpx2.BasicAuth(str(auth.user), auth.secret.value())
+        return httpx2.BasicAuth(str(auth.user), auth.secret.read())
     if auth.kind == "bearer":
-        return _Bearer(auth.secret.value())
-    with _oidc(auth, authority, timeout_s) as session:
-        return _Bearer(str(session.token["access_token"]))
+        return _BearerAuth(auth.secret.read())
+    with _open_oidc_session(auth, authority, timeout_s) as session:
+        return _BearerAuth(str(session.token["access_token"]))
 
 
-def trusted(authority: Path | None) -> ssl.SSLContext | bool:
+def build_tls_verification(authority: Path | None) -> ssl.SSLContext | bool:
     """Give what an httpx2 client checks a server's certificate with: an authority's file, or the system's."""
     return True if authority is None else ssl.create_default_context(cafile=str(authority))
 
 
-def session(web: Web) -> requests.Session:
+def open_session(web: DicomwebServer) -> requests.Session:
     """Give the session of a DICOMweb server.
 
     Raises
@@ -69,19 +69,19 @@ def session(web: Web) -> requests.Session:
     """
     auth = web.auth
     if auth is not None and auth.kind == "oidc":
-        return _oidc(auth, web.authority, web.timeout_s)
+        return _open_oidc_session(auth, web.authority, web.timeout_s)
     found = requests.Session()
     if auth is not None and auth.kind == "basic":
-        found.auth = (str(auth.user), auth.secret.value())
+        found.auth = (str(auth.user), auth.secret.read())
     elif auth is not None:
-        found.headers["Authorization"] = f"Bearer {auth.secret.value()}"
+        found.headers["Authorization"] = f"Bearer {auth.secret.read()}"
     found.verify = str(web.authority) if web.authority else True
     return found
 
 
-def _oidc(auth: Authentication, authority: Path | None, timeout_s: float) -> Any:
+def _open_oidc_session(auth: Authentication, authority: Path | None, timeout_s: float) -> Any:
     """Give a session with a token of the provider; it fetches a new one by itself when the old one ends."""
-    secret, where, verify = auth.secret.value(), str(auth.token_url), str(authority) if authority else True
+    secret, where, verify = auth.secret.read(), str(auth.token_url), str(authority) if authority else True
     kind = "client_credentials"
     found = OAuth2Session(str(auth.user), secret, scope=auth.scope, token_endpoint=where, grant_type=kind)
     found.verify = verify
@@ -91,5 +91,5 @@ def _oidc(auth: Authentication, authority: Path | None, timeout_s: float) -> Any
             raise ValueError("an answer without a token")
     except (requests.RequestException, AuthlibBaseError, OSError, ValueError) as error:
         name = type(error).__name__
-        raise NotDelivered(f"{urlsplit(where).hostname}: gives no token ({name})", _NO_TOKEN) from error
+        raise NotDelivered(f"{urlsplit(where).hostname}: gives no token ({name})", _TOKEN_REMEDY) from error
     return found

@@ -10,13 +10,13 @@ from typing import TypeVar
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from strokeseg.pacs.settings import Match, Rule
+from strokeseg.pacs.settings import Rule, SeriesMatch
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeriesAttributes:
     """What the rules ask of a series; text is empty and numbers are None where the headers do not say it.
 
     Parameters
@@ -43,7 +43,7 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def seen(headers: Iterable[Dataset], sender: str) -> Seen:
+def read_attributes(headers: Iterable[Dataset], sender: str) -> SeriesAttributes:
     """Collect what the rules ask from the headers of a series' instances."""
     first: Dataset | None = None
     thickness: list[float] = []
@@ -54,8 +54,8 @@ def seen(headers: Iterable[Dataset], sender: str) -> Seen:
         if (value := _number(header, "SliceThickness", 0.0)) > 0:
             thickness.append(value)
     if first is None:
-        return Seen(sender=sender)
-    return Seen(
+        return SeriesAttributes(sender=sender)
+    return SeriesAttributes(
         body_part=_text(first, "BodyPartExamined"),
         description=" ".join(filter(None, (_text(first, "SeriesDescription"), _text(first, "StudyDescription")))),
         kernel=_text(first, "ConvolutionKernel"),
@@ -65,11 +65,11 @@ def seen(headers: Iterable[Dataset], sender: str) -> Seen:
     )
 
 
-def decide(rules: Sequence[Rule], series: Seen) -> Decision:
+def choose_rule(rules: Sequence[Rule], series: SeriesAttributes) -> Decision:
     """Give the first rule that fits."""
     reasons: list[str] = []
     for rule in rules:
-        against = _against(rule.match, series)
+        against = _find_mismatch(rule.match, series)
         if against is None:
             reasons.append(f"{rule.name}: fits, {rule.do}")
             return Decision(rule, tuple(reasons))
@@ -77,7 +77,7 @@ def decide(rules: Sequence[Rule], series: Seen) -> Decision:
     return Decision(None, (*reasons, "no rule fits: nothing is done with this series"))
 
 
-def _against(match: Match, series: Seen) -> str | None:
+def _find_mismatch(match: SeriesMatch, series: SeriesAttributes) -> str | None:
     """Say what of a series does not fit, or None."""
     texts = (("body part", match.body_part, series.body_part), ("description", match.description, series.description))
     for name, pattern, text in (*texts, ("kernel", match.kernel, series.kernel)):

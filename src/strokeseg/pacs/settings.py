@@ -11,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from strokeseg.errors import UsageError
 
-Title = Annotated[str, Field(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")]
+AeTitle = Annotated[str, Field(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
-What = Literal["seg", "seg-labelmap", "seg-probability", "sr", "capture", "pdf"]
-When = Literal["always", "blood", "larger"]
+ObjectFormat = Literal["seg", "seg-labelmap", "seg-probability", "sr", "capture", "pdf"]
+Condition = Literal["always", "blood", "larger"]
 
 
-class _Table(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
-class Tls(_Table):
+class TlsFiles(_Section):
     """Certificates of one side. With an authority the other side must show a certificate of it."""
 
     certificate: Path
@@ -30,7 +30,7 @@ class Tls(_Table):
     authority: Path | None = None
 
 
-class Local(_Table):
+class LocalEntity(_Section):
     """`[node]`: who we are, and our bounds.
 
     ``quiet_s`` : a series on which nothing came for so long is complete, where nothing better says so
@@ -41,10 +41,10 @@ class Local(_Table):
     ``group`` : of the web application's users, who sees the studies
     """
 
-    ae_title: Title = "STROKESEG"
+    ae_title: AeTitle = "STROKESEG"
     address: str = "127.0.0.1"
     port: Port = 11112
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
     folder: Path = Path("node")
     quiet_s: float = Field(60.0, ge=1, le=3600)
     settle_s: float = Field(5.0, ge=0, le=600)
@@ -59,7 +59,7 @@ class Local(_Table):
     group: str | None = None
 
 
-class Peer(_Table):
+class Peer(_Section):
     """`[[peer]]`: another application entity. What is not listed gets no association.
 
     ``from_addresses`` : where its associations may come from; empty is its own host alone
@@ -68,14 +68,14 @@ class Peer(_Table):
     """
 
     name: Name
-    ae_title: Title
+    ae_title: AeTitle
     host: str | None = None
     port: Port | None = None
     from_addresses: tuple[str, ...] = ()
     may: tuple[Literal["send", "commit"], ...] = ()
     use: Literal["move", "get"] | None = None
     commit: bool = False
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
@@ -86,7 +86,7 @@ class Peer(_Table):
         return self
 
 
-class Secret(_Table):
+class Secret(_Section):
     """A secret: the name of an environment variable, or a file. Never the secret itself."""
 
     variable: str | None = None
@@ -98,7 +98,7 @@ class Secret(_Table):
             raise ValueError("name either variable or file")
         return self
 
-    def value(self) -> str:
+    def read(self) -> str:
         """Give the secret.
 
         Raises
@@ -116,7 +116,7 @@ class Secret(_Table):
         return found
 
 
-class Authentication(_Table):
+class Authentication(_Section):
     """How a DICOMweb server or a webhook knows us: basic, bearer, or OIDC client credentials."""
 
     kind: Literal["basic", "bearer", "oidc"]
@@ -134,7 +134,7 @@ class Authentication(_Table):
         return self
 
 
-class Web(_Table):
+class DicomwebServer(_Section):
     """`[[web]]`: a DICOMweb server. With ``poll`` new CT series of the last day are fetched from it."""
 
     name: Name
@@ -146,7 +146,7 @@ class Web(_Table):
     timeout_s: float = Field(60.0, ge=1, le=3600)
 
 
-class Notice(_Table):
+class NoticeTarget(_Section):
     """`[[notice]]`: whom to tell at once: a webhook, HL7 v2 ORU over MLLP, or a FHIR R4 server."""
 
     name: Name
@@ -161,7 +161,7 @@ class Notice(_Table):
     timeout_s: float = Field(20.0, ge=1, le=600)
 
     @model_validator(mode="after")
-    def _reachable(self) -> Notice:
+    def _reachable(self) -> NoticeTarget:
         if self.kind == "hl7" and (self.host is None or self.port is None):
             raise ValueError("hl7 needs host and port")
         if self.kind != "hl7" and not re.match(r"https?://", self.url or ""):
@@ -169,7 +169,7 @@ class Notice(_Table):
         return self
 
 
-class Match(_Table):
+class SeriesMatch(_Section):
     """What a series must be for a rule to hit; what is not said fits everything. Patterns are searched, caseless."""
 
     body_part: str | None = None
@@ -191,8 +191,8 @@ class Match(_Table):
         return text
 
 
-class _When(_Table):
-    when: When
+class _ConditionalTarget(_Section):
+    when: Condition
     volume_ml: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -201,39 +201,39 @@ class _When(_Table):
             raise ValueError('volume_ml belongs to when = "larger", which needs it')
         return self
 
-    def holds(self, hemorrhage: bool, volume_ml: float | None) -> bool:
+    def applies_to(self, hemorrhage: bool, volume_ml: float | None) -> bool:
         """Say whether a result is one of those; of unknown volume, blood counts as larger: nobody is left out."""
         if self.when == "always":
             return True
         return hemorrhage and (self.volume_ml is None or volume_ml is None or volume_ml > self.volume_ml)
 
 
-class Delivery(_When):
+class ObjectDelivery(_ConditionalTarget):
     """What of a result goes where, and when."""
 
     to: Name
-    what: tuple[What, ...] = ("seg", "sr", "capture")
-    when: When = "always"
+    what: tuple[ObjectFormat, ...] = ("seg", "sr", "capture")
+    when: Condition = "always"
 
 
-class Telling(_When):
+class NoticeDelivery(_ConditionalTarget):
     """Who is told, and when."""
 
     to: Name
-    when: When = "blood"
+    when: Condition = "blood"
 
 
-class Rule(_Table):
+class Rule(_Section):
     """`[[rule]]`: the first rule that fits a series decides; where none fits, nothing is done with it."""
 
     name: Name
-    match: Match = Match()
+    match: SeriesMatch = SeriesMatch()
     do: Literal["segment", "ignore"] = "segment"
     model: str = "default"
     urgent: bool = False
     priors: bool = False
-    send: tuple[Delivery, ...] = ()
-    tell: tuple[Telling, ...] = ()
+    send: tuple[ObjectDelivery, ...] = ()
+    tell: tuple[NoticeDelivery, ...] = ()
 
     @model_validator(mode="after")
     def _idle(self) -> Rule:
@@ -242,17 +242,17 @@ class Rule(_Table):
         return self
 
 
-class Settings(_Table):
+class NodeSettings(_Section):
     """The whole file."""
 
-    node: Local = Local()
+    node: LocalEntity = LocalEntity()
     peer: tuple[Peer, ...] = ()
-    web: tuple[Web, ...] = ()
-    notice: tuple[Notice, ...] = ()
+    web: tuple[DicomwebServer, ...] = ()
+    notice: tuple[NoticeTarget, ...] = ()
     rule: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
-    def _names(self) -> Settings:
+    def _names(self) -> NodeSettings:
         targets = [peer.name for peer in self.peer] + [web.name for web in self.web]
         notices = [item.name for item in self.notice]
         for kind, names in (("peer or web", targets), ("notice", notices), ("rule", [one.name for one in self.rule])):

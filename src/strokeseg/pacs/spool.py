@@ -16,13 +16,13 @@ from pydicom.dataset import Dataset
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.engine import Connection
 
-from strokeseg import files
+from strokeseg import atomic_write
 from strokeseg.errors import DiskFull
-from strokeseg.pacs.tables import instances, series
+from strokeseg.pacs.database import instances_table, series_table
 
 
 @dataclass(frozen=True)
-class Arrived:
+class ReceivedInstance:
     """One instance as it came, and what of its header the node needs.
 
     Parameters
@@ -46,12 +46,12 @@ class Arrived:
         return one, two, three
 
 
-Kept = Literal["new", "same", "different"]
-ENDED = ("done", "ignored", "failed")
-_MOST_EXPECTED = 100_000
+StoreOutcome = Literal["new", "same", "different"]
+FINAL_STATES = ("done", "ignored", "failed")
+_MAX_EXPECTED_INSTANCES = 100_000
 
 
-class _Known(NamedTuple):
+class _StoredInstance(NamedTuple):
     sha256: str
     series_uid: str
     path: str
@@ -64,7 +64,7 @@ class Spool:
     Parameters
     ----------
     folder : made if missing
-    engine : of :func:`strokeseg.pacs.tables.connect`
+    engine : of :func:`strokeseg.pacs.database.open_database`
     least_free_mb : with less space free nothing more is accepted
     """
 
@@ -75,7 +75,7 @@ class Spool:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def keep(self, arrived: Arrived) -> Kept:
+    def store(self, arrived: ReceivedInstance) -> StoreOutcome:
         """Store an instance so that it outlives a power cut, and only then return.
 
         Returns
@@ -91,16 +91,16 @@ class Spool:
         """
         sop_uid, series_uid, study_uid = arrived.uids
         digest = hashlib.sha256(arrived.file).hexdigest()
-        if known := self._known(sop_uid):
-            return self._again(known, arrived, digest)
+        if known := self._find_instance(sop_uid):
+            return self._handle_repeat(known, arrived, digest)
         if shutil.disk_usage(self.folder).free - len(arrived.file) < self._least_free:
             raise DiskFull(f"{self.folder}: too little space is left", "Free some, or set least_free_mb lower.")
-        path = self.folder / _name(series_uid) / f"{_name(sop_uid)}.dcm"
+        path = self.folder / _hash_uid(series_uid) / f"{_hash_uid(sop_uid)}.dcm"
         with self._lock:  # one writer: two senders of one instance at once find each other
-            if known := self._known(sop_uid):
-                return self._again(known, arrived, digest)
+            if known := self._find_instance(sop_uid):
+                return self._handle_repeat(known, arrived, digest)
             # Where the database then fails, the file stays: its commit may have come through all the same.
-            _write(path, arrived.file)
+            _write_durably(path, arrived.file)
             now = time.time()
             row = {
                 "sop_uid": sop_uid,
@@ -113,44 +113,44 @@ class Spool:
                 "at": now,
             }
             with self.engine.begin() as connection:
-                connection.execute(insert(instances).values(row))
-                _count(connection, arrived, now)
+                connection.execute(insert(instances_table).values(row))
+                _update_series(connection, arrived, now)
         return "new"
 
-    def _again(self, known: _Known, arrived: Arrived, digest: str) -> Kept:
+    def _handle_repeat(self, known: _StoredInstance, arrived: ReceivedInstance, digest: str) -> StoreOutcome:
         """Say what an instance is whose UID is here; one that was fetched as a prior is work once somebody sends it."""
         series_uid = arrived.uids[1]
         if (known.sha256, known.series_uid) != (digest, series_uid):
             return "different"
         if not arrived.prior:
-            fetched = (series.c.series_uid == series_uid) & series.c.prior
+            fetched = (series_table.c.series_uid == series_uid) & series_table.c.prior
             change = {"prior": False, "state": "open", "version": 0, "last_at": time.time()}
             with self.engine.begin() as connection:
-                connection.execute(update(series).where(fetched).values(change))
+                connection.execute(update(series_table).where(fetched).values(change))
         return "same"
 
-    def contents(self, series_uid: str) -> tuple[list[Path], str]:
+    def list_files_and_key(self, series_uid: str) -> tuple[list[Path], str]:
         """Give the files of a series, in the order of their names, and a digest of which instances they are."""
-        query = select(instances.c.path, instances.c.sop_uid, instances.c.sha256)
+        query = select(instances_table.c.path, instances_table.c.sop_uid, instances_table.c.sha256)
         with self.engine.connect() as connection:
-            found = connection.execute(query.where(instances.c.series_uid == series_uid)).all()
+            found = connection.execute(query.where(instances_table.c.series_uid == series_uid)).all()
         named = sorted(f"{uid} {digest}" for _, uid, digest in found)
         key = hashlib.sha256("\n".join([series_uid, *named]).encode()).hexdigest()
         return sorted(self.folder / path for path, _, _ in found), key
 
-    def files(self, series_uid: str) -> list[Path]:
+    def list_files(self, series_uid: str) -> list[Path]:
         """Give the files of a series, in the order of their names."""
-        return self.contents(series_uid)[0]
+        return self.list_files_and_key(series_uid)[0]
 
-    def count(self, series_uid: str) -> int:
+    def count_instances(self, series_uid: str) -> int:
         """Say how many instances of a series are here."""
-        query = select(func.count()).where(instances.c.series_uid == series_uid)
+        query = select(func.count()).where(instances_table.c.series_uid == series_uid)
         with self.engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def holds(self, sop_uid: str, sop_class: str) -> bool:
+    def has_intact_instance(self, sop_uid: str, sop_class: str) -> bool:
         """Say whether an instance is here, and its file as it was received."""
-        row = self._known(sop_uid)
+        row = self._find_instance(sop_uid)
         if row is None or row.sop_class != sop_class:
             return False
         try:
@@ -158,38 +158,43 @@ class Spool:
         except OSError:
             return False
 
-    def series_of(self, sop_uids: Sequence[str]) -> set[str]:
+    def find_series(self, sop_uids: Sequence[str]) -> set[str]:
         """Give the series to which instances belong."""
         found: set[str] = set()
         with self.engine.connect() as connection:
             for start in range(0, len(sop_uids), 500):
-                some = instances.c.sop_uid.in_(sop_uids[start : start + 500])
-                found |= set(connection.execute(select(instances.c.series_uid).where(some)).scalars())
+                some = instances_table.c.sop_uid.in_(sop_uids[start : start + 500])
+                found |= set(connection.execute(select(instances_table.c.series_uid).where(some)).scalars())
         return found
 
-    def forget(self, series_uid: str) -> None:
+    def delete_series(self, series_uid: str) -> None:
         """Remove a series' rows and files, unless something of it came meanwhile."""
         with self._lock:  # an instance that comes between rows and files would lose its file
             with self.engine.begin() as connection:
-                ended = (series.c.series_uid == series_uid) & series.c.state.in_(ENDED)
-                if not connection.execute(series.delete().where(ended)).rowcount:
+                ended = (series_table.c.series_uid == series_uid) & series_table.c.state.in_(FINAL_STATES)
+                if not connection.execute(series_table.delete().where(ended)).rowcount:
                     return
-                connection.execute(instances.delete().where(instances.c.series_uid == series_uid))
-            shutil.rmtree(self.folder / _name(series_uid), ignore_errors=True)
+                connection.execute(instances_table.delete().where(instances_table.c.series_uid == series_uid))
+            shutil.rmtree(self.folder / _hash_uid(series_uid), ignore_errors=True)
 
-    def _known(self, sop_uid: str) -> _Known | None:
-        columns = (instances.c.sha256, instances.c.series_uid, instances.c.path, instances.c.sop_class)
+    def _find_instance(self, sop_uid: str) -> _StoredInstance | None:
+        columns = (
+            instances_table.c.sha256,
+            instances_table.c.series_uid,
+            instances_table.c.path,
+            instances_table.c.sop_class,
+        )
         with self.engine.connect() as connection:
-            found = connection.execute(select(*columns).where(instances.c.sop_uid == sop_uid)).one_or_none()
-        return None if found is None else _Known(*found)
+            found = connection.execute(select(*columns).where(instances_table.c.sop_uid == sop_uid)).one_or_none()
+        return None if found is None else _StoredInstance(*found)
 
 
-def _count(connection: Connection, arrived: Arrived, now: float) -> None:
+def _update_series(connection: Connection, arrived: ReceivedInstance, now: float) -> None:
     """Note in the series' row that one more of it came; that opens it again."""
     _, series_uid, study_uid = arrived.uids
-    expected = expected_instances(arrived.header)
+    expected = read_expected_count(arrived.header)
     change: dict[str, object] = {
-        "instances": series.c.instances + 1,
+        "instances": series_table.c.instances + 1,
         "last_at": now,
         "committed": False,
         "state": "open",
@@ -198,7 +203,7 @@ def _count(connection: Connection, arrived: Arrived, now: float) -> None:
         change["expected"] = expected
     if not arrived.prior:
         change["prior"] = False  # what somebody sends us is work, also where we had fetched it before
-    if connection.execute(update(series).where(series.c.series_uid == series_uid).values(change)).rowcount:
+    if connection.execute(update(series_table).where(series_table.c.series_uid == series_uid).values(change)).rowcount:
         return
     first = {
         "series_uid": series_uid,
@@ -216,27 +221,27 @@ def _count(connection: Connection, arrived: Arrived, now: float) -> None:
         "rule": "",
         "job": "",
     }
-    connection.execute(insert(series).values(first))
+    connection.execute(insert(series_table).values(first))
 
 
-def expected_instances(header: Dataset) -> int | None:
+def read_expected_count(header: Dataset) -> int | None:
     """Give how many instances the sender says the series has: (0020,1209), or None."""
     try:
         count = int(header.get("NumberOfSeriesRelatedInstances", 0))
     except (TypeError, ValueError, OverflowError):
         return None
-    return count if 0 < count <= _MOST_EXPECTED else None
+    return count if 0 < count <= _MAX_EXPECTED_INSTANCES else None
 
 
-def _name(uid: str) -> str:
+def _hash_uid(uid: str) -> str:
     # A UID from outside is never a path.
     return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_durably(path: Path, content: bytes) -> None:
     """Write, and return when it is on the disk with its name."""
     path.parent.mkdir(exist_ok=True)
-    files.replace(path, content)
+    atomic_write.replace_file(path, content)
     for folder in (path.parent, path.parent.parent):
         handle = os.open(folder, os.O_RDONLY)
         try:

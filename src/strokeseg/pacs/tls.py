@@ -6,13 +6,13 @@ import socket
 import ssl
 from typing import Any
 
-from strokeseg.pacs.settings import Tls
+from strokeseg.pacs.settings import TlsFiles
 
 _HANDSHAKE_S = 10.0
 _NO_PASSPHRASE = ""  # OpenSSL would ask the terminal for that of a locked key
 
 
-class _Patient(ssl.SSLContext):
+class _DeferredHandshakeContext(ssl.SSLContext):
     """Leaves the handshake to the association's own thread: who connects and says nothing holds up nobody else."""
 
     def wrap_socket(self, sock: socket.socket, server_side: bool = False, *_: Any, **__: Any) -> ssl.SSLSocket:
@@ -20,7 +20,7 @@ class _Patient(ssl.SSLContext):
         return super().wrap_socket(sock, server_side, do_handshake_on_connect=False)
 
 
-def server(tls: Tls) -> ssl.SSLContext:
+def create_server_context(tls: TlsFiles) -> ssl.SSLContext:
     """Give the context of a listening side; with an authority, a peer must show a certificate of it.
 
     Raises
@@ -28,7 +28,7 @@ def server(tls: Tls) -> ssl.SSLContext:
     OSError, ssl.SSLError
         if a file cannot be read or is no certificate or key
     """
-    context = _Patient(ssl.PROTOCOL_TLS_SERVER)
+    context = _DeferredHandshakeContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(tls.certificate, tls.key, _NO_PASSPHRASE)
     if tls.authority is not None:
@@ -37,7 +37,7 @@ def server(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def client(tls: Tls) -> ssl.SSLContext:
+def create_client_context(tls: TlsFiles) -> ssl.SSLContext:
     """Give the context of a calling side. The peer's certificate is checked against the authority, or the system's.
 
     Raises

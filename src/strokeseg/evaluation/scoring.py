@@ -1,0 +1,287 @@
+"""Score a predictor on pairs of images and masks, with intervals over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.errors import InputError, TrainError
+from strokeseg.evaluation import metrics
+from strokeseg.evaluation.calibration_error import calibration_error
+from strokeseg.evaluation.detection import roc_auc
+from strokeseg.evaluation.metrics import Counts, bootstrap_interval, mean_defined
+from strokeseg.evaluation.pairs import Normal, Pair
+from strokeseg.evaluation.schema import Evaluation, PatientRow, Score, ScoreRow, Scores, SingleLevelScores
+from strokeseg.evaluation.tally import (
+    COUNT_METRICS,
+    ImagePrediction,
+    Tally,
+    mean_of_sums,
+    none_if_nan,
+    tally_slices,
+    tally_volume,
+)
+
+ProbabilityMap = NDArray[np.floating[Any]]
+Progress = Callable[[int, int], None]
+
+
+class Prediction(Protocol):
+    """A probability map and the finished mask, (rows, columns), or (slices, rows, columns) in the order of a Scan."""
+
+    @property
+    def probability(self) -> ProbabilityMap:
+        """Float in 0..1."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The same shape."""
+
+
+Predictor = Callable[[Path], ProbabilityMap | Prediction]
+
+
+@dataclass(frozen=True)
+class _SliceResult:
+    """Of each slice, of the normals too: what detection and quiet need."""
+
+    patient: str
+    blood: bool
+    score: float
+    predicted: bool
+
+
+@dataclass(frozen=True)
+class _Bootstrap:
+    level: float
+    number: int
+    seed: int
+
+    def score(self, values: Any, statistic: Callable[[NDArray[Any]], float], all_drawn: bool = False) -> Score:
+        """Take a statistic of what patients bring; drawn are those who alone have a figure, or all of them."""
+        brought = np.asarray(values)
+        value = none_if_nan(statistic(brought))
+        if not all_drawn:
+            brought = brought[[not np.isnan(statistic(each[None])) for each in brought]]
+        low, high = bootstrap_interval(brought, statistic, level=self.level, n=self.number, seed=self.seed)
+        return Score(value=value, low=none_if_nan(low), high=none_if_nan(high))
+
+
+def evaluate(
+    pairs: Sequence[Pair],
+    predict: Predictor,
+    threshold: float,
+    *,
+    normals: Sequence[Normal] = (),
+    as_segmented: bool = False,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a predictor, slice by slice, patient by patient and pooled.
+
+    Parameters
+    ----------
+    pairs : as :func:`strokeseg.evaluation.pairs.find_pairs` gives them
+    predict : image path to probability in 0..1, (rows, columns), or (slices, rows, columns) in the order of a Scan; or
+        to what holds it and a finished mask
+    threshold : a pixel is blood where its probability is at least this
+    normals : further images without blood, for detection and quiet alone; a name that is also a patient of the pairs
+        is that patient
+    as_segmented : score the finished mask; the threshold is then only reported
+    level, draws, seed : of the bootstrap over patients, see :func:`strokeseg.evaluation.metrics.bootstrap_interval`
+    progress : is called with (images done, images in all)
+
+    Raises
+    ------
+    TrainError
+        `train`, for no pairs, a mask that cannot be used, or an answer of another size than the mask
+    InputError
+        as the predictor raises it for an image, with the image's name
+    ValueError
+        if the finished mask is asked for and the predictor gives none
+    """
+    if not pairs:
+        raise TrainError("no pair of image and mask to evaluate", "Give a folder that holds some.")
+    rows: list[ScoreRow] = []
+    tallies: dict[str, Tally] = {}
+    slices: list[_SliceResult] = []
+    images: list[Pair | Normal] = [*pairs, *normals]
+    for done, image in enumerate(images, start=1):
+        seen = _predict_image(image, predict, threshold, as_segmented)
+        slices += [_SliceResult(image.patient, *scored) for scored in seen.score_slices()]
+        if isinstance(image, Pair):
+            added, whole = _tally_image(image, seen)
+            rows += added
+            tallies[image.patient] = tallies[image.patient] + whole if image.patient in tallies else whole
+        if progress:
+            progress(done, len(images))
+    patients = [tally.to_patient_row(patient) for patient, tally in tallies.items()]
+    bootstrap = _Bootstrap(level, draws, seed)
+    return Evaluation(
+        threshold=threshold,
+        as_segmented=as_segmented,
+        n_patients=len(patients),
+        n_slices=len(rows),
+        n_slices_with_blood=sum(row.truth_pixels > 0 for row in rows),
+        n_normal_patients=len({image.patient for image in normals} - set(tallies)),
+        n_normal_slices=len(slices) - len(rows),
+        interval_level=level,
+        bootstrap_draws=draws,
+        bootstrap_seed=seed,
+        per_slice=_slice_scores(rows, list(tallies), bootstrap),
+        per_patient=_patient_scores(patients, bootstrap),
+        pooled=_pooled_scores(list(tallies.values()), bootstrap),
+        further=_single_level_scores(rows, patients, list(tallies.values()), slices, bootstrap),
+        slices=rows,
+        patients=patients,
+    )
+
+
+def _predict_image(image: Pair | Normal, predict: Predictor, threshold: float, as_segmented: bool) -> ImagePrediction:
+    truth, known = image.read_truth()
+    try:
+        answer = predict(image.image)
+    except InputError as error:
+        # The gate knows no file names, and among hundreds of images one must be told from the others.
+        raise type(error)(f"{image.image.name}: {error.message}", error.remedy) from error
+    probability, mask = (answer, None) if isinstance(answer, np.ndarray) else (answer.probability, answer.mask)
+    if as_segmented and mask is None:
+        raise ValueError("as_segmented needs a predictor that gives a mask too")
+    drawn = mask if as_segmented and mask is not None else probability >= threshold
+    if probability.ndim == 2:
+        probability, drawn = probability[None], drawn[None]
+    if probability.shape != truth.shape:
+        raise TrainError(
+            f"{image.image.name}: the answer has (slices, rows, columns) {probability.shape}, the mask {truth.shape}",
+            "Give every image with its mask on the same pixels.",
+        )
+    return ImagePrediction(truth, known, probability, drawn & known)
+
+
+def _tally_image(pair: Pair, seen: ImagePrediction) -> tuple[list[ScoreRow], Tally]:
+    """Score the slices of an image, and sum them up."""
+    spacing_mm = pair.read_spacing_mm()
+    tallies = list(tally_slices(seen, spacing_mm, lesions_by_slice=not pair.is_volume))
+    names = [pair.name] if len(tallies) == 1 else [f"{pair.name}[{index}]" for index in range(len(tallies))]
+    rows = [tally.to_row(name, pair.patient) for name, tally in zip(names, tallies, strict=True)]
+    whole = reduce(add, tallies)
+    return rows, tally_volume(seen, spacing_mm, whole) if pair.is_volume and spacing_mm else whole
+
+
+def _pooled_scores(tallies: list[Tally], draws: _Bootstrap) -> Scores:
+    """Score all pixels together; a draw adds up the counts of its patients."""
+    counts = [(t.counts.true_positive, t.counts.false_positive, t.counts.false_negative) for t in tallies]
+
+    def pooled(of: Callable[[Counts], float]) -> Callable[[NDArray[Any]], float]:
+        return lambda drawn: of(Counts(*(int(number) for number in drawn.sum(axis=0))))
+
+    histograms = np.stack([tally.histogram for tally in tallies])
+    # Bins that no patient uses would only cost time in every draw.
+    histograms = histograms[:, :, histograms.any(axis=(0, 1))]
+
+    def precision(drawn: NDArray[Any]) -> float:
+        return metrics.average_precision_of_histogram(drawn.sum(axis=0))
+
+    # False answers of patients without blood count too; but a single one with blood tells nothing of another.
+    several = sum(tally.counts.true_positive + tally.counts.false_negative > 0 for tally in tallies) > 1
+    return Scores(
+        average_precision=draws.score(histograms, precision, all_drawn=True)
+        if several
+        else Score(value=none_if_nan(precision(histograms))),
+        **{metric: draws.score(counts, pooled(of)) for metric, of in COUNT_METRICS.items()},
+    )
+
+
+def _patient_scores(patients: list[PatientRow], draws: _Bootstrap) -> Scores:
+    """Take the mean over patients where the metric is defined."""
+    return Scores(**{metric: _patient_mean(patients, metric, draws) for metric in Scores.model_fields})
+
+
+def _patient_mean(patients: list[PatientRow], metric: str, draws: _Bootstrap) -> Score:
+    return draws.score([_or_nan(row, metric) for row in patients], mean_defined)
+
+
+def _slice_scores(rows: list[ScoreRow], patients: list[str], draws: _Bootstrap) -> Scores:
+    """Take the mean over slices; a draw takes all slices of its patients."""
+    scored = {metric: [(row.patient, _or_nan(row, metric)) for row in rows] for metric in Scores.model_fields}
+    return Scores(
+        **{metric: draws.score(_sum_by_patient(values, patients), mean_of_sums) for metric, values in scored.items()}
+    )
+
+
+def _single_level_scores(
+    rows: list[ScoreRow],
+    patients: list[PatientRow],
+    tallies: list[Tally],
+    slices: list[_SliceResult],
+    draws: _Bootstrap,
+) -> SingleLevelScores:
+    with_blood = [(row.patient, _or_nan(row, "dice")) for row in rows if row.truth_pixels]
+    without = [(each.patient, float(not each.predicted)) for each in slices if not each.blood]
+    of_patients = ("lesion_f1", "hd95_mm", "surface_dice_2mm", "volume_error_ml", "volume_error_relative")
+    columns = np.stack([tally.columns for tally in tallies])
+    return SingleLevelScores(
+        dice_with_blood=_slice_mean(with_blood, draws),
+        detection_auc=_detection(slices, draws),
+        quiet=_slice_mean(without, draws),
+        calibration_error=draws.score(
+            [tally.calibration for tally in tallies], lambda drawn: calibration_error(drawn.sum(axis=0))
+        ),
+        seed_legacy_dice=draws.score(columns[:, [1, 0]], mean_of_sums),
+        seed_legacy_iou=draws.score(columns[:, [2, 0]], mean_of_sums),
+        **{metric: _patient_mean(patients, metric, draws) for metric in of_patients},
+    )
+
+
+def _slice_mean(values: list[tuple[str, float]], draws: _Bootstrap) -> Score:
+    """Take the mean of (patient, value)."""
+    if not values:
+        return Score(value=None)
+    return draws.score(_sum_by_patient(values, list(dict.fromkeys(patient for patient, _ in values))), mean_of_sums)
+
+
+def _detection(slices: list[_SliceResult], draws: _Bootstrap) -> Score:
+    """Give the area under the curve; a draw takes all slices of its patients, as often as each is drawn.
+
+    Without two patients of either kind there is no interval.
+    """
+    scored = [each for each in slices if not np.isnan(each.score)]
+    patients = list(dict.fromkeys(each.patient for each in scored))
+    place = {patient: index for index, patient in enumerate(patients)}
+    whose = np.array([place[each.patient] for each in scored], dtype=np.int64)
+    blood = np.array([each.blood for each in scored], dtype=bool)
+    # Ranks in place of scores: whole numbers sort faster in every draw.
+    rank = np.unique([each.score for each in scored], return_inverse=True)[1]
+
+    def drawn_auc(drawn: NDArray[Any]) -> float:
+        times = np.bincount(drawn, minlength=len(patients))
+        return roc_auc(blood, rank, times[whose])
+
+    everyone = np.arange(len(patients))
+    if min(len(set(whose[blood])), len(set(whose[~blood]))) < 2:
+        return Score(value=none_if_nan(drawn_auc(everyone)))
+    return draws.score(everyone, drawn_auc, all_drawn=True)
+
+
+def _sum_by_patient(values: list[tuple[str, float]], patients: list[str]) -> NDArray[np.float64]:
+    """Sum (patient, value) up to (patients, 2): the sum and the number of each patient's values that are no NaN."""
+    place = {patient: index for index, patient in enumerate(patients)}
+    sums = np.zeros((len(patients), 2))
+    for patient, value in values:
+        if not np.isnan(value):
+            sums[place[patient]] += (value, 1)
+    return sums
+
+
+def _or_nan(row: ScoreRow, metric: str) -> float:
+    value = getattr(row, metric)
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,192 @@
+"""A scan and a mask to Findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.imaging import components
+from strokeseg.imaging.components import Labels
+from strokeseg.measurements.head import location, midline, midplane
+from strokeseg.measurements.head.coarse_head import CoarseHead, sample_head
+from strokeseg.measurements.head.location import Locations
+from strokeseg.measurements.head.midline import MidlineShift, ShiftNotMeasured
+from strokeseg.measurements.head.midplane import Midplane
+from strokeseg.measurements.ich_score import compute_ich_score_parts
+from strokeseg.measurements.lesion import signs, types
+from strokeseg.measurements.lesion.abc2 import abc2_differs, abc2_ml
+from strokeseg.measurements.lesion.shape import density_hu, max_diameter_mm, sphericity, surface_mm2
+from strokeseg.measurements.lesion.volume import centroid_lps_mm, volume_ml
+from strokeseg.result import Findings, Lesion, Remark, are_sides_known
+from strokeseg.scan import Scan
+
+Mask = NDArray[np.bool_]
+
+# No bleed is so large: a mask that marks more of the brain than this was drawn around it.
+_MAX_BRAIN_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class _HeadMeasurements:
+    """What is told of the head as a whole; None where no brain is found, or no midplane."""
+
+    head: CoarseHead | None
+    midplane: Midplane | None
+    locations: Locations | None
+    shift: MidlineShift | ShiftNotMeasured
+
+
+def compute_findings(
+    scan: Scan,
+    mask: Any,
+    probability: NDArray[np.floating[Any]] | None,
+    dropped_specks: int,
+    experimental: bool,
+) -> Findings:
+    """Measure a mask; see :func:`strokeseg.measurements.measure`."""
+    values = np.asarray(mask)
+    if values.shape != scan.shape:
+        raise ValueError(f"the mask is {values.shape}, the scan {scan.shape}")
+    if values.dtype != bool and not np.isin(values, (0, 1)).all():
+        raise ValueError("the mask must hold only 0 and 1")
+    if fault := scan.planes.describe_fault():
+        raise ValueError(fault)
+    marked = values.astype(bool)
+    labels, count = components.label(marked, scan)
+    share = None if probability is None else _validate_probability(probability, marked)
+    whole = _measure_head(scan, marked, labels, count)
+    lesions = [
+        _measure_lesion(number, lesion, part, None if share is None else share[:, *box])
+        for number, (lesion, part, box) in enumerate(components.iterate_components(labels, scan), start=1)
+    ]
+    lesions = [_add_location(lesion, index, scan, labels, whole, experimental) for index, lesion in enumerate(lesions)]
+    volumes = [lesion.volume_ml for lesion in lesions]
+    found = Findings(
+        hemorrhage=bool(lesions),
+        confidence=None,
+        volume_ml=None if scan.weights_mm is None else round(sum(v for v in volumes if v is not None), 3),
+        dropped_specks=dropped_specks,
+        lesions=lesions,
+        **_head_fields(whole, scan),
+    )
+    parts = compute_ich_score_parts(lesions, found.intraventricular)
+    return found.model_copy(update={"ich_score_parts": parts, "remarks": _collect_remarks(found, scan, whole)})
+
+
+def _validate_probability(probability: Any, mask: Mask) -> NDArray[np.floating[Any]]:
+    values = np.asarray(probability)
+    if values.shape != mask.shape:
+        raise ValueError(f"the probability is {values.shape}, the scan {mask.shape}")
+    # NaN is neither 0 or more nor 1 or less.
+    if values.dtype.kind not in "fiub" or not ((values[mask] >= 0) & (values[mask] <= 1)).all():
+        raise ValueError("the probability must hold numbers from 0 to 1")
+    return values
+
+
+def _measure_head(scan: Scan, mask: Mask, labels: Labels, count: int) -> _HeadMeasurements:
+    """Look at the whole head; a mask that leaves no brain beside it has no place in one."""
+    head = sample_head(scan, mask)
+    if head is None:
+        return _HeadMeasurements(
+            None, None, None, ShiftNotMeasured("no-plane", "The midline shift was not measured: no brain is found.")
+        )
+    if head.blood[head.brain].mean() > _MAX_BRAIN_SHARE:
+        return _HeadMeasurements(
+            None,
+            None,
+            None,
+            ShiftNotMeasured("no-plane", "The midline shift was not measured: the mask fills the head."),
+        )
+    plane = midplane.find_midplane(head)
+    return _HeadMeasurements(
+        head, plane, location.locate_lesions(labels, count, head, plane), midline.measure_shift(head, plane)
+    )
+
+
+def _measure_lesion(number: int, mask: Mask, scan: Scan, probability: NDArray[np.floating[Any]] | None) -> Lesion:
+    """Measure one lesion on the part of the scan around it."""
+    slices = np.flatnonzero(mask.any((1, 2)))
+    density = density_hu(mask, scan)
+    volume, surface = volume_ml(mask, scan), surface_mm2(mask, scan)
+    return Lesion(
+        id=number,
+        pixels=int(mask.sum()),
+        slices=(int(slices[0]), int(slices[-1])),
+        probability=None if probability is None else round(float(np.mean(probability[mask], dtype=np.float64)), 3),
+        volume_ml=_round(volume, 3),
+        abc2_ml=_round(abc2_ml(mask, scan), 3),
+        max_diameter_mm=_round(max_diameter_mm(mask, scan), 1),
+        surface_mm2=_round(surface, 1),
+        sphericity=_round(sphericity(volume, surface), 3),
+        mean_hu=None if density is None else round(density[0], 1),
+        std_hu=None if density is None else _round(density[1], 1),
+        centroid_lps_mm=centroid_lps_mm(mask, scan),
+    )
+
+
+def _add_location(
+    lesion: Lesion, index: int, scan: Scan, labels: Labels, whole: _HeadMeasurements, experimental: bool
+) -> Lesion:
+    """Say where a lesion lies, and, where it is asked for, what is experimental."""
+    found: dict[str, Any] = {"side": "unsure", "tentorium": "unsure", "place": "unsure"}
+    if whole.locations is not None:
+        where, blood = whole.locations.lesions[index], whole.locations.ventricular_blood
+        found = {"side": where.side, "tentorium": where.tentorium, "place": where.place}
+        if blood is not None and scan.weights_mm is not None:
+            found["intraventricular_ml"] = round(blood.lesions_ml[index], 3)
+    if experimental:
+        mask = labels == lesion.id
+        found["signs"] = signs.detect_signs(mask, scan)
+        shares = types.predict_probabilities(scan, mask, whole.head, whole.midplane)
+        found["type_probabilities"] = None if shares is None else {k: round(v, 3) for k, v in shares.items()}
+    return lesion.model_copy(update=found)
+
+
+def _head_fields(whole: _HeadMeasurements, scan: Scan) -> dict[str, Any]:
+    """Give what is told of all lesions together, and the midline shift."""
+    found: dict[str, Any] = {}
+    placing, shift = whole.locations, whole.shift
+    if placing is not None:
+        found["side"] = placing.side
+        if placing.ventricular_blood is not None and placing.side is not None:
+            blood = placing.ventricular_blood
+            found["intraventricular"] = blood.present
+            if scan.weights_mm is not None:
+                found["intraventricular_ml"] = round(blood.total_ml, 3)
+                found["ventricular_share"] = _round(blood.share, 3)
+    if isinstance(shift, MidlineShift):
+        found["midline_shift_mm"] = round(shift.shift_mm, 1)
+        found["midline_shift_side"] = shift.side if are_sides_known(scan.remarks) else None
+        found["midline"] = shift.midline
+    return found
+
+
+def _collect_remarks(found: Findings, scan: Scan, whole: _HeadMeasurements) -> list[Remark]:
+    """Say what was not measured and why, and where two measures disagree."""
+    remarks = []
+    if not scan.spacing_known:
+        message = "The pixel spacing is not known, so nothing is given in mm or ml; pass --spacing slice,row,column."
+        remarks.append(Remark(code="spacing-unknown", severity="warning", message=message))
+    elif scan.weights_mm is None:
+        message = "One slice of unknown thickness has no volume; lengths in its plane are given."
+        remarks.append(Remark(code="thickness-unknown", severity="warning", message=message))
+    if isinstance(whole.shift, ShiftNotMeasured) and scan.spacing_known:
+        remarks.append(Remark(code="midline-not-measured", severity="info", message=whole.shift.message))
+    if found.hemorrhage and (whole.locations is None or whole.locations.ventricular_blood is None):
+        message = "Where the bleeding lies is told in part or not at all: too little of the head is seen beside it."
+        remarks.append(Remark(code="place-unsure", severity="info", message=message))
+    if apart := [lesion for lesion in found.lesions if abc2_differs(lesion.abc2_ml, lesion.volume_ml)]:
+        which = ", ".join(f"{lesion.id} ({lesion.abc2_ml:.1f} for {lesion.volume_ml:.1f} ml)" for lesion in apart)
+        message = (
+            f"ABC/2 differs by more than 30 % from the measured volume, of lesion {which}. It is low for an ellipsoid "
+            "too, as it counts the smaller slices half or not at all; the measured volume is the better one."
+        )
+        remarks.append(Remark(code="abc2-differs", severity="info", message=message))
+    return remarks
+
+
+def _round(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

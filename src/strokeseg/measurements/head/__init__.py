@@ -1,0 +1,1 @@
+"""Measurements of the head: skull, midline, ventricles, atlas, lesion location."""

@@ -1,0 +1,1 @@
+"""Images of a result: key slices, montage, planes, 3D views."""

@@ -1,0 +1,283 @@
+"""The 3D scene as pixels, by a z-buffer of our own: no screen, no graphics card, no further package.
+
+The light, the glass of the brain and the lens are those of the report's own viewer (templates/scene.js).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from strokeseg.result import Mesh, Scene
+from strokeseg.scan import Floats
+
+Image3 = NDArray[np.float32]
+
+BACKGROUND = (12, 16, 22)
+
+# The viewer's distance and the lens, in half widths of the scene.
+_VIEW_DISTANCE, _FOCAL_LENGTH = 4.2, 3.3
+_MARGIN = 1.12
+# The main lamp, the one that fills the shadows, and the way half between the main lamp and the viewer; unit vectors.
+_LAMPS = np.array([(-0.45, 0.7, 0.75), (0.8, -0.1, 0.45), (-0.454, 0.706, 1.887)], np.float32)
+_LAMPS /= np.linalg.norm(_LAMPS, axis=1, keepdims=True)
+_LESION_TINT, _BRAIN_TINT = (0.93, 0.16, 0.14), (0.90, 0.95, 1.0)
+# Opacity of the brain seen from straight above and at its rim; with no bleeding in it there is nothing to show through.
+_BRAIN_OPACITY, _BRAIN_OPACITY_ALONE = (0.24, 0.78), (0.6, 0.9)
+# What bleeds along the brain's surface crosses it again and again: glass counts in full only this far in front of it.
+_OPAQUE_DEPTH_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the scene is seen from.
+
+    Parameters
+    ----------
+    turn : (3, 3), rows are the picture's right, its up, and towards the viewer, as unit vectors in LPS
+    centre_mm : (3,), LPS mm, what lies in the middle of the picture
+    half_mm : half of the scene's width
+    """
+
+    rotation: Floats
+    centre_mm: Floats
+    half_mm: float
+
+    def project(self, points_mm: NDArray[Any], side: int) -> Floats:
+        """Give (n, 3): column and row in a square picture of ``side`` pixels, and how near (larger is nearer)."""
+        seen = (np.asarray(points_mm, dtype=np.float64) - self.centre_mm) @ self.rotation.T / self.half_mm
+        near = 1 / (_VIEW_DISTANCE - seen[:, 2])
+        middle = (side - 1) / 2
+        column = middle + seen[:, 0] * near * _FOCAL_LENGTH * side / 2
+        row = middle - seen[:, 1] * near * _FOCAL_LENGTH * side / 2
+        return np.column_stack([column, row, near])
+
+
+class RasterLayer(NamedTuple):
+    """What is seen of a surface, pixel by pixel.
+
+    ``pixel`` int (n,), row x side + column; ``near`` float32 (n,), larger is nearer; ``normals`` float32 (3, n), unit
+    vectors along the picture's right, its up, and towards the viewer.
+    """
+
+    pixel: NDArray[np.int64]
+    near: NDArray[np.float32]
+    normals: Image3
+
+
+class RenderMeshes(NamedTuple):
+    """A scene's brain and all its lesions together, each with its vertices' normals; None where there is none."""
+
+    brain: tuple[Mesh, Floats] | None
+    lesions: tuple[Mesh, Floats] | None
+
+
+def fit_camera(scene: Scene, turn: Floats) -> Camera | None:
+    """Give the camera that shows brain and lesions whole from the side that ``turn`` tells; None for an empty scene."""
+    if not _list_visible_meshes(scene):
+        return None
+    low, high = _compute_bounds_mm(scene)
+    half_mm = max(_MARGIN * float((high - low).max()) / 2, 1e-3)
+    return Camera(np.asarray(turn, dtype=np.float64), (low + high) / 2, half_mm)
+
+
+def compute_extent_mm(scene: Scene) -> Floats:
+    """(3,), the size of brain and lesions along L, P and S, mm; not for an empty scene."""
+    low, high = _compute_bounds_mm(scene)
+    return high - low
+
+
+def prepare_meshes(scene: Scene) -> RenderMeshes:
+    """Make of a scene what every picture of it is drawn from."""
+    blood = _merge_meshes(scene.lesions)
+    return RenderMeshes(
+        None if scene.brain is None else (scene.brain, compute_vertex_normals(scene.brain)),
+        None if blood is None else (blood, compute_vertex_normals(blood)),
+    )
+
+
+def render_scene(scene: RenderMeshes, camera: Camera, side: int, smooth: float = 1.5) -> NDArray[np.uint8]:
+    """Draw the lesions in the brain as glass.
+
+    Parameters
+    ----------
+    scene : from :func:`models`
+    side : of the picture, pixels
+    smooth : drawn larger by so much, then averaged
+
+    Returns
+    -------
+    uint8, (side, side, 3), RGB
+    """
+    fine = round(side * smooth)
+    pixels = np.empty((fine * fine, 3), np.uint8)
+    pixels[:] = BACKGROUND
+    nearest = np.zeros(fine * fine, np.float32)
+    if scene.lesions is not None:
+        layer = rasterize(*scene.lesions, camera, fine)
+        pixels[layer.pixel] = _convert_to_bytes(_shade(layer.normals, _LESION_TINT, 0.35))
+        nearest[layer.pixel] = layer.near
+    if scene.brain is not None:
+        layer = rasterize(*scene.brain, camera, fine)
+        thin, thick = _BRAIN_OPACITY_ALONE if scene.lesions is None else _BRAIN_OPACITY
+        slope = 1 - np.clip(layer.normals[2], 0, 1)
+        opacity = thin + (thick - thin) * slope * slope
+        opacity *= np.clip(_compute_depth_gap_mm(layer.near, nearest[layer.pixel], camera) / _OPAQUE_DEPTH_MM, 0, 1)
+        colour: Image3 = pixels[layer.pixel].astype(np.float32) / np.float32(255)
+        colour += (_shade(layer.normals, _BRAIN_TINT, 0.12) - colour) * opacity[:, None]
+        pixels[layer.pixel] = _convert_to_bytes(colour)
+    image = Image.fromarray(pixels.reshape(fine, fine, 3))
+    return np.asarray(image if fine == side else image.resize((side, side), Image.Resampling.BOX))
+
+
+def rasterize(mesh: Mesh, vertex_normals: Floats, camera: Camera, side: int) -> RasterLayer:
+    """Find the nearest triangle that faces the viewer at every pixel, and its normal there, blended from its corners.
+
+    Parameters
+    ----------
+    mesh : closed and outward
+    vertex_normals : from :func:`vertex_normals`
+    side : of the square picture, pixels
+    """
+    corners = camera.project(mesh.vertices_mm, side)[mesh.faces]
+    # Rows grow downwards, so a triangle that faces the viewer turns the other way round.
+    facing = np.flatnonzero(_compute_signed_area(*corners.transpose(1, 0, 2)) < -1e-9)
+    corners = corners[facing]
+    owner = _find_nearest_triangles(corners, side)
+    pixel = np.flatnonzero(owner >= 0)
+    triangle = owner[pixel]
+    of_corner = (vertex_normals @ camera.rotation.T).astype(np.float32)[mesh.faces[facing]].reshape(-1, 9)[triangle]
+    seen = corners.astype(np.float32).reshape(-1, 9)[triangle]
+    near, normals = np.zeros(len(pixel), np.float32), np.zeros((3, len(pixel)), np.float32)
+    for corner, share in enumerate(_compute_barycentric(seen.reshape(-1, 3, 3), pixel % side, pixel // side)):
+        near += share * seen[:, 3 * corner + 2]
+        for axis in range(3):
+            normals[axis] += share * of_corner[:, 3 * corner + axis]
+    normals /= np.maximum(_compute_length(normals), np.float32(1e-9))
+    return RasterLayer(pixel, near, normals)
+
+
+def _find_nearest_triangles(corners: Floats, side: int) -> NDArray[np.int32]:
+    """(side * side,), the index of the nearest of some triangles at each pixel's centre, or -1; all face the viewer.
+
+    Every triangle is cut into runs of pixels along the rows, all runs are entered at once, and the nearest stays.
+    """
+    triangle, row, first, count = _split_into_runs(corners, side)
+    a, b, c = corners.transpose(1, 0, 2)
+    whole = _compute_signed_area(a, b, c)
+    # Nearness is a plane over the picture: its slopes along columns and rows, and its value at the first pixel.
+    along = ((b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])) / whole
+    down = ((c[:, 2] - a[:, 2]) * (b[:, 0] - a[:, 0]) - (b[:, 2] - a[:, 2]) * (c[:, 0] - a[:, 0])) / whole
+    corner = a[:, 2] - along * a[:, 0] - down * a[:, 1]
+    start = (corner[triangle] + along[triangle] * first + down[triangle] * row).astype(np.float32)
+    slope = along.astype(np.float32)[triangle]
+    run = np.repeat(np.arange(len(count), dtype=np.int32), count)
+    step = np.arange(len(run), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
+    pixel = (row * side + first).astype(np.int32)[run] + step
+    near = start[run] + slope[run] * step.astype(np.float32)
+    owner, nearest = np.full(side * side, -1, np.int32), np.zeros(side * side, np.float32)
+    np.maximum.at(nearest, pixel, near)
+    won = near == nearest[pixel]
+    owner[pixel[won]] = triangle[run[won]]
+    return owner
+
+
+def _split_into_runs(corners: Floats, side: int) -> tuple[NDArray[np.int64], ...]:
+    """Cut triangles into runs of pixels: (triangle, row, first column, number of columns) of each."""
+    x, y = np.ascontiguousarray(corners.transpose(2, 1, 0)[:2])
+    top = np.maximum(np.ceil(y.min(0)), 0).astype(np.int64)
+    height = np.maximum(np.minimum(np.floor(y.max(0)), side - 1).astype(np.int64) - top + 1, 0)
+    triangle = np.repeat(np.arange(len(corners)), height)
+    row = top[triangle] + np.arange(len(triangle)) - np.repeat(np.cumsum(height) - height, height)
+    left, right = np.full(len(row), np.inf), np.full(len(row), -np.inf)
+    across, below = x[:, triangle], y[:, triangle]
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        y_one, y_other = below[one], below[other]
+        crossed = (np.minimum(y_one, y_other) <= row) & (row <= np.maximum(y_one, y_other)) & (y_one != y_other)
+        part = (row - y_one) / np.where(crossed, y_other - y_one, 1)
+        at = across[one] + part * (across[other] - across[one])
+        left = np.where(crossed, np.minimum(left, at), left)
+        right = np.where(crossed, np.maximum(right, at), right)
+    first = np.ceil(np.clip(left - 1e-6, 0, side)).astype(np.int64)
+    count = np.floor(np.clip(right + 1e-6, -1, side - 1)).astype(np.int64) - first + 1
+    some = count > 0
+    return triangle[some], row[some], first[some], count[some]
+
+
+def _compute_barycentric(
+    corners: Image3, columns: NDArray[np.int64], rows: NDArray[np.int64]
+) -> list[NDArray[np.float32]]:
+    """Give the share of each of the three corners (barycentric coordinates) of n triangles at a pixel each."""
+    (a, b, c), at = corners.transpose(1, 0, 2), np.column_stack([columns, rows]).astype(np.float32)
+    whole = _compute_signed_area(a, b, c)
+    of_b, of_c = (
+        np.clip(_compute_signed_area(a, at, c) / whole, 0, 1),
+        np.clip(_compute_signed_area(a, b, at) / whole, 0, 1),
+    )
+    return [np.maximum(1 - of_b - of_c, 0), of_b, of_c]
+
+
+def _compute_signed_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
+    """Twice the signed area of triangles in the picture, (n, 2 or more) each."""
+    return np.asarray((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
+
+
+def compute_vertex_normals(mesh: Mesh) -> Floats:
+    """Give (n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
+    points = mesh.vertices_mm.astype(np.float64)[mesh.faces]
+    across = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    total = [
+        np.bincount(mesh.faces.ravel(), np.repeat(across[:, axis], 3), minlength=len(mesh.vertices_mm))
+        for axis in range(3)
+    ]
+    return np.column_stack(total) / np.maximum(np.linalg.norm(total, axis=0), 1e-12)[:, None]
+
+
+def _shade(normals: Image3, tint: tuple[float, float, float], shine: float) -> Image3:
+    """(n, 3), the colour of a surface under two lamps, 0 to 1, for normals (3, n) as :class:`Layer` has them."""
+    right, up, towards = normals
+    # Written out: a matrix product would wake the threads of a linear algebra library for every frame.
+    key, fill, gloss = (np.maximum(right * a + up * b + towards * c, 0) for a, b, c in _LAMPS)
+    for _ in range(5):  # to the power of 32: NumPy's own power is ten times slower
+        gloss = gloss * gloss
+    slope = 1 - np.clip(towards, 0, 1)
+    light = 0.26 + 0.68 * key + 0.2 * fill + 0.08 * up + 0.12 * slope * slope * slope
+    return np.stack([light * np.float32(part) + np.float32(shine) * gloss for part in tint], axis=1)
+
+
+def _convert_to_bytes(colour: Image3) -> NDArray[np.uint8]:
+    return np.clip(colour * np.float32(255), 0, 255).astype(np.uint8)
+
+
+def _compute_length(vectors: Image3) -> NDArray[np.float32]:
+    return np.sqrt(vectors[0] * vectors[0] + vectors[1] * vectors[1] + vectors[2] * vectors[2])
+
+
+def _compute_depth_gap_mm(
+    near: NDArray[np.float32], behind: NDArray[np.float32], camera: Camera
+) -> NDArray[np.float32]:
+    """(n,), how far a surface lies before another, mm; much where there is no other."""
+    return np.asarray((1 / np.maximum(behind, 1e-3) - 1 / near) * camera.half_mm, dtype=np.float32)
+
+
+def _merge_meshes(meshes: tuple[Mesh, ...]) -> Mesh | None:
+    """Give several surfaces as one, or None where there is no triangle."""
+    if not any(len(mesh.faces) for mesh in meshes):
+        return None
+    before = np.cumsum([0] + [len(mesh.vertices_mm) for mesh in meshes[:-1]])
+    faces = [mesh.faces + np.int32(count) for mesh, count in zip(meshes, before, strict=True)]
+    return Mesh(np.concatenate([mesh.vertices_mm for mesh in meshes]), np.concatenate(faces))
+
+
+def _compute_bounds_mm(scene: Scene) -> tuple[Floats, Floats]:
+    points = [mesh.vertices_mm.astype(np.float64) for mesh in _list_visible_meshes(scene)]
+    return np.min([p.min(0) for p in points], axis=0), np.max([p.max(0) for p in points], axis=0)
+
+
+def _list_visible_meshes(scene: Scene) -> list[Mesh]:
+    meshes = scene.lesions if scene.brain is None else (scene.brain, *scene.lesions)
+    return [mesh for mesh in meshes if len(mesh.faces)]

@@ -1,0 +1,1 @@
+"""Mesh files of a result: GLB, STL, PLY, OBJ."""

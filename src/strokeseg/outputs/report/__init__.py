@@ -1,0 +1,1 @@
+"""The HTML and PDF report, and their texts."""

@@ -1,0 +1,1 @@
+"""Volume files of a result: NIfTI, NRRD."""

@@ -1,0 +1,1 @@
+"""DICOM series to scans: headers, grouping into series, pixel data."""

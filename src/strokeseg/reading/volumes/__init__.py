@@ -1,0 +1,1 @@
+"""Volume files to scans: NIfTI, NRRD, MetaImage."""

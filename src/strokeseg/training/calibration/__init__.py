@@ -1,0 +1,1 @@
+"""Calibration of a network's confidence and of its volume interval."""

@@ -1,0 +1,242 @@
+"""The training configuration: one TOML file, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from strokeseg.errors import TrainError
+from strokeseg.training.own_datasets import OwnDataset
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _ConfigModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_ConfigModel):
+    """Which sources, how often each is drawn, and which images are held out."""
+
+    root: str = Field(description="folder of the data sets, relative to the configuration file")
+    sources: dict[str, Share] = Field(description="adapter name: share of the samples; shares are normalised")
+    validation: list[str] = Field(description="sources of which patients are held out for validation")
+    validation_share: float = Field(default=0.2, gt=0, lt=1, description="share of the patients of each such source")
+    limit: int | None = Field(default=None, description="at most so many slices a source, for short trials")
+    own: dict[str, OwnDataset] = Field(default={}, description="the user's own sets, by the names that sources may use")
+    split: str | None = Field(
+        default=None,
+        description="file with every image's side, relative to the configuration file; drawn if 'none' or not given",
+    )
+    split_by: Literal["patient", "slice-leaking-patients"] = Field(
+        default="patient", description="by slice a patient stands on both sides, and every figure is too good"
+    )
+    _folder: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the configuration's folder out of what is recorded: it is a path of one machine."""
+        self._folder = (context or {}).get("folder", Path())
+
+    @property
+    def split_file(self) -> Path | None:
+        """Where the split lies, if one is named."""
+        return None if self.split in (None, "none") else self._folder / str(self.split)
+
+
+class NetworkConfig(_ConfigModel):
+    """The architecture, by the names of segmentation-models-pytorch."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="names the run's folder and the exported network"
+    )
+    architecture: str = Field(default="unet", description="unet, unetplusplus, deeplabv3, ...: any of that library")
+    encoder: str = Field(default="tu-tf_efficientnet_lite0", description="any encoder of that library")
+    encoder_weights: str | None = Field(
+        default=None,
+        pattern=r"^(none|imagenet|package|nearest|file:.+)$",
+        description="what the encoder begins with: 'none' (also the default), 'imagenet' (downloaded), 'package' (an "
+        "installed package's file), 'nearest' (a related encoder's, as far as it fits), or 'file:PATH', relative to "
+        "the configuration file",
+    )
+    start: str | None = Field(
+        default=None,
+        description="what to go on from: another run, in a folder of this name beside this run's, or 'model:NAME', an "
+        "installed network, as 'model:default'",
+    )
+    decoder_channels: tuple[int, ...] = Field(
+        default=(128, 96, 64, 32, 16), description="of unet, unetplusplus and manet, coarsest first"
+    )
+    decoder_attention: Literal["scse"] | None = Field(default=None, description="of unet and unetplusplus")
+    options: dict[str, Any] = Field(default={}, description="anything else that the architecture takes, by its name")
+    size: int = Field(default=288, ge=32, multiple_of=32, description="pixels of the square around the head")
+    _folder: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the configuration's folder out of what is recorded: it is a path of one machine."""
+        self._folder = (context or {}).get("folder", Path())
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Where the encoder's weights lie, if a file is named."""
+        if self.encoder_weights is None or not self.encoder_weights.startswith("file:"):
+            return None
+        return self._folder / self.encoder_weights.removeprefix("file:")
+
+
+class TrainConfig(_ConfigModel):
+    """Budget and optimiser."""
+
+    samples: int = Field(gt=0, description="slices drawn in all")
+    batch: int = Field(default=16, gt=0, description="slices a step")
+    rate: float = Field(default=1e-3, gt=0, description="the decoder's highest learning rate")
+    encoder_rate: float = Field(default=0.3, gt=0, description="the encoder's rate as a share of the decoder's")
+    weight_decay: float = Field(default=1e-2, ge=0, description="of AdamW")
+    warm_up: float = Field(default=0.03, description="share of the steps in which the rate rises")
+    decay_from: float = Field(default=0.6, description="share of the steps after which the rate falls")
+    ema: float = Field(default=0.998, ge=0, lt=1, description="how much of the moving average a step keeps")
+    seed: int = Field(default=0, description="of the split, the weights, the draw and the augmentation")
+    stream: int = Field(
+        default=0, ge=0, description="another draw of samples and augmentation with the same seed, for `network.start`"
+    )
+    precision: Literal["bf16-mixed", "16-mixed", "32-true"] = Field(
+        default="bf16-mixed", description="of the arithmetic; 16-mixed needs a GPU"
+    )
+    validate_every: int = Field(default=150, gt=0, description="steps")
+    patience: int | None = Field(
+        default=None, gt=0, description="stop after so many validations in a row without a better Dice"
+    )
+    balance: dict[Literal["positive", "negative", "boxed"], Share] | None = Field(
+        default=None,
+        description="shares of the classes: the class is drawn first, then a source that holds it, by data.sources",
+    )
+    workers: int = Field(default=1, ge=0, description="processes that prepare slices; 0 prepares them in the loop")
+
+    @model_validator(mode="after")
+    def _a_step(self) -> TrainConfig:
+        if self.samples < self.batch:
+            raise ValueError(f"samples = {self.samples} is not one step of batch = {self.batch}")
+        return self
+
+
+class SynthesisConfig(_ConfigModel):
+    """How often a training slice is given what it did not have."""
+
+    paste: float = Field(default=0.2, ge=0, le=1, description="a real bleed of another slice")
+    crescent: float = Field(default=0.15, ge=0, le=1, description="a crescent or lens under the skull")
+    bone: float = Field(default=0.15, ge=0, le=1, description="a skull that grows inwards, which is no blood")
+    vault: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of the caps of `bone`, those that share a slice's thickness with the brain",
+    )
+    isodense: float = Field(
+        default=0.0, ge=0, le=1, description="of the crescents, those that are made as thin and as grey as the cortex"
+    )
+
+
+class LossConfig(_ConfigModel):
+    """What an error costs."""
+
+    missed: float = Field(
+        default=0.5, gt=0, lt=1, description="of the overlap's errors, the weight of missed blood; 0.5 is Dice"
+    )
+    slices: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of telling slices with blood from those without, by their highest logits",
+    )
+
+
+class SelfTrainingConfig(_ConfigModel):
+    """Outlines by an earlier run for slices that have none."""
+
+    teacher: str = Field(description="an earlier run, in a folder of this name beside this run's")
+    high: float = Field(default=0.6, gt=0, lt=1, description="probability from which a pixel is taken as blood")
+    low: float = Field(default=0.1, ge=0, lt=1, description="probability up to which it is taken as none")
+    boxes: bool = Field(default=False, description="also inside of boxes; outside of them there is no blood")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SelfTrainingConfig:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, and {self.low:g} is not below {self.high:g}")
+        return self
+
+
+class DistillationConfig(_ConfigModel):
+    """Hold the network to the answers of earlier runs, too."""
+
+    teachers: list[str] = Field(min_length=1, description="earlier runs, in folders of these names beside this run's")
+    weight: float = Field(default=0.5, gt=0, description="of this term; the loss on outlines and boxes has 1")
+    temperature: float = Field(default=1.0, gt=0, description="above 1 the teachers' doubts weigh more")
+
+
+class Config(_ConfigModel):
+    """A whole training run."""
+
+    data: DataConfig
+    network: NetworkConfig
+    train: TrainConfig
+    synthesis: SynthesisConfig = SynthesisConfig()
+    loss: LossConfig = LossConfig()
+    self_training: SelfTrainingConfig | None = None
+    distillation: DistillationConfig | None = None
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration.
+
+    ``extends = "OTHER.toml"`` on top of a file, relative to it, takes everything from that file that this one does not
+    say; tables are merged entry by entry. Paths are relative to the file that states them.
+
+    Raises
+    ------
+    TrainError
+        if a file is not there, no TOML, extends itself, or has a wrong or unknown entry; the sentence names it
+    """
+    content = _read_merged(path, ())
+    try:
+        return Config.model_validate(content, context={"folder": path.parent})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise TrainError(f"{path}: {place}: {first['msg']}") from None
+
+
+def _read_merged(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in below:
+        raise TrainError(f"{path}: extends itself, by way of {below[-1].name}", "Take one 'extends' out.")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainError(f"{path}: no such configuration") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainError(f"{path}: not TOML: {error}") from None
+    other = content.pop("extends", None)
+    if other is None:
+        return content
+    if not isinstance(other, str):
+        raise TrainError(f"{path}: extends: not the name of one file")
+    base = path.parent / other
+    return _merge(_rebase_paths(_read_merged(base, (*below, path.resolve())), base.parent, path.parent), content)
+
+
+def _merge(base: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = dict(base)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _rebase_paths(content: dict[str, Any], home: Path, to: Path) -> dict[str, Any]:
+    """Restate the paths that are relative to one folder, relative to another."""
+    for table, key, prefix in (("data", "root", ""), ("data", "split", ""), ("network", "encoder_weights", "file:")):
+        value = content.get(table, {}).get(key) if isinstance(content.get(table, {}), dict) else None
+        if isinstance(value, str) and value.startswith(prefix) and not Path(value.removeprefix(prefix)).is_absolute():
+            content[table][key] = prefix + os.path.relpath(home / value.removeprefix(prefix), to)
+    return content

@@ -1,0 +1,110 @@
+"""Networks of segmentation-models-pytorch by name: one grey channel in, one logit a pixel out."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from strokeseg.errors import TrainError
+from strokeseg.training import encoder_weights
+from strokeseg.training.config import Config, NetworkConfig
+
+# What smp raises for a name, option or size that it does not take.
+_REFUSALS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def build(table: NetworkConfig) -> nn.Module:
+    """Build the network; see :func:`build_with_origin`."""
+    return build_with_origin(table)[0]
+
+
+def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
+    """Build the network, (slices, 1, size, size) in -1..1 to logits of the same shape.
+
+    Returns
+    -------
+    the network, and in words where its encoder's weights come from
+
+    Raises
+    ------
+    TrainError
+        `train`, if the architecture, the encoder or an option is not known or they do not go together, or as
+        :func:`strokeseg.training.encoder_weights.find_weights` raises
+    """
+    network = _create(table)
+    encoder: Any = network.encoder
+    state, origin = encoder_weights.find_weights(table, encoder.state_dict(), getattr(encoder, "_depth", 5))
+    if state:
+        encoder.load_state_dict({**encoder.state_dict(), **state})
+    _check_output(network, table)
+    return network, origin
+
+
+def load_averaged_network(config: Config, checkpoint: Path) -> nn.Module:
+    """Load a checkpoint's averaged network, ready to answer."""
+    network = build(config.network.model_copy(update={"encoder_weights": None}))
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("average.")})
+    return network.eval()
+
+
+def _create(table: NetworkConfig) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    kind = smp.MODEL_ARCHITECTURES_MAPPING.get(table.architecture.lower())
+    if kind is None:
+        known = ", ".join(smp.MODEL_ARCHITECTURES_MAPPING)
+        raise TrainError(f"network.architecture: {table.architecture!r} is not one of {known}")
+    taken = inspect.signature(kind).parameters
+    options = dict(table.options)
+    if table.architecture.lower() in ("unet", "unetplusplus", "manet"):
+        options.setdefault("decoder_channels", table.decoder_channels)
+    if table.decoder_attention is not None:
+        options["decoder_attention_type"] = table.decoder_attention
+    # Several architectures ignore what they do not know.
+    for name in options:
+        if name not in taken or name in ("encoder_name", "encoder_weights", "in_channels", "classes", "activation"):
+            place = "network.decoder_attention" if name == "decoder_attention_type" else f"network.options.{name}"
+            raise TrainError(f"{place}: {table.architecture} does not take it", f"It takes {', '.join(taken)}.")
+    try:
+        network: nn.Module = smp.create_model(
+            table.architecture, table.encoder, encoder_weights=None, in_channels=1, classes=1, **options
+        )
+    except _REFUSALS as error:
+        raise TrainError(f"network: {table.architecture} with {table.encoder} cannot be built: {error}") from None
+    return network
+
+
+def _check_output(network: nn.Module, table: NetworkConfig) -> None:
+    """Answer one empty slice: a network whose answer has another size is given a last step that restores it."""
+    training = network.training
+    try:
+        with torch.no_grad():
+            answer = network.eval()(torch.zeros(1, 1, table.size, table.size))
+    except _REFUSALS as error:
+        raise TrainError(
+            f"network: {table.architecture} with {table.encoder} does not take {table.size} pixels: {error}"
+        ) from None
+    if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[1] != 1:
+        raise TrainError("network.options: the network must answer one map", "Leave its other outputs out.")
+    if answer.shape[-1] != table.size:
+        network.register_forward_hook(_resize_to_input)
+    network.train(training)
+
+
+def _resize_to_input(_: nn.Module, inputs: tuple[Tensor], answer: Tensor) -> Tensor:
+    return functional.interpolate(answer, inputs[0].shape[-2:], mode="bilinear", align_corners=False)

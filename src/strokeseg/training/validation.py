@@ -1,0 +1,90 @@
+"""What a validation says: Dice by patient and source at the best common threshold, recall, detection and quiet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strokeseg.evaluation.detection import detection_score, roc_auc
+from strokeseg.training.augmentation import Bytes, Floats32, StoredSlice
+from strokeseg.training.data import UNKNOWN
+
+THRESHOLDS = np.arange(0.1, 0.91, 0.05)
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SliceScores:
+    """One slice's answer.
+
+    Parameters
+    ----------
+    counts : (thresholds, 3), true positive, answered positive, truly positive over the known pixels
+    score : by which a slice with blood is told from one without (:func:`strokeseg.evaluation.detection.detection_score`)
+    """
+
+    counts: Counts
+    score: float
+
+
+def score_slice(probability: Floats32, mask: Bytes) -> SliceScores:
+    """Hold an answer to the truth, both (rows, columns); the mask holds 0, 1 and 2 (unknown)."""
+    known = mask != UNKNOWN
+    truth, answer = (mask == 1)[known], probability[known]
+    rows = [((answer > t) & truth, answer > t) for t in THRESHOLDS]
+    counts = np.array([(both.sum(), said.sum(), truth.sum()) for both, said in rows], dtype=np.int64)
+    return SliceScores(counts, detection_score(probability, known))
+
+
+def score_held_out(samples: list[StoredSlice], answers: dict[int, SliceScores]) -> dict[str, Any]:
+    """Score the held-out patients: the mean over sources of the mean over patients, at the best common threshold.
+
+    A patient's Dice and recall pool the patient's slices. Slices without blood count in ``quiet``, the share of them on
+    which nothing is answered at that threshold, and in ``detection_auc``; both are None where there are none.
+    """
+    patients: dict[tuple[str, str], Counts] = {}
+    quiet = []
+    for index, answer in answers.items():
+        sample = samples[index]
+        if answer.counts[0, 2] == 0:
+            quiet.append(answer.counts[:, 1] == 0)
+            continue
+        key = (sample.source, sample.patient)
+        patients[key] = patients.get(key, 0) + answer.counts
+    by_source: dict[str, list[NDArray[np.float64]]] = {}
+    for (source, _), count in patients.items():
+        by_source.setdefault(source, []).append(2 * count[:, 0] / np.maximum(count[:, 1] + count[:, 2], 1))
+    if not by_source:
+        nothing = {"recall": None, "quiet": None, "detection_auc": None}
+        return {"dice": 0.0, "threshold": 0.5, "sources": {}, "patients": {}, **nothing}
+    means = {source: np.mean(values, axis=0) for source, values in by_source.items()}
+    overall = np.mean(list(means.values()), axis=0)
+    best = int(overall.argmax())
+    return {
+        "dice": float(overall[best]),
+        "threshold": round(float(THRESHOLDS[best]), 2),
+        "sources": {source: float(value[best]) for source, value in means.items()},
+        "patients": {
+            f"{source} {patient}": float(2 * count[best, 0] / (count[best, 1] + count[best, 2]))
+            for (source, patient), count in sorted(patients.items())
+        },
+        "recall": _mean_recall(patients, best),
+        "quiet": float(np.mean([row[best] for row in quiet])) if quiet else None,
+        "detection_auc": _detection_auc(answers) if quiet else None,
+    }
+
+
+def _mean_recall(patients: dict[tuple[str, str], Counts], best: int) -> float:
+    """Give the mean over sources of the mean over patients."""
+    by_source: dict[str, list[float]] = {}
+    for (source, _), count in patients.items():
+        by_source.setdefault(source, []).append(count[best, 0] / count[best, 2])
+    return float(np.mean([np.mean(values) for values in by_source.values()]))
+
+
+def _detection_auc(answers: dict[int, SliceScores]) -> float:
+    blood = [answer.counts[0, 2] > 0 for answer in answers.values()]
+    return roc_auc(blood, [answer.score for answer in answers.values()])

@@ -1,0 +1,118 @@
+"""Who gets in, as a TOML file says it (`strokeseg serve --auth-config FILE`); docs/security.md explains every key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from strokeseg.errors import UsageError
+from strokeseg.web.auth import users
+
+_REMEDY = "Correct the file; docs/security.md lists every key."
+_LOCAL = {"127.0.0.1", "::1", "localhost"}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class AccessRule(_Section):
+    """`[[oidc.access]]`: what a group of the sign-in service may do here; "*" is everyone who can sign in there."""
+
+    member: str = Field(min_length=1)
+    group: str | None = Field(None, min_length=1, max_length=255)
+    scopes: tuple[users.Scope, ...] = ("read", "write")
+
+
+class OidcConfig(_Section):
+    """`[oidc]`: a sign-in service that speaks OpenID Connect.
+
+    ``issuer`` : its address, as its own tokens name it
+    ``public_url`` : where people open this application; the service sends them back there
+    ``client_secret_file`` : holds what the service gave us; never in this file itself
+    ``name_claim`` : what names a user; must be unique and not for the user to choose
+    ``groups_claim`` : what lists the groups that ``access`` names
+    """
+
+    issuer: str
+    client_id: str = Field(min_length=1)
+    client_secret_file: Path
+    public_url: str
+    name_claim: str = "sub"
+    groups_claim: str = "groups"
+    ask_for: str = "openid profile"
+    access: tuple[AccessRule, ...] = Field(min_length=1)
+
+    @field_validator("issuer", "public_url")
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+            raise ValueError("must begin with https://")
+        return url.rstrip("/")
+
+    @field_validator("ask_for")
+    @classmethod
+    def _openid(cls, text: str) -> str:
+        if "openid" not in text.split():
+            raise ValueError("must hold openid")
+        return text
+
+    @property
+    def client_secret(self) -> SecretStr:
+        """The secret, from its file."""
+        return SecretStr(self.client_secret_file.read_text(encoding="utf-8").strip())
+
+
+class FailureLimit(_Section):
+    """`[failures]`: after ``most`` wrong tokens within ``window_s`` an address is answered 429."""
+
+    most: int = Field(20, ge=1, le=10_000)
+    window_s: float = Field(300.0, ge=1, le=86_400)
+
+
+class AuthConfig(_Section):
+    """The whole file; without one every key has its default, and there is no sign-in service."""
+
+    session_hours: float = Field(12.0, gt=0, le=24 * 30)
+    failures: FailureLimit = FailureLimit()
+    oidc: OidcConfig | None = None
+
+    @model_validator(mode="after")
+    def _secret_is_there(self) -> AuthConfig:
+        if self.oidc is not None:
+            try:
+                secret = self.oidc.client_secret.get_secret_value()
+            except (OSError, UnicodeDecodeError):
+                raise ValueError("oidc.client_secret_file cannot be read") from None
+            if not secret:
+                raise ValueError("oidc.client_secret_file is empty")
+        return self
+
+
+def load_config(path: Path | None) -> AuthConfig:
+    """Read the file; paths in it are relative to its folder.
+
+    Raises
+    ------
+    UsageError
+        `usage`, with the key that is wrong; values are not repeated
+    """
+    if path is None:
+        return AuthConfig()
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--auth-config: cannot be read ({type(error).__name__})", _REMEDY) from None
+    oidc = said.get("oidc")
+    if isinstance(oidc, dict) and isinstance(oidc.get("client_secret_file"), str):
+        oidc["client_secret_file"] = path.parent / oidc["client_secret_file"]
+    try:
+        return AuthConfig.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"--auth-config: {place}: {first['msg'].removeprefix('Value error, ')}", _REMEDY) from None

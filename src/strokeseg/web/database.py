@@ -1,0 +1,133 @@
+"""The application's own tables, beside those of DBOS in the same database."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Engine, Float, Integer, MetaData, String, Table, Text, event
+
+metadata = MetaData()
+
+# A study and how far it is. A deleted one stays for a day, emptied, so that every page hears of it.
+studies = Table(
+    "serve_studies",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("created", Float, nullable=False, index=True),
+    Column("changed", Float, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("owner", String(255), nullable=False, index=True),
+    Column("group", String(255)),
+    Column("status", String(16), nullable=False, index=True),
+    Column("done", Integer),
+    Column("total", Integer),
+    Column("priority", String(8), nullable=False),
+    Column("model", String(255), nullable=False),
+    Column("options", Text, nullable=False),  # JSON: window, spacing_mm, series
+    Column("upload", String(64), nullable=False),  # name of the uploaded file in the study's folder
+    Column("slices", Integer, nullable=False, default=0),
+    Column("version", Integer, nullable=False, default=-1),  # the latest; -1: none yet
+    Column("bytes", BigInteger, nullable=False, default=0),
+    Column("error", Text),  # JSON: code, detail, remedy
+    Column("deleted", Boolean, nullable=False, default=False),
+)
+
+# An answer: 0 is the machine's, the others were drawn by people. It counts once it has a folder.
+versions = Table(
+    "serve_versions",
+    metadata,
+    Column("study", String(32), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("created", Float, nullable=False),
+    Column("author", String(255)),
+    Column("note", Text, nullable=False, default=""),
+    Column("accepted", Boolean),
+    Column("edit", String(64)),  # name of the drawn mask in the study's folder
+    Column("folder", String(64)),
+    Column("findings", Text),  # JSON: what the study list shows
+)
+
+# An upload that may be cut off and go on.
+uploads = Table(
+    "serve_uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("created", Float, nullable=False, index=True),
+    Column("owner", String(255), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False, default=0),
+    Column("pieces", Text, nullable=False, default="[]"),  # JSON: the names of the stored pieces, in order
+)
+
+comparisons = Table(
+    "serve_comparisons",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("created", Float, nullable=False),
+    Column("earlier", String(32), nullable=False, index=True),
+    Column("later", String(32), nullable=False, index=True),
+    Column("earlier_version", Integer, nullable=False),
+    Column("later_version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("folder", String(64)),
+    Column("error", Text),
+    sa.UniqueConstraint("earlier", "later", "earlier_version", "later_version"),
+)
+
+# What a POST with an idempotency key made.
+idempotency_keys = Table(
+    "serve_keys",
+    metadata,
+    Column("owner", String(255), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("study", String(32), nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+# A process that works on studies gives a sign every few seconds.
+workers = Table(
+    "serve_workers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("machine", String(128), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("seen", Float, nullable=False, index=True),
+)
+
+# Seconds that each step took, summed over all workers.
+step_durations = Table(
+    "serve_steps",
+    metadata,
+    Column("step", String(16), primary_key=True),
+    Column("times", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+
+def connect(url: str) -> Engine:
+    """Open the database and make what is missing of the tables.
+
+    SQLite writes ahead, so that readers do not wait for writers, and to the disk at each commit.
+    """
+    engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_pragmas)
+    metadata.create_all(engine)
+    return engine
+
+
+def current_time(engine: Engine) -> Any:
+    """Give seconds since 1970 by the database's clock: those of two machines may differ."""
+    return (
+        sa.literal(time.time()) if engine.dialect.name == "sqlite" else sa.extract("epoch", sa.func.clock_timestamp())
+    )
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")

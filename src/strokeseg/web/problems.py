@@ -1,0 +1,139 @@
+"""Errors as problem details (RFC 9457), with the codes that the command line uses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from strokeseg.errors import (
+    Busy,
+    Conflict,
+    DiskFull,
+    InputError,
+    ModelError,
+    NotFound,
+    StrokesegError,
+    TooLarge,
+    Unauthorized,
+    UsageError,
+)
+
+log = logging.getLogger("strokeseg.web")
+MEDIA_TYPE = "application/problem+json"
+_STATUS: dict[type[StrokesegError], int] = {
+    UsageError: 400,
+    Unauthorized: 401,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    InputError: 422,
+    ModelError: 422,
+    Busy: 503,
+    DiskFull: 507,
+}
+_CODES = {401: "unauthorized", 403: "unauthorized", 404: "not-found", 405: "usage", 409: "conflict", 413: "too-large"}
+_REMEDIES = {408: "Send it again, or in pieces.", 413: "Send one series alone, or in pieces."}
+
+
+class Problem(BaseModel):
+    """An error, as every route answers it."""
+
+    type: str = Field(examples=["urn:strokeseg:error:not-found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no such study"])
+    code: str = Field(examples=["not-found"], description="docs/codes.md lists them")
+    remedy: str = Field(examples=["List the studies with GET /studies."])
+
+
+class HttpRefusal(Exception):  # noqa: N818 - named for what is wrong, as in errors.py
+    """A refusal with a status of its own; any route or dependency may raise it."""
+
+    def __init__(self, error: StrokesegError, status: int | None = None, headers: Mapping[str, str] | None = None):
+        super().__init__(str(error))
+        self.error, self.status, self.headers = error, status, headers
+
+
+def get_status(error: StrokesegError) -> int:
+    """Give the HTTP status of an error."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+def create_response(
+    error: StrokesegError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Answer with an error."""
+    return _create_problem(status or get_status(error), error.code, error.message, error.remedy, headers)
+
+
+def document_problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Say in the OpenAPI document which problems a route answers with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def add_exception_handlers(app: FastAPI) -> None:
+    """Answer every error of an application so."""
+    app.add_exception_handler(StrokesegError, _handle_refusal)
+    app.add_exception_handler(HttpRefusal, _handle_refusal)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(Exception, _handle_fault)
+
+
+def _handle_refusal(request: Request, error: Exception) -> Response:
+    if isinstance(error, HttpRefusal):
+        return create_response(error.error, error.status, error.headers)
+    assert isinstance(error, StrokesegError)
+    if get_status(error) >= 500:
+        log.warning("%s %s: %s", request.method, _get_route(request), error.code)
+    return create_response(error)
+
+
+def _handle_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "usage" if error.status_code < 500 else "error")
+    remedy = _REMEDIES.get(error.status_code, "See docs/serve.md.")
+    return _create_problem(error.status_code, code, str(error.detail), remedy, error.headers)
+
+
+def _handle_invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    said = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
+    return _create_problem(
+        422, "usage", said[:2000], "The OpenAPI document says what is expected: /api/v1/openapi.json."
+    )
+
+
+def _handle_fault(request: Request, error: Exception) -> Response:
+    # The exception's own words may hold a patient's data: its kind and the place are enough to find it.
+    trace, place = error.__traceback__, "?"
+    while trace:
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    log.error("fault in %s %s: %s at %s", request.method, _get_route(request), type(error).__name__, place)
+    return _create_problem(
+        500, "error", "this is a fault of StrokeSeg", "Report it; the server's log says where it happened."
+    )
+
+
+def _get_route(request: Request) -> str:
+    route = request.scope.get("route")
+    return str(getattr(route, "path", "?"))
+
+
+def _create_problem(
+    status: int, code: str, detail: str, remedy: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    title = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    said = Problem(
+        type=f"urn:strokeseg:error:{code}", title=title, status=status, detail=detail, code=code, remedy=remedy
+    )
+    return JSONResponse(said.model_dump(), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

@@ -1,0 +1,280 @@
+"""The page: what it says, that all of it is in `result.json` or the one file of texts, and that it fetches nothing."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phantoms.results import (
+    RESULTS,
+    find_unknown_numbers,
+    list_known_numbers,
+    make_document,
+    make_lesion,
+    make_planes,
+    make_report_images,
+    make_scan,
+    make_scene,
+)
+from strokeseg.outputs.images import slice_images, slice_stack
+from strokeseg.outputs.report import html_report, texts
+from strokeseg.result import InputInfo, Midline, ModelInfo, Remark, Scene
+from strokeseg.scan import Scan
+
+
+class Page(HTMLParser):
+    """All tags and visible texts of a page, by the standard library's own parser."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.inside, self.data = [], [], [], {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th", "dt", "dd", "li", "div"):
+            self.texts.append(" ")
+        if tag in ("script", "style"):
+            self.inside.append(dict(attrs).get("id", tag))
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self.inside.pop()
+
+    def handle_data(self, data):
+        if not self.inside:
+            self.texts.append(data)
+        else:
+            self.data[self.inside[-1]] = self.data.get(self.inside[-1], "") + data
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", "".join(self.texts))
+
+    @property
+    def spoken(self):
+        """What a screen reader says beside the text."""
+        return [attrs[name] for _, attrs in self.tags for name in ("alt", "aria-label", "title") if attrs.get(name)]
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture
+def case():
+    scan = make_scan(make_planes(12, (0, 0, 5)), 48, 48)
+    mask = np.zeros(scan.shape, dtype=bool)
+    mask[3:8, 10:20, 10:20] = True
+    return scan, mask
+
+
+def page(scan, mask, made, meshes=None):
+    return Page(html_report.render_html(made, make_report_images(scan, mask, made, meshes)))
+
+
+def test_says_what_was_found_and_measured(case):
+    seen = page(
+        *case, make_document(case[0], [make_lesion(1, 3, 7), make_lesion(2, 4, 4, volume_ml=0.021)]), make_scene()
+    )
+    assert "Bleeding was found: 2 regions on slices 4 to 8 of 12, 12.4 ml in all." in seen.text
+    for text in ("12.3", "13.1", "0.021", "31", "62", "0.81", "The gantry is tilted by 12 degrees."):
+        assert text in seen.text
+    for text in ("default 1.2", "5ca1ab1e5ca1", "0.42", "onnxruntime", "0.5 × 0.5 mm", "5 mm", "Research use only."):
+        assert text in seen.text
+    assert "5 of 12" in seen.text and "5ca1ab1e" * 2 not in seen.text
+
+
+def test_every_slice_with_bleeding_has_its_outline_and_alternative_text(case):
+    seen = page(*case, make_document(case[0], [make_lesion(1, 3, 7)]), make_scene())
+    images = seen.all("img")
+    assert [image["alt"].split()[2] for image in images] == ["4", "5", "6", "7", "8"]
+    assert all(image["alt"].endswith("bleeding outlined") for image in images)
+    assert [bool(path["d"]) for path in seen.all("path")][1:] == [True] * 5
+
+
+def test_no_bleeding_is_said_with_what_it_does_not_mean(case):
+    scan, mask = case
+    seen = page(scan, mask & False, make_document(scan), Scene(None, (), True))
+    assert "No bleeding was found on 12 slices." in seen.text
+    assert "This does not mean that there is none." in seen.text
+    assert "6 of 12 slices are shown" in seen.text
+    assert len(seen.all("img")) == 6 and not any(path["d"] for path in seen.all("path"))
+    assert "No surface could be drawn" in seen.text and [one["id"] for one in seen.all("canvas")] == ["stack-canvas"]
+    assert "outline-toggle" not in [one.get("id") for one in seen.all("input")]
+
+
+def test_what_was_not_measured_has_a_dash_and_a_reason():
+    scan = Scan.from_array(np.zeros((3, 40, 40)), calibrated=False, kind="pictures")
+    mask = np.zeros(scan.shape, dtype=bool)
+    mask[1, 5:9, 5:9] = True
+    nothing = {"volume_ml": None, "abc2_ml": None, "max_diameter_mm": None, "mean_hu": None}
+    seen = page(scan, mask, make_document(scan, [make_lesion(1, 1, 1, **nothing)]), make_scene(to_scale=False))
+    assert "Bleeding was found: 1 region on slice 2 of 3." in seen.text
+    assert "Volume, ABC/2, Longest diameter, Sphericity: the pixel spacing is not known." in seen.text
+    assert "Mean density, Deviation of density: the grey levels of pictures are no Hounsfield units." in seen.text
+    assert "not to scale" in seen.text
+    assert not re.search(r"\d ?(ml|mm)\b", re.sub("30 ml or more|ABC/2 ml", "", seen.text))
+
+
+def test_left_out_slices_are_counted():
+    scan = make_scan(make_planes(80, (0, 0, 1)), 16, 16)
+    seen = page(scan, np.ones(scan.shape, dtype=bool), make_document(scan, [make_lesion(1, 0, 79)]), None)
+    assert "24 of 80 slices with bleeding are shown, evenly chosen; 56 are left out here." in seen.text
+    assert len(json.loads(seen.data["stack-data"])["pngs"]) == 80
+
+
+def test_all_slices_are_there_with_their_outlines_and_words(case):
+    scan, mask = case
+    data = json.loads(page(scan, mask, make_document(scan, [make_lesion(1, 3, 7)]), make_scene()).data["stack-data"])
+    assert [bool(path) for path in data["paths"]] == mask.any((1, 2)).tolist()
+    assert data["bleeding"] == [3, 4, 5, 6, 7] and data["first"] in data["bleeding"]
+    assert data["said"][2] == "Slice 3 of 12" and data["said"][3] == "Slice 4 of 12, bleeding in region 1"
+    table = np.array(data["hu"])
+    for index, png in enumerate(data["pngs"]):
+        shown = table[np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))]
+        near = np.abs(scan.hu[index] - 50) <= 70
+        assert np.abs(shown - scan.hu[index])[near].max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ["40.0,80.0", "75.0,280.0", "40.0,40.0", "600.0,2800.0"]),
+        ({"calibrated": False, "kind": "pictures", "window": (40.0, 120.0)}, ["40.0,80.0", "40.0,120.0"]),
+        ({"calibrated": False, "kind": "pictures", "window": (40.0, 80.0)}, ["40.0,80.0"]),
+    ],
+)
+def test_pictures_have_only_the_windows_that_they_have(case, fields, expected):
+    scan = make_scan(make_planes(12, (0, 0, 5)), 48, 48, **fields)
+    seen = page(scan, case[1], make_document(scan, [make_lesion(1, 3, 7)]))
+    assert [one["data-window"] for one in seen.all("button") if "data-window" in one] == expected
+    (group,) = [one for one in seen.all("div") if one.get("id") == "stack-windows"]
+    assert ("hidden" in group) == (len(expected) == 1)
+
+
+def test_many_slices_are_drawn_smaller_and_odd_pixels_keep_their_shape(monkeypatch):
+    monkeypatch.setattr(slice_stack, "_MAX_PIXELS", 40 * 64 * 128 // 4)
+    scan = Scan.from_array(np.repeat(np.arange(128.0), 64 * 41).reshape(128, 64, 41).T, (1.0, 1.0, 0.5))
+    mask = np.zeros(scan.shape, bool)
+    mask[3, 20:30, 60:80] = True
+    packed = slice_stack.encode_stack(scan, mask)
+    assert packed.reduction == 3 and packed.size == (42, 21) and len(packed.pngs) == 41
+    assert packed.aspect == pytest.approx(1.0)
+    levels = np.asarray(Image.open(io.BytesIO(packed.pngs[3])))
+    assert levels.shape == (21, 42) and packed.level_hu[levels[5, :40]] == pytest.approx(np.arange(40) * 3 + 1, abs=0.5)
+    (line,) = packed.outlines[3]
+    np.testing.assert_allclose(line.min(0), (60 / 3, 20 / 3), atol=0.5)
+
+
+def test_the_midline_is_shown_where_it_was_measured(case):
+    scan, mask = case
+    made = make_document(scan, [make_lesion(1, 3, 7)])
+    points = {"front_lps_mm": (-50, -65, 40), "back_lps_mm": (-50, -50, 40), "septum_lps_mm": (-48, -58, 40)}
+    found = made.findings.model_copy(
+        update={"midline": Midline(slice=4, **points), "midline_shift_mm": 2.0, "midline_shift_side": "left"}
+    )
+    seen = page(scan, mask, made.model_copy(update={"findings": found}))
+    assert "2.0 mm to the left" in seen.text and "Slice 5. Blue: the ideal midline" in seen.text
+    assert len(seen.all("figure")) == 1 and not page(scan, mask, made).all("figure")
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_number_on_the_page_is_in_the_json(name):
+    scan, mask, made = RESULTS[name]()
+    seen = page(scan, mask, made, make_scene())
+    assert not find_unknown_numbers(seen.text + " ".join(seen.spoken), made)
+    assert find_unknown_numbers(seen.text + " 97.31", made) == ["97.31"]
+    assert len(list_known_numbers(made)) > 20
+
+
+def test_every_word_of_the_page_is_in_the_file_of_texts(case, monkeypatch):
+    """With another language's file (every text between brackets) no word is left outside of brackets but the data's."""
+    say = texts.load_texts()
+    foreign = texts.Texts("xx", {key: f"⟦{text}⟧" for key, text in say.entries.items()})
+    monkeypatch.setattr(texts, "load_texts", lambda language="en": foreign)
+    made = make_document(case[0], [make_lesion(1, 3, 7, side="left", place="lobar", tentorium="supratentorial")])
+    seen = page(
+        *case, made.model_copy(update={"files": {"report": "report.html", "result": "result.json"}}), make_scene()
+    )
+    for text in [seen.text, *seen.spoken]:
+        while (shorter := re.sub(r"⟦[^⟦⟧]*⟧", " ", text)) != text:
+            text = shorter
+        for known in (made.disclaimer, made.remarks[0].message, "gantry-tilt", "default 1.2", "onnxruntime", "float32"):
+            text = text.replace(known, " ")
+        for known in ("strokeseg 0.1.0", "array", "sha256", "result.json", "O", "RL", "ml", "mm", "HU"):
+            text = re.sub(rf"\b{re.escape(known)}\b", " ", text)
+        assert not re.search(r"[^\W\d_]", text), text
+
+
+def test_every_text_is_used_and_every_language_has_them_all():
+    sources = "".join(path.read_text("utf-8") for path in (report_folder().parent).glob("*.py"))
+    sources += "".join(path.read_text("utf-8") for path in report_folder().glob("*.j2"))
+    english = texts.load_texts().entries
+    for key in english:
+        stem = re.sub(r"\.(one|other)$", "", key)
+        used = f'"{key}"' in sources or f"'{key}'" in sources or f'"{stem}"' in sources
+        assert used or key.startswith(("value.", "stack.window.", "time.")), key
+    for path in report_folder().glob("texts.*.json"):
+        other = json.loads(path.read_text("utf-8"))
+        assert other.keys() == english.keys()
+        for key, text in other.items():
+            assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", english[key])), key
+
+
+def report_folder():
+    from importlib import resources
+
+    return resources.files("strokeseg.outputs") / "templates"
+
+
+def test_asks_for_nothing(case):
+    made = make_document(case[0], [make_lesion(1, 3, 7)])
+    text = html_report.render_html(made, make_report_images(*case, made, make_scene()))
+    seen = Page(text)
+    for tag, attrs in seen.tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+            assert str(attrs.get(name, "data:")).startswith("data:"), (tag, name)
+    assert not seen.all("link") and not seen.all("iframe")
+    code = re.sub(r'"[A-Za-z0-9+/=]{60,}"', "", text)  # a picture's base64 may spell anything
+    assert not re.search(r"https?:|//[a-z0-9-]+\.[a-z]|@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon", code)
+    policy = next(meta["content"] for meta in seen.all("meta") if "http-equiv" in meta)
+    assert "default-src 'none'" in policy
+
+
+def test_whatever_the_document_holds_is_escaped(case):
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}{0}"
+    info = make_document(case[0]).input
+    made = make_document(
+        case[0],
+        [make_lesion(1, 3, 7)],
+        remarks=[Remark(code=evil, severity="warning", message=evil)],
+        software=evil,
+        input=InputInfo(**(info.model_dump() | {"series_uid": evil})),
+        model=ModelInfo(name=evil, version=evil, sha256=evil, engine=evil, precision=evil, threshold=0.5),
+        files={"report": "report.html", "odd": evil},
+        disclaimer=evil,
+    )
+    scan, mask = case
+    plain = page(scan, mask, make_document(scan, [make_lesion(1, 3, 7)]), make_scene())
+    seen = page(scan, mask, made, make_scene())
+    assert len(seen.all("script")) == len(plain.all("script"))
+    assert len(seen.all("img")) == len(plain.all("img"))
+    assert seen.text.count(evil) >= 8
+
+
+@pytest.mark.parametrize(("code", "doubt"), [("assumed-sides", "?"), ("no-orientation", "?"), ("gantry-tilt", "")])
+def test_letters_of_sides_that_are_only_assumed_carry_a_question_mark(case, code, doubt):
+    remark = Remark(code=code, severity="info", message="Of the sides.")
+    seen = page(*case, make_document(case[0], [make_lesion(1, 3, 7)], remarks=[remark]), make_scene())
+    assert f"R{doubt}L{doubt}" in seen.text.replace(" ", "")
+    assert ("an assumption" in seen.text) == bool(doubt)
+    assert seen.all("div")[[attrs.get("id") for attrs in seen.all("div")].index("scene-labels")]["data-doubt"] == doubt
+    drawn, plain = (
+        np.asarray(slice_images.draw_key_slice(scan, case[1], 5)) for scan in (case[0].with_remarks(remark), case[0])
+    )
+    assert np.array_equal(drawn, plain) == (not doubt)

@@ -1,0 +1,1 @@
+"""Synthetic heads, series and networks that tests share."""

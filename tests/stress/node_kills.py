@@ -1,0 +1,168 @@
+"""Kill the node with -9 again and again while series come in: nothing that it answered with success may be lost.
+
+    cd tests && python -m pacs_kills 30
+
+Starts `strokeseg node`, sends series to it, kills it at random moments and starts it again. What was not answered with
+success is sent again, as a modality does. At the end every series has one final result of all its slices.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from pynetdicom import AE
+from pynetdicom.sop_class import CTImageStorage
+from sqlalchemy import func, select
+
+from orthanc import free_port
+from phantoms import head_series
+from stress.node_load import make_series
+from strokeseg.pacs import database as tables
+
+SLICES = 12
+GEOMETRY = head_series.Geometry(z_mm=tuple(range(-40, 56, 8)))
+SETTINGS = """
+[node]
+port = {port}
+settle_s = 1
+quiet_s = 20
+least_free_mb = 0
+[[peer]]
+name = "modality"
+ae_title = "MODALITY"
+host = "127.0.0.1"
+port = 1
+may = ["send"]
+[[rule]]
+name = "all"
+"""
+
+
+class KilledNode:
+    """A node that is killed and started again until it is told to stay."""
+
+    def __init__(self, folder, database):
+        self.folder, self.port = folder, free_port()
+        self.database = database or f"sqlite:///{folder / 'node.db'}"
+        (folder / "node.toml").write_text(SETTINGS.format(port=self.port))
+        self.log = (folder / "log").open("ab")
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "strokeseg", "node", str(self.folder / "node.toml")]
+        command += ["--database", self.database, "--storage", str(self.folder / "store")]
+        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+        self.log.close()
+
+
+def send(port, instances, stored, enough):
+    """Send until each instance was answered with success."""
+    waiting = {str(data.SOPInstanceUID): data for data in instances}
+    while waiting and time.monotonic() < enough:
+        caller = AE(ae_title="MODALITY")
+        caller.acse_timeout = caller.dimse_timeout = caller.network_timeout = caller.connection_timeout = 5
+        caller.add_requested_context(CTImageStorage)
+        association = caller.associate("127.0.0.1", port, ae_title="STROKESEG")
+        for uid, data in list(waiting.items()):
+            if not association.is_established:
+                time.sleep(0.3)
+                break
+            try:
+                status = association.send_c_store(data)
+            except (RuntimeError, OSError):
+                break
+            if status.get("Status") == 0:
+                stored.add(uid)
+                del waiting[uid]
+        if association.is_established:
+            association.release()
+
+
+def run(kills, folder=None, database=None, count=None):
+    """Kill so often, and give what came of it."""
+    count = count or max(4, kills // 2)
+    order = random.Random(7)
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        place = Path(made)
+        node = KilledNode(place, database)
+        stored, enough = set(), time.monotonic() + 60 + 12 * kills + 6 * count
+        work = [list(make_series(number, SLICES, GEOMETRY)) for number in range(1, count + 1)]
+
+        def sender(mine):
+            for instances in mine:
+                send(node.port, instances, stored, enough)
+                time.sleep(order.uniform(0, 3))
+
+        threads = [threading.Thread(target=sender, args=(work[index::3],)) for index in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(kills):
+            time.sleep(order.uniform(0.3, 9))
+            node.kill()
+            node.start()
+        for thread in threads:
+            thread.join()
+        engine = tables.open_database(node.database)
+        rows = _ended(engine, count, enough)
+        node.stop()
+        found = _figures(engine, rows, stored, kills, count)
+        engine.dispose()
+        return found
+
+
+def _ended(engine, count, enough):
+    while True:
+        with engine.connect() as connection:
+            rows = connection.execute(select(tables.series_table)).mappings().all()
+        if time.monotonic() > enough or (len(rows) == count and all(row["state"] == "done" for row in rows)):
+            return rows
+        time.sleep(0.5)
+
+
+def _figures(engine, rows, stored, kills, count):
+    from strokeseg.web.database import studies, versions
+
+    with engine.connect() as connection:
+        kept = set(connection.execute(select(tables.instances_table.c.sop_uid)).scalars())
+        jobs = [row["job"] for row in rows]
+        slices = dict(connection.execute(select(studies.c.id, studies.c.slices)).all())
+        finals = connection.execute(
+            select(versions.c.study, func.count()).where(versions.c.folder.is_not(None)).group_by(versions.c.study)
+        )
+        answers = dict(finals.all())
+    return {
+        "kills": kills,
+        "series": count,
+        "instances_answered_with_success": len(stored),
+        "of_these_lost": len(stored - kept),
+        "series_done": sum(row["state"] == "done" for row in rows),
+        "with_a_result_of_all_slices": sum(slices.get(job) == SLICES for job in jobs),
+        "with_exactly_one_result": sum(answers.get(job) == 1 for job in jobs),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kills", type=int)
+    parser.add_argument("--database", help="postgresql://USER@HOST/NAME instead of SQLite")
+    asked = parser.parse_args()
+    print(json.dumps(run(asked.kills, database=asked.database), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Kill a server and its workers at random moments, and count what became of the studies.
+
+`cd tests && python -m serve_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times.
+"""
+
+import hashlib
+import random
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+
+from web_process import PICTURE_FIELDS, TERMINAL_STATUSES, PostgresServer, ServerProcess, picture_parts
+
+
+class UploadClient(threading.Thread):
+    """Uploads studies one after the other, each until it is answered, as a client does that never gives up."""
+
+    def __init__(self, base, files):
+        super().__init__(daemon=True)
+        self.base, self.files, self.made = base, files, {}
+        self.ending = threading.Event()
+
+    def run(self):
+        while not self.ending.is_set():
+            key = uuid.uuid4().hex
+            while True:
+                try:
+                    answer = httpx.post(
+                        f"{self.base}/api/v1/studies",
+                        files=self.files,
+                        data={**PICTURE_FIELDS, "name": key},
+                        headers={"Idempotency-Key": key},
+                        timeout=30,
+                    )
+                    assert answer.status_code in (200, 201), answer.text
+                    self.made[key] = answer.json()["id"]
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.2)
+            self.ending.wait(3.0)
+
+
+def run_kills(kills, database, folder, seed=0, say=lambda text: None):
+    """Kill so many times; give the processes' kinds that were killed, and the studies' ids.
+
+    Raises AssertionError if a study is lost, is there twice, or is half there.
+    """
+    chance = random.Random(seed)
+    server = ServerProcess(folder, database, "--workers", "0", "--lease", "2").start()
+    workers = [
+        ServerProcess(folder, database, "--workers", "1", "--lease", "2", worker_only=True).start() for _ in range(2)
+    ]
+    client = UploadClient(server.base, picture_parts(1))
+    client.start()
+    killed = []
+    try:
+        for number in range(kills):
+            time.sleep(chance.uniform(0.5, 6.0))
+            which = chance.choice([server, *workers])
+            which.kill()
+            killed.append("server" if which is server else "worker")
+            say(f"kill {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
+            which.start(wait=False)
+        server.ready()
+        client.ending.set()
+        client.join(60)
+        assert not client.is_alive()
+        _check(server, client.made, say)
+        return killed, client.made
+    finally:
+        client.ending.set()
+        for process in (server, *workers):
+            process.__exit__()
+
+
+def _check(server, made, say):
+    """None lost: each ends. None twice: as many studies as keys. None half: every file is there as it is listed."""
+    until = time.monotonic() + 60 + 30 * len(made)
+    with server.client() as client:
+        for key, study in made.items():
+            while (found := client.get(f"/studies/{study}").json())["status"] not in TERMINAL_STATUSES:
+                assert time.monotonic() < until, found
+                time.sleep(0.3)
+            assert found["status"] == "done" and found["name"] == key, found
+            assert [one["version"] for one in found["versions"]] == [0]
+            for one in client.get(f"/studies/{study}/files").json()["items"]:
+                content = client.get(f"/studies/{study}/files/{one['name']}").content
+                assert hashlib.sha256(content).hexdigest() == one["sha256"]
+        listed, cursor = [], ""
+        while cursor is not None:
+            page = client.get("/studies", params={"limit": 200, "cursor": cursor}).json()
+            listed += [one["id"] for one in page["items"]]
+            cursor = page["next"]
+        assert sorted(listed) == sorted(made.values())
+    say(f"{len(made)} studies: none lost, none twice, none half")
+
+
+def main(arguments):
+    kills = int(arguments[0]) if arguments else 30
+    server = PostgresServer().start()
+    try:
+        for name in ("sqlite", "postgresql"):
+            with tempfile.TemporaryDirectory() as folder:
+                url = f"sqlite:///{folder}/a.db" if name == "sqlite" else server.new()
+                print(name, flush=True)
+                run_kills(kills, url, Path(folder), say=lambda text: print(" ", text, flush=True))
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,68 @@
+"""What a kill -9 leaves, with real processes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from stress.web_kills import run_kills
+from web_process import PICTURE_FIELDS, ServerProcess, picture_parts, wait_until_ended
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_dead_workers_study_is_taken_over_by_a_live_one(tmp_path, database):
+    """One of two workers is killed in the middle of a study; the other ends it, though the first never comes back."""
+    server = ServerProcess(tmp_path, database, "--workers", "0", "--lease", "2")
+    first, second = (
+        ServerProcess(tmp_path, database, "--workers", "1", "--lease", "2", worker_only=True) for _ in range(2)
+    )
+    with server, server.client() as client, first:
+        study = client.post("/studies", files=picture_parts(6), data=PICTURE_FIELDS).json()["id"]
+        until = time.monotonic() + 120
+        while client.get(f"/studies/{study}").json()["status"] not in ("segmenting", "measuring", "writing"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        first.kill()
+        assert client.get(f"/studies/{study}").json()["status"] != "done"
+        with second:
+            found = wait_until_ended(client, study)
+        assert found["status"] == "done" and len(found["versions"]) == 1
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_kills_at_random_moments_lose_nothing(tmp_path, database, seed):
+    killed, made = run_kills(3, database, tmp_path, seed)
+    assert len(killed) == 3 and made
+
+
+def test_a_decoder_that_crashes_ends_no_server(tmp_path):
+    """The child that reads is killed from outside, as a crash would end it: the step is tried again, and succeeds."""
+    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.client() as client:
+        study = client.post("/studies", files=picture_parts(6), data=PICTURE_FIELDS).json()["id"]
+        until = time.monotonic() + 60
+        while client.get(f"/studies/{study}").json()["status"] != "segmenting":
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        for child in _children(server.process.pid):
+            os.kill(child, signal.SIGKILL)
+        assert wait_until_ended(client, study)["status"] == "done"
+        assert server.process.poll() is None
+
+
+def _children(parent):
+    """List the processes that a server started to do steps: not multiprocessing's own tracker."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                stat = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
+                command = Path(f"/proc/{name}/cmdline").read_text()
+            except OSError:
+                continue
+            if int(stat[1]) == parent and "spawn_main" in command:
+                found.append(int(name))
+    assert found
+    return found

@@ -1,0 +1,129 @@
+"""The web application as real processes, and a real PostgreSQL, for the tests of the server."""
+
+import contextlib
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+PICTURES = sorted((SAMPLES / "ctich_081").glob("*.jpg"))
+PICTURE_FIELDS = {"window": "40,120", "spacing": "5,0.45,0.45", "model": "fast"}
+TERMINAL_STATUSES = ("done", "refused", "failed", "cancelled")
+
+
+def picture_parts(count):
+    """Give so many of a patient's slices as the parts of a form; one needs little time."""
+    return [("files", (path.name, path.read_bytes(), "image/jpeg")) for path in PICTURES[:count]]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class ServerProcess:
+    """`strokeseg serve` as a process that can be killed and started again."""
+
+    def __init__(self, folder, database, *options, worker_only=False):
+        self.folder, self.port = folder, free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.command = [
+            sys.executable, "-m", "strokeseg", "serve", "--database", database, "--storage", str(folder / "data"),
+            "--audit", str(folder / "audit.jsonl"), "--port", str(self.port), *options,
+        ]  # fmt: skip
+        self.command += ["--worker-only"] if worker_only else []
+        self.worker_only = worker_only
+        self.process = None
+        self.log = folder / f"log-{self.port}.txt"
+
+    def start(self, wait=True):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            )
+        if wait and not self.worker_only:
+            self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self, timeout_s=120):
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.base}/api/v1/health/ready", timeout=5).status_code == 200:
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.2)
+        raise AssertionError(self.log.read_text())
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait(30)
+
+    def client(self):
+        return httpx.Client(base_url=f"{self.base}/api/v1", timeout=60)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def wait_until_ended(client, study, timeout_s=240, also=lambda found: True):
+    """Wait until a study has ended, and give it."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        found = client.get(f"/studies/{study}").json()
+        if found["status"] in TERMINAL_STATUSES and also(found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
+class PostgresServer:
+    """A private PostgreSQL, reached by a socket in its own folder alone; it refuses to be run by root."""
+
+    def __init__(self):
+        found = shutil.which("initdb") or next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))), None)
+        self.programs = Path(found).resolve().parent if found else None
+        self.count = 0
+
+    def start(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="sspg"))
+        self.user = pwd.getpwnam("nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+        os.chown(self.folder, self.user.pw_uid, self.user.pw_gid)
+        self._run("initdb", "-D", self.folder / "db", "-U", "strokeseg", "-A", "trust", "--no-sync", "-E", "UTF8")
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c max_connections=200"
+        self._run("pg_ctl", "-D", self.folder / "db", "-w", "-l", self.folder / "log", "-o", options, "start")
+        return self
+
+    def stop(self):
+        self._run("pg_ctl", "-D", self.folder / "db", "-m", "immediate", "stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create_database(self):
+        """Make an empty database and give its URL."""
+        self.count += 1
+        self._run("createdb", "-h", self.folder, "-U", "strokeseg", f"test{self.count}")
+        return f"postgresql://strokeseg@/test{self.count}?host={self.folder}"
+
+    def _run(self, program, *arguments):
+        command = [str(self.programs / program), *(str(one) for one in arguments)]
+        who = {"user": self.user.pw_uid, "group": self.user.pw_gid} if os.geteuid() == 0 else {}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **who)

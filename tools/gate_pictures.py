@@ -1,0 +1,143 @@
+"""Draw the small pictures of docs/gate.md from the analytic head of the tests: `make gate-pictures`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from phantoms import head_series  # noqa: E402
+
+OUT = ROOT / "docs/images/gate"
+SIDE = 200
+PIXEL_MM = 1.1
+PLANE, BAD, GOOD = (90, 170, 255), (255, 90, 80), (120, 220, 120)
+
+
+def grey(hu, centre=40.0, width=160.0):
+    """A plane (rows, columns) through a window, as an RGB picture of SIDE pixels."""
+    shown = np.clip((np.asarray(hu, float) - centre + width / 2) / width, 0, 1) * 255
+    return Image.fromarray(shown.astype(np.uint8)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+
+
+def axial(z=9.0, seed=0, noise=6.0):
+    """A slice of the head with ventricles and noise, HU, on a square of SIDE pixels of 1.1 mm."""
+    across = (np.arange(SIDE) - SIDE / 2 + 0.5) * PIXEL_MM
+    points = np.stack([*np.meshgrid(across, across), np.full((SIDE, SIDE), z)], axis=-1)
+    hu = head_series.head_hu(points).astype(float)
+    for side in (-1, 1):
+        hu[head_series.inside_ellipsoid(points, (7, 22, 20), (10 * side, 0, z)) & (hu == 35)] = 8
+    skin = head_series.inside_ellipsoid(points, (79, 97, 100)) & (hu < -900)
+    hu[skin] = 30
+    return hu + np.random.default_rng(seed).normal(0, noise, hu.shape)
+
+
+def side_view():
+    """The head cut along its middle, seen from the side: the face to the left, HU."""
+    across = (np.arange(SIDE) - SIDE / 2 + 0.5) * PIXEL_MM
+    y, z = np.meshgrid(across, -across)
+    return head_series.head_hu(np.stack([np.full_like(y, 20.0), y, z], axis=-1))
+
+
+def planes(places, tilt_deg=0.0, marked=(), reach=92.0):
+    """The side view with the slices' planes as lines; ``marked`` are (place, colour) more."""
+    picture = grey(side_view())
+    draw = ImageDraw.Draw(picture)
+    slope = np.tan(np.radians(tilt_deg))
+    for place, colour in [*((z, PLANE) for z in places), *marked]:
+        ends = [(SIDE / 2 + y / PIXEL_MM, SIDE / 2 - (place + y * slope) / PIXEL_MM) for y in (-reach, reach)]
+        draw.line(ends, fill=colour, width=2 if colour != PLANE else 1)
+    return picture
+
+
+def beside(*pictures):
+    whole = Image.new("RGB", (sum(p.width for p in pictures) + 6 * (len(pictures) - 1), SIDE), (255, 255, 255))
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + 6
+    return whole
+
+
+def body():
+    """A chest: ribs around lungs."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    out = np.hypot(columns / 92, rows / 66)
+    hu = np.where(out < 1, -100.0, -1000.0)
+    hu[out < 0.9] = 50
+    angle = np.arctan2(rows, columns)
+    hu[(out > 0.8) & (out < 0.87) & (np.cos(16 * angle) > 0)] = 500
+    for side in (-1, 1):
+        hu[np.hypot((columns - 42 * side) / 30, rows / 44) < 1] = -850
+    hu[np.hypot(rows - 44, columns) < 12] = 400
+    return hu
+
+
+def vessels():
+    hu = axial()
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    for row, column in [(70, 100), (88, 72), (88, 128), (110, 100), (130, 85), (60, 108), (118, 130)]:
+        hu[np.hypot(rows - row, columns - column) < 2.5] = 240
+    return hu
+
+
+def metal():
+    hu = axial()
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    angle, distance = np.arctan2(rows - 95, columns - 120), np.hypot(rows - 95, columns - 120)
+    hu += 130 * np.cos(24 * angle) * np.exp(-distance / 35) * (hu > -300)
+    hu[distance < 4] = 9000
+    return hu
+
+
+def written():
+    picture = grey(axial())
+    ImageDraw.Draw(picture).text((3, 2), "SE 3  IM 17  W 80", fill=(255, 255, 255))
+    return picture
+
+
+def drawn():
+    picture = grey(axial())
+    ImageDraw.Draw(picture).ellipse((62, 60, 140, 130), outline=(255, 40, 40), width=2)
+    return picture
+
+
+def pictures():
+    even = np.arange(-60.0, 61.0, 8.0)
+    uneven = (*np.arange(-60.0, 1.0, 5.0), *np.arange(10.0, 61.0, 10.0))
+    gap = [z for z in even if not -1 < z - 4 < 9]
+    head = axial()
+    doubled = (head + np.roll(head, 7, axis=1)) / 2
+    return {
+        "left-out": beside(grey(side_view(), 400, 2000), grey(head)),
+        "several-series": beside(planes(np.arange(-60.0, 61.0, 4.0)), planes(np.arange(-60.0, 61.0, 4.0), 12)),
+        "gantry-tilt": planes(even, 18),
+        "uneven-spacing": planes(uneven),
+        "missing-slices": planes(gap, marked=[(4.0, BAD), (12.0, BAD)]),
+        "duplicate-slices": planes(even, marked=[(4.0, GOOD), (5.5, GOOD)]),
+        "other-size": beside(grey(head), grey(head).resize((120, 120)).crop((0, -40, 120, 160))),
+        "hounsfield-offset": beside(grey(head + 1024), grey(head)),
+        "not-head": grey(body(), 40, 400),
+        "contrast-medium": grey(vessels(), 60, 240),
+        "sharp-kernel": grey(head + np.random.default_rng(1).normal(0, 40, head.shape), 40, 160),
+        "metal": grey(metal()),
+        "motion": grey(doubled),
+        "single-slice": planes([4.0]),
+        "thick-slices": planes(np.arange(-60.0, 61.0, 20.0)),
+        "burnt-in-text": written(),
+        "coloured-overlay": drawn(),
+    }
+
+
+def main():
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures().items():
+        picture.quantize(48, dither=Image.Dither.NONE).save(OUT / f"{name}.png", optimize=True)
+        print(OUT.relative_to(ROOT) / f"{name}.png", picture.size)
+
+
+if __name__ == "__main__":
+    main()
