@@ -40,16 +40,16 @@ class Results(BaseModel):
     rows: list[TrainedNetwork] = []
 
     def select_group(self, group: str) -> list[TrainedNetwork]:
-        """Give a group's rows, the best on validation first."""
+        """Return a group's rows, the best on validation first."""
         return sorted((row for row in self.rows if row.group == group), key=lambda row: -get_validation_dice(row.card))
 
     def exclude(self, group: str, name: str) -> list[TrainedNetwork]:
-        """Give all rows but one."""
+        """Return all rows but one."""
         return [row for row in self.rows if (row.group, row.name) != (group, name)]
 
 
 def get_validation_dice(card: Card) -> float:
-    """Give a network's validation figure: the mean over sources of the mean Dice over patients."""
+    """Return a network's validation figure: the mean over sources of the mean Dice over patients."""
     return float(card.metrics["validation"]["dice"])
 
 
@@ -59,7 +59,7 @@ def read_results(path: Path) -> Results:
     Raises
     ------
     TrainError
-        `train`, if the file cannot be read
+        `train`, if the file cannot be read.
     """
     try:
         return Results.model_validate_json(path.read_bytes())
@@ -75,7 +75,7 @@ def find_configurations(folders: Iterable[Path], only: Sequence[str] = ()) -> li
     Raises
     ------
     TrainError
-        `train`, for a folder that is not there or a name that no configuration has
+        `train`, for a folder that is not there or a name that no configuration has.
     """
     found: list[Path] = []
     for folder in folders:
@@ -114,22 +114,31 @@ def run(
 
     Parameters
     ----------
-    configs : as :func:`configurations` gives them; a row's group is its folder's name
-    runs : folder for the runs
-    results : file to read and to write
-    data : folder of the data sets; that of the configuration where not given
-    seeds : the best of the zoo is trained with so many seeds
-    train : False scores only runs that are finished
-    again : score rows that are stored already
-    fresh : replace a run of another configuration that lies in a row's folder
-    say : is told what goes on
+    configs : sequence of Path
+        As :func:`configurations` gives them; a row's group is its folder's name.
+    runs : Path
+        Folder for the runs.
+    results : Path
+        File to read and to write.
+    data : Path, optional
+        Folder of the data sets; that of the configuration where not given.
+    seeds : int, default: 1
+        The best of the zoo is trained with so many seeds.
+    train : bool, default: True
+        False scores only runs that are finished.
+    again : bool, default: False
+        Score rows that are stored already.
+    fresh : bool, default: False
+        Replace a run of another configuration that lies in a row's folder.
+    say : object
+        Is told what goes on.
 
     Raises
     ------
     TrainError
-        `train`, of a configuration or a data set, or where a row's folder holds a run of another configuration
+        `train`, of a configuration or a data set, or where a row's folder holds a run of another configuration.
     UsageError
-        `usage`, if several seeds are asked for and the zoo's best network is not among the configurations
+        `usage`, if several seeds are asked for and the zoo's best network is not among the configurations.
     """
     found = read_results(results)
     where = {path.stem: path for path in configs}

@@ -100,17 +100,23 @@ def run(
 
     Parameters
     ----------
-    samples : folder of the sample scans
-    scans : how many: copies of real ones, each cut to some slices, moved and with noise of its own
-    slices : of each scan
-    rounds, of_round : how often the kinds are compared, and on how many whole scans of 20 slices
-    ray : also through Ray
-    say : is told what goes on
+    samples : Path
+        Folder of the sample scans.
+    scans : int
+        How many: copies of real ones, each cut to some slices, moved and with noise of its own.
+    slices : int, default: 3
+        Of each scan.
+    rounds, of_round : int, default: 3
+        How often the kinds are compared, and on how many whole scans of 20 slices.
+    ray : bool, default: True
+        Also through Ray.
+    say : object
+        Is told what goes on.
 
     Raises
     ------
     TrainError
-        `train`, if the samples are not there
+        `train`, if the samples are not there.
     """
     with tempfile.TemporaryDirectory(prefix="strokeseg-bench-") as folder:
         place = Path(folder)
@@ -290,7 +296,7 @@ def insert_figures(page: str, found: BatchFigures) -> str:
     Raises
     ------
     TrainError
-        `train`, if the page has no such marks
+        `train`, if the page has no such marks.
     """
     before, start, rest = page.partition(_START)
     _, end, after = rest.partition(_END)

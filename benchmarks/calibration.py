@@ -29,15 +29,17 @@ def calibrate_network(name: str, root: Path, *, log: Log = print) -> Card:
 
     Parameters
     ----------
-    root : folder of the data sets
-    say : is told what goes on
+    root : Path
+        Folder of the data sets.
+    say : object
+        Is told what goes on.
 
     Raises
     ------
     UnknownModel, CorruptModel
-        `unknown-model`, `model-checksum`
+        `unknown-model`, `model-checksum`.
     TrainError
-        `train`, if the card names no validation patients, or the data lack one of them
+        `train`, if the card names no validation patients, or the data lack one of them.
     """
     card = draw_up_card(name, root, log=log)
     from strokeseg.training.export import render_card

@@ -45,11 +45,11 @@ class Measured(_Model):
     network_s: tuple[float, float] = Field(description="of that the network's")
 
     def of(self, slices: float) -> float:
-        """Give the seconds of one core for a scan of so many slices."""
+        """Return the seconds of one core for a scan of so many slices."""
         return _on_line(self.slices, self.seconds, slices)
 
     def without_network(self, slices: float) -> float:
-        """Give the seconds that would be left if the network took no time."""
+        """Return the seconds that would be left if the network took no time."""
         return self.of(slices) - _on_line(self.slices, self.network_s, slices)
 
 
@@ -102,13 +102,15 @@ def run(samples: Path, assumed: Assumptions, *, model: str = "default", repeats:
 
     Parameters
     ----------
-    samples : folder of the sample scans
-    repeats : how often each is measured
+    samples : Path
+        Folder of the sample scans.
+    repeats : int, default: 3
+        How often each is measured.
 
     Raises
     ------
     TrainError
-        `train`, if the samples are not there
+        `train`, if the samples are not there.
     """
     return figures(measure(samples, model, repeats, say), assumed)
 

@@ -36,9 +36,12 @@ def measure_agreement(root: Path, pairs: Sequence[tuple[str, str]], say: Log) ->
 
     Parameters
     ----------
-    root : folder of the data sets
-    pairs : (model, engine), the engine as :func:`strokeseg.segmentation.load` knows it
-    say : is told what goes on
+    root : Path
+        Folder of the data sets.
+    pairs : sequence of tuple of (str, str)
+        (model, engine), the engine as :func:`strokeseg.segmentation.load` knows it.
+    say : Log
+        Is told what goes on.
     """
     known = {model: list(_read_validation_slices(root, model)) for model in dict.fromkeys(model for model, _ in pairs)}
     found = []

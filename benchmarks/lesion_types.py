@@ -50,7 +50,7 @@ class FeatureTable:
         return np.asarray(1 / counts[places])
 
     def select(self, chosen: NDArray[np.bool_]) -> FeatureTable:
-        """Give the chosen pieces."""
+        """Return the chosen pieces."""
         return FeatureTable(
             self.features[chosen], self.truth[chosen], self.patients[chosen], self.sources[chosen], self.skipped
         )
@@ -125,7 +125,8 @@ def cross_validate(all_: FeatureTable, fit: Callable[[FeatureTable], Classifier]
 
     Returns
     -------
-    (repeats, n, types) probabilities; each repeat divides the patients anew
+    Floats
+        (repeats, n, types) probabilities; each repeat divides the patients anew.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -170,20 +171,20 @@ def score_without_source(
 
 
 def compute_confusion(truth: Labels, told: Labels, weights: Floats) -> Floats:
-    """Give (true type, told type), sums of weights."""
+    """Return (true type, told type), sums of weights."""
     matrix = np.zeros((len(CODES), len(CODES)))
     np.add.at(matrix, (truth, told), weights)
     return matrix
 
 
 def compute_f1(matrix: Floats) -> Floats:
-    """Give each type's F1 = 2 x right / (true + told); 0 where nothing is right."""
+    """Return each type's F1 = 2 x right / (true + told); 0 where nothing is right."""
     both = matrix.sum(0) + matrix.sum(1)
     return np.asarray(2 * np.diag(matrix) / np.where(both > 0, both, 1))
 
 
 def bootstrap_intervals(all_: FeatureTable, told: Labels, rounds: int = 1000) -> Floats:
-    """Give (types + 1, 2), the 95 % interval of each F1 and of their mean, over patients drawn with replacement."""
+    """Return (types + 1, 2), the 95 % interval of each F1 and of their mean, over patients drawn with replacement."""
     patients, places = np.unique(all_.patients, return_inverse=True)
     single = np.zeros((len(patients), len(CODES), len(CODES)))
     for row in told:
@@ -200,7 +201,8 @@ def compute_calibration(all_: FeatureTable, answers: Floats) -> tuple[float, lis
 
     Returns
     -------
-    expected calibration error, and (mean probability, share right, share of all) of bins of 0.2
+    tuple of (float, list of tuple of (float, float, float))
+        Expected calibration error, and (mean probability, share right, share of all) of bins of 0.2.
     """
     weights = _balance_weights(all_)
     sure, right = answers.max(2).ravel(), (answers.argmax(2) == all_.truth).ravel()
@@ -258,7 +260,7 @@ def score_test_patients(root: Path) -> dict[str, Any]:
 
 
 def compute_figures(all_: FeatureTable) -> dict[str, Any]:
-    """Give every figure that the page shows but the test's."""
+    """Return every figure that the page shows but the test's."""
     answers = cross_validate(all_, fit_logistic)
     told, w = answers.argmax(2), all_.weights
     matrix = np.mean([compute_confusion(all_.truth, row, w) for row in told], axis=0)
@@ -304,13 +306,13 @@ def compute_figures(all_: FeatureTable) -> dict[str, Any]:
 
 
 def compute_macro_f1(all_: FeatureTable, told: Labels, weights: Floats | None = None) -> float:
-    """Give the mean over types and repeats of F1."""
+    """Return the mean over types and repeats of F1."""
     w = all_.weights if weights is None else weights
     return float(np.mean([compute_f1(compute_confusion(all_.truth, row, w)) for row in told]))
 
 
 def compute_merged_macro_f1(all_: FeatureTable, told: Labels) -> float:
-    """Give the macro-F1 of four types: subdural and epidural as one."""
+    """Return the macro-F1 of four types: subdural and epidural as one."""
     one, other = CODES.index("SDH"), CODES.index("EDH")
     rows = [
         compute_f1(

@@ -22,11 +22,12 @@ def _read_processor() -> str:
 
 
 def measure_worker_mb(mark: str) -> float:
-    """Give the memory that this process's workers hold, MB, mean over them.
+    """Return the memory that this process's workers hold, MB, mean over them.
 
     Parameters
     ----------
-    mark : what a worker's command line holds
+    mark : str
+        What a worker's command line holds.
     """
     import psutil
 

@@ -149,7 +149,7 @@ def _make_slices_call(engine: Engine, images: Sequence[Floats32]) -> Call:
 
 
 def make_matrix_products() -> dict[str, Call]:
-    """Give one large matrix product for every precision, on one thread: as near as anything comes to the limit."""
+    """Return one large matrix product for every precision, on one thread: as near as anything comes to the limit."""
     numbers = np.random.default_rng(0)
     small, large = numbers.integers(0, 255, (2, _MATRIX_SIZE, _MATRIX_SIZE), dtype=np.uint8)
     float_first, float_second = numbers.normal(size=(2, _MATRIX_SIZE, _MATRIX_SIZE)).astype(np.float32)
@@ -211,7 +211,7 @@ def _count_yardstick_gflop(network: torch.nn.Module) -> float:
 
 
 def profile_operations(model: str, image: Floats32) -> dict[str, float]:
-    """Give each kind of operation's share of a network's time in ONNX Runtime, by its own profile of ten slices."""
+    """Return each kind of operation's share of a network's time in ONNX Runtime, by its own profile of ten slices."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -246,7 +246,7 @@ def _read_energy_j() -> float | None:
 
 
 def _measure_energy_j(calls: dict[Any, Call], before: float | None) -> float | None:
-    """Give the energy of a slice of the default network on ONNX Runtime, where the processor's counter can be read."""
+    """Return the energy of a slice of the default network on ONNX Runtime, where the processor's counter can be read."""
     if before is None:
         return None
     start = _read_energy_j()

@@ -17,14 +17,19 @@ def waits_s(per_second: float, service_s: Draw, workers: int, scans: int, seed: 
 
     Parameters
     ----------
-    per_second : arrivals, mean
-    service_s : draws how long a worker has to do with a scan
-    workers : how many scans are answered at once
-    scans : how many arrive; the first tenth, which finds the workers idle, is left out
+    per_second : float
+        Arrivals, mean.
+    service_s : Draw
+        Draws how long a worker has to do with a scan.
+    workers : int
+        How many scans are answered at once.
+    scans : int
+        How many arrive; the first tenth, which finds the workers idle, is left out.
 
     Returns
     -------
-    float, (scans - scans // 10,): seconds from each scan's arrival to its worker
+    ndarray of float64, shape (scans - scans // 10,)
+        Seconds from each scan's arrival to its worker.
     """
     import simpy
 
@@ -55,7 +60,8 @@ def workers_needed(per_second: float, service_s: Draw, mean_s: float, limit_s: f
 
     Parameters
     ----------
-    mean_s : of ``service_s``: fewer workers than arrivals times this never catch up
+    mean_s : float
+        Of ``service_s``: fewer workers than arrivals times this never catch up.
     """
     workers = max(1, math.floor(per_second * mean_s) + 1)
     while np.quantile(waits_s(per_second, service_s, workers, scans), 0.95) > limit_s:
@@ -64,7 +70,7 @@ def workers_needed(per_second: float, service_s: Draw, mean_s: float, limit_s: f
 
 
 def mean_wait_mmc_s(per_second: float, mean_s: float, workers: int) -> float:
-    """Give the mean wait of M/M/c: service times exponential (Erlang 1917, formula C)."""
+    """Return the mean wait of M/M/c: service times exponential (Erlang 1917, formula C)."""
     load = per_second * mean_s
     below = sum(load**k / math.factorial(k) for k in range(workers))
     last = load**workers / math.factorial(workers) * workers / (workers - load)
@@ -72,6 +78,6 @@ def mean_wait_mmc_s(per_second: float, mean_s: float, workers: int) -> float:
 
 
 def mean_wait_md1_s(per_second: float, service_s: float) -> float:
-    """Give the mean wait of M/D/1: one worker, every scan takes the same (Pollaczek 1930, Khinchine 1932)."""
+    """Return the mean wait of M/D/1: one worker, every scan takes the same (Pollaczek 1930, Khinchine 1932)."""
     load = per_second * service_s
     return load * service_s / (2 * (1 - load))

@@ -82,7 +82,7 @@ def time_scan(scan: Path, model: str, engine: str = "auto") -> ScanSpeed:
 
 
 def _list_engines() -> list[tuple[str, str]]:
-    """Give the networks and engines that answer a whole scan; 16-bit floats where the processor multiplies them."""
+    """Return the networks and engines that answer a whole scan; 16-bit floats where the processor multiplies them."""
     ways = [("default", "auto"), ("fast", "auto")]
     if detect_hardware().bf16_instructions and "openvino-bf16" in selection.list_installed():
         ways.append(("default", "openvino-bf16"))
@@ -191,7 +191,7 @@ for _ in range({count}):
 
 
 def _measure_resident_mb(scan: Path) -> list[float]:
-    """Give the resident memory of one process after each of several scans, 10^6 bytes; none but on Linux."""
+    """Return the resident memory of one process after each of several scans, 10^6 bytes; none but on Linux."""
     if not Path("/proc/self/statm").exists():
         return []
     program = _REPEAT_PROGRAM.format(count=_RESIDENT_SCANS, scan=str(scan))

@@ -104,7 +104,7 @@ def read_figures(path: Path) -> SpeedFigures:
     Raises
     ------
     TrainError
-        `train`, if the file cannot be read
+        `train`, if the file cannot be read.
     """
     try:
         return SpeedFigures.model_validate_json(path.read_bytes())
@@ -117,17 +117,23 @@ def run(results: Path, sample: Path, *, data: Path | None, rounds: int, quick: b
 
     Parameters
     ----------
-    results : file to write
-    sample : samples/ge_head.zip
-    data : folder of the data sets, for the engines' agreement; None leaves it out
-    rounds : so often everything is measured, in turns
-    quick : leave out the scans of more than 80 slices
-    say : is told what goes on
+    results : Path
+        File to write.
+    sample : Path
+        Samples/ge_head.zip.
+    data : Path or None
+        Folder of the data sets, for the engines' agreement; None leaves it out.
+    rounds : int
+        So often everything is measured, in turns.
+    quick : bool
+        Leave out the scans of more than 80 slices.
+    say : object
+        Is told what goes on.
 
     Raises
     ------
     UnreadableFile
-        `unreadable`, if the sample is not there
+        `unreadable`, if the sample is not there.
     """
     from benchmarks import engine_agreement, network_speed, scan_speed, synthetic_series
 

@@ -60,7 +60,7 @@ def compute_speedups(speed: SpeedFigures, way: ScanSpeed) -> tuple[float, float]
 
 
 def compute_line_deviation(line: Sequence[ScanSpeed]) -> float:
-    """Give the largest distance of a scan's seconds of the processor from a straight line, as a share of the line's."""
+    """Return the largest distance of a scan's seconds of the processor from a straight line, as a share of the line's."""
     counts = np.array([way.slices for way in line], dtype=float)
     seconds = np.array([way.seconds.processor for way in line])
     # Weighed by what they are held to, or the largest scan alone would lay the line.

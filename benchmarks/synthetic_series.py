@@ -28,9 +28,12 @@ def write_series(sample: Path, slices: int, folder: Path) -> Path:
 
     Parameters
     ----------
-    sample : samples/ge_head.zip
-    slices : how many
-    folder : made, and filled with NNNN.dcm
+    sample : Path
+        Samples/ge_head.zip.
+    slices : int
+        How many.
+    folder : Path
+        Made, and filled with NNNN.dcm.
     """
     with zipfile.ZipFile(sample) as archive:
         files = [pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist() if name.endswith("dcm")]

@@ -15,7 +15,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises
     ------
     OSError
-        as the system tells it; the old file is then as it was
+        As the system tells it; the old file is then as it was.
     """
     beside = _partial_path(path)
     try:
@@ -34,12 +34,13 @@ def write_file(path: Path, content: bytes, remedy: str, *, parents: bool = True)
 
     Parameters
     ----------
-    parents : make the folder if it is missing
+    parents : bool, default: True
+        Make the folder if it is missing.
 
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     try:
         if parents:
@@ -55,7 +56,7 @@ def check_writable(path: Path, remedy: str, *, parents: bool = True) -> None:
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     if path.is_dir():
         raise NotWritable(f"{path}: is a folder, a file is needed", remedy)

@@ -42,8 +42,10 @@ class StrokesegError(Exception):
 
     Parameters
     ----------
-    message : one sentence: which file or field, what was found, what was expected
-    remedy : one sentence: what the user can do; the class has a general one for when none is given
+    message : str
+        One sentence: which file or field, what was found, what was expected.
+    remedy : str, optional
+        One sentence: what the user can do; the class has a general one for when none is given.
     """
 
     code = "error"

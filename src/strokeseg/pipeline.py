@@ -35,12 +35,18 @@ class Result:
 
     Parameters
     ----------
-    scan : the scan as it was read
-    probability : float16, (slices, rows, columns)
-    mask : bool, the same shape
-    findings : the numbers
-    model : the network that answered
-    timing : seconds of each step so far
+    scan : Scan
+        The scan as it was read.
+    probability : ndarray of float16, shape (slices, rows, columns)
+        Probability.
+    mask : ndarray of bool
+        The same shape.
+    findings : Findings
+        The numbers.
+    model : ModelInfo
+        The network that answered.
+    timing : Timing
+        Seconds of each step so far.
     """
 
     scan: Scan
@@ -82,23 +88,28 @@ class Result:
 
         Parameters
         ----------
-        out : folder
-        formats : of "json" (always written), "nifti", "mesh", "report", "keys", and for a DICOM series also "seg",
+        out : str or Path
+            Folder.
+        formats : sequence of str, default: outputs.DEFAULT_FORMATS
+            Of "json" (always written), "nifti", "mesh", "report", "keys", and for a DICOM series also "seg",
             "seg-labelmap", "seg-probability", "sr", "capture", "pdf-dicom"; of "nrrd", "montage", "planes", "views",
-            "turn", "pdf", and for a scan of known scale "stl", "ply", "obj" (docs/outputs.md)
-        native : also write CT and mask as NIfTI on the planes as acquired
-        skull : also draw the skull, in the files of the 3D scene
+            "turn", "pdf", and for a scan of known scale "stl", "ply", "obj" (docs/outputs.md).
+        native : bool, default: False
+            Also write CT and mask as NIfTI on the planes as acquired.
+        skull : bool, default: False
+            Also draw the skull, in the files of the 3D scene.
 
         Returns
         -------
-        The document as written, with its files and timing
+        ResultDocument
+            The document as written, with its files and timing.
 
         Raises
         ------
         UsageError
-            `usage`, for an unknown format, a DICOM one where no DICOM series was read, or one in mm without a scale
+            `usage`, for an unknown format, a DICOM one where no DICOM series was read, or one in mm without a scale.
         NotWritable, DiskFull
-            `not-writable`, `disk-full`
+            `not-writable`, `disk-full`.
         """
         from strokeseg import surfaces
 
@@ -142,7 +153,7 @@ class Result:
         return notebook.render_html(self.document, self.scan, self.mask, labels)
 
     def to_frame(self) -> DataFrame:
-        """Give the lesions as rows of pandas; see :func:`strokeseg.outputs.notebook.make_frame`."""
+        """Return the lesions as rows of pandas; see :func:`strokeseg.outputs.notebook.make_frame`."""
         from strokeseg.outputs import notebook
 
         return notebook.make_frame(self.document)
@@ -174,25 +185,37 @@ def segment(
 
     Parameters
     ----------
-    source : DICOM folder, zip or file; NIfTI; a picture or a folder of pictures; or a :class:`Scan`
-    model : name of an installed model
-    engine : "auto", or by name (docs/engines.md)
-    threads : 0 is all cores
-    window : (centre, width) of pictures; estimated where it is not given
-    spacing_mm : (slice, row, column) of pictures, mm; without it nothing in mm or ml is measured
-    series : the series instance UID, or its beginning, where there are several
-    flip : answer every slice also mirrored; twice the time
-    deidentify : a secret key of 16 bytes or more; UIDs are then replaced by others that it alone leads to
-    formats : what will be saved; refused before the network answers where this scan cannot give it
-    experimental : also give the CT signs of growth and the types of bleeding, which are not proven
-    progress : is called with (slices done, slices in all)
+    source : str or Path or Scan
+        DICOM folder, zip or file; NIfTI; a picture or a folder of pictures; or a :class:`Scan`.
+    model : str, default: "default"
+        Name of an installed model.
+    engine : str, default: "auto"
+        "auto", or by name (docs/engines.md).
+    threads : int, default: 0
+        0 is all cores.
+    window : tuple of (float, float), optional
+        (centre, width) of pictures; estimated where it is not given.
+    spacing_mm : tuple of (float, float, float), optional
+        (slice, row, column) of pictures, mm; without it nothing in mm or ml is measured.
+    series : str, optional
+        The series instance UID, or its beginning, where there are several.
+    flip : bool, default: False
+        Answer every slice also mirrored; twice the time.
+    deidentify : bytes, optional
+        A secret key of 16 bytes or more; UIDs are then replaced by others that it alone leads to.
+    formats : sequence of str, default: ()
+        What will be saved; refused before the network answers where this scan cannot give it.
+    experimental : bool, default: False
+        Also give the CT signs of growth and the types of bleeding, which are not proven.
+    progress : Progress, optional
+        Is called with (slices done, slices in all).
 
     Raises
     ------
     InputError
-        with the code that says why the scan is refused
+        With the code that says why the scan is refused.
     ModelError
-        if the network cannot be used
+        If the network cannot be used.
     """
     start = time.perf_counter()
     with ThreadPoolExecutor(1) as pool:
@@ -270,10 +293,14 @@ def measure_prediction(scan: Scan, answered: Prediction, timing: Timing, *, expe
 
     Parameters
     ----------
-    scan : as :func:`scanned` gives it
-    answered : as :func:`answer` gives it
-    timing : seconds of the steps so far
-    experimental : as in :func:`segment`
+    scan : Scan
+        As :func:`scanned` gives it.
+    answered : Prediction
+        As :func:`answer` gives it.
+    timing : Timing
+        Seconds of the steps so far.
+    experimental : bool, default: False
+        As in :func:`segment`.
     """
     start = time.perf_counter()
     answer = answered.output
@@ -288,7 +315,7 @@ def measure_prediction(scan: Scan, answered: Prediction, timing: Timing, *, expe
 
 
 def describe_input(scan: Scan) -> InputInfo:
-    """Give a scan's form as `result.json` holds it; nothing of the patient."""
+    """Return a scan's form as `result.json` holds it; nothing of the patient."""
     weights = scan.weights_mm
     return InputInfo(
         kind=scan.kind,
@@ -313,7 +340,7 @@ def make_predictor(
     spacing_mm: tuple[float, float, float] | None = None,
     flip: bool = False,
 ) -> Callable[[Path], segmentation.Prediction]:
-    """Give what `evaluate` scores: a function from an image's path to its probability map and mask.
+    """Return what `evaluate` scores: a function from an image's path to its probability map and mask.
 
     Both are (slices, rows, columns) on the image's own grid, as :func:`segment` gives them. Parameters are those of
     :func:`segment`; its errors are raised here for the model, and by the function for an image.

@@ -187,8 +187,10 @@ class Mesh:
 
     Parameters
     ----------
-    vertices_mm : float32, (n, 3), LPS mm
-    faces : int32, (m, 3), indices into the vertices, counter-clockwise seen from outside
+    vertices_mm : ndarray of float32, shape (n, 3)
+        LPS mm.
+    faces : ndarray of int32, shape (m, 3)
+        Indices into the vertices, counter-clockwise seen from outside.
     """
 
     vertices_mm: NDArray[np.float32]
@@ -210,7 +212,7 @@ class Scene:
 
 
 def build_json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of `result.json`."""
+    """Return the JSON Schema of `result.json`."""
     schema = ResultDocument.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

@@ -41,11 +41,16 @@ class Planes:
 
     Parameters
     ----------
-    positions_mm : (slices, 3), LPS mm of the centre of each slice's first pixel; sorted along ``normal``
-    row_cosine : (3,), LPS unit vector along a row, the way the column index grows
-    column_cosine : (3,), LPS unit vector along a column, the way the row index grows
-    pixel_spacing_mm : (between rows, between columns), mm
-    thickness_mm : nominal slice thickness, mm, or None where it is not known; only a single slice's weight uses it
+    positions_mm : Floats
+        (slices, 3), LPS mm of the centre of each slice's first pixel; sorted along ``normal``.
+    row_cosine : Floats
+        (3,), LPS unit vector along a row, the way the column index grows.
+    column_cosine : Floats
+        (3,), LPS unit vector along a column, the way the row index grows.
+    pixel_spacing_mm : tuple of (float, float)
+        (between rows, between columns), mm.
+    thickness_mm : float, optional
+        Nominal slice thickness, mm, or None where it is not known; only a single slice's weight uses it.
     """
 
     positions_mm: Floats
@@ -144,7 +149,8 @@ class Planes:
 
         Parameters
         ----------
-        pixels : (..., rows, columns), on these planes
+        pixels : Pixels
+            (..., rows, columns), on these planes.
         """
         rows = slice(None, None, -1 if self.column_cosine[1] < 0 else 1)
         columns = slice(None, None, -1 if self.row_cosine[0] < 0 else 1)
@@ -155,12 +161,14 @@ class Planes:
 
         Parameters
         ----------
-        indices : (n, 3), in the order (slice, row, column); may be fractional, and may reach outside the scan by
-            any amount: beyond the ends the last step goes on
+        indices : object
+            (n, 3), in the order (slice, row, column); may be fractional, and may reach outside the scan by any
+            amount: beyond the ends the last step goes on.
 
         Returns
         -------
-        (n, 3), LPS mm
+        Floats
+            (n, 3), LPS mm.
         """
         indices = np.atleast_2d(np.asarray(indices, dtype=np.float64))
         count = len(self.positions_mm)
@@ -182,9 +190,12 @@ class SourceFrame:
 
     Parameters
     ----------
-    sop_class, sop_uid : of its object; empty where the file does not say
-    number : of the frame, from 1, in a multi-frame object; None in an object of one frame
-    position_mm : LPS mm of the centre of its first stored pixel
+    sop_class, sop_uid : str
+        Of its object; empty where the file does not say.
+    number : int or None
+        Of the frame, from 1, in a multi-frame object; None in an object of one frame.
+    position_mm : tuple of (float, float, float)
+        LPS mm of the centre of its first stored pixel.
     """
 
     sop_class: str
@@ -202,15 +213,23 @@ class DicomSource:
 
     Parameters
     ----------
-    attributes : (keyword, text) of the patient and the study, and of lossy compression; what is missing is left out
-    malformed : keywords of attributes that were there, but not in a form that may be repeated
-    frame_of_reference_uid : empty where there is none, or not one alone
-    frames : one a slice, in the scan's order
-    row_cosine, column_cosine, pixel_spacing_mm, thickness_mm : of the stored frames, as in :class:`Planes`
-    transposed, mirrored : how the scan's pixels came from the stored ones: rows and columns changed places, then every
-        row was turned end for end
-    fault : why no object can be made from it, in words; empty where one can
-    deidentified : whether the patient's attributes were emptied and all UIDs replaced
+    attributes : tuple of tuple of (str, str)
+        (keyword, text) of the patient and the study, and of lossy compression; what is missing is left out.
+    malformed : tuple of str
+        Keywords of attributes that were there, but not in a form that may be repeated.
+    frame_of_reference_uid : str
+        Empty where there is none, or not one alone.
+    frames : tuple of SourceFrame
+        One a slice, in the scan's order.
+    row_cosine, column_cosine, pixel_spacing_mm, thickness_mm : tuple of (float, float, float)
+        Of the stored frames, as in :class:`Planes`.
+    transposed, mirrored : bool, default: False
+        How the scan's pixels came from the stored ones: rows and columns changed places, then every row was turned
+        end for end.
+    fault : str, default: ""
+        Why no object can be made from it, in words; empty where one can.
+    deidentified : bool, default: False
+        Whether the patient's attributes were emptied and all UIDs replaced.
     """
 
     attributes: tuple[tuple[str, str], ...]
@@ -230,7 +249,7 @@ class DicomSource:
         return f"Source({len(self.frames)} frames)"
 
     def attribute(self, keyword: str) -> str:
-        """Give an attribute's text; empty where there is none."""
+        """Return an attribute's text; empty where there is none."""
         return dict(self.attributes).get(keyword, "")
 
     def to_stored(self, pixels: Pixels) -> Pixels:
@@ -238,11 +257,13 @@ class DicomSource:
 
         Parameters
         ----------
-        pixels : (..., rows, columns) of the scan
+        pixels : Pixels
+            (..., rows, columns) of the scan.
 
         Returns
         -------
-        (..., rows, columns) of the stored frames, a view
+        Pixels
+            (..., rows, columns) of the stored frames, a view.
         """
         turned = pixels[..., ::-1] if self.mirrored else pixels
         return turned.swapaxes(-1, -2) if self.transposed else turned  # type: ignore[return-value]
@@ -254,16 +275,26 @@ class Scan:
 
     Parameters
     ----------
-    hu : int16, (slices, rows, columns), Hounsfield units; for pictures an estimate from their grey levels
-    planes : where the slices lie; nominal where ``spacing_known`` is False
-    calibrated : False for pictures, whose grey levels are not Hounsfield units
-    spacing_known : False for pictures without a stated spacing: then nothing in mm or ml may be said
-    kind : "dicom" | "nifti" | "nrrd" | "metaimage" | "pictures" | "array"
-    series_uid : DICOM series instance UID where there is one
-    sop_instance_uids : one a slice where there are some, in the order of the slices
-    window : (centre, width) that was given or estimated for pictures
-    remarks : what was seen and repaired on reading
-    source : of a DICOM series, what DICOM outputs need of it; None for anything else
+    hu : ndarray of int16, shape (slices, rows, columns)
+        Hounsfield units; for pictures an estimate from their grey levels.
+    planes : Planes
+        Where the slices lie; nominal where ``spacing_known`` is False.
+    calibrated : bool, default: True
+        False for pictures, whose grey levels are not Hounsfield units.
+    spacing_known : bool, default: True
+        False for pictures without a stated spacing: then nothing in mm or ml may be said.
+    kind : str, default: "array"
+        "dicom" | "nifti" | "nrrd" | "metaimage" | "pictures" | "array".
+    series_uid : str, optional
+        DICOM series instance UID where there is one.
+    sop_instance_uids : tuple of str, default: ()
+        One a slice where there are some, in the order of the slices.
+    window : tuple of (float, float), optional
+        (centre, width) that was given or estimated for pictures.
+    remarks : tuple of Remark
+        What was seen and repaired on reading.
+    source : DicomSource or None
+        Of a DICOM series, what DICOM outputs need of it; None for anything else.
     """
 
     hu: NDArray[np.int16]
@@ -301,7 +332,7 @@ class Scan:
         return self.planes.weights_mm
 
     def with_remarks(self, *remarks: Remark) -> Scan:
-        """Give the same scan with further remarks."""
+        """Return the same scan with further remarks."""
         return replace(self, remarks=self.remarks + remarks)
 
     @classmethod
@@ -312,14 +343,17 @@ class Scan:
 
         Parameters
         ----------
-        hu : (slices, rows, columns) or (rows, columns), Hounsfield units, any number type; rounded to int16
-        spacing_mm : (slice, row, column), mm; None where it is not known
-        calibrated : False where the values are grey levels and no Hounsfield units
+        hu : object
+            (slices, rows, columns) or (rows, columns), Hounsfield units, any number type; rounded to int16.
+        spacing_mm : sequence of float, optional
+            (slice, row, column), mm; None where it is not known.
+        calibrated : bool, default: True
+            False where the values are grey levels and no Hounsfield units.
 
         Raises
         ------
         ValueError
-            if the array is not two- or three-dimensional, is empty, holds NaN, or a spacing is not above zero
+            If the array is not two- or three-dimensional, is empty, holds NaN, or a spacing is not above zero.
         """
         values = np.asarray(hu)
         values = values[None] if values.ndim == 2 else values

@@ -18,13 +18,15 @@ def choose_worker_count(asked: int | None, limit_mb: int | None) -> int:
 
     Parameters
     ----------
-    asked : the user's number, which is taken as it is
-    limit_mb : what all of them may use; None is what is free
+    asked : int or None
+        The user's number, which is taken as it is.
+    limit_mb : int or None
+        What all of them may use; None is what is free.
 
     Raises
     ------
     UsageError
-        `usage`, for fewer than 1 worker, or a limit in which none fits
+        `usage`, for fewer than 1 worker, or a limit in which none fits.
     """
     if asked is not None and asked < 1:
         raise UsageError(f"{asked} workers", "Give 1 or more.")
@@ -40,13 +42,13 @@ def choose_worker_count(asked: int | None, limit_mb: int | None) -> int:
 
 
 def read_available_memory_mb() -> int | None:
-    """Give the memory that is free to this process, MB; None where the system does not say."""
+    """Return the memory that is free to this process, MB; None where the system does not say."""
     known = [each for each in (_read_available_system_bytes(), _read_available_cgroup_bytes()) if each is not None]
     return min(known) // 2**20 if known else None
 
 
 def read_resident_memory_mb(pid: int) -> int:
-    """Give the memory that a process holds, MB; 0 where the system does not say."""
+    """Return the memory that a process holds, MB; 0 where the system does not say."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -67,7 +69,7 @@ def _read_available_system_bytes() -> int | None:
 
 
 def _read_available_cgroup_bytes() -> int | None:
-    """Give what a container's limit leaves."""
+    """Return what a container's limit leaves."""
     for limit, used in _CGROUP_FILES:
         try:
             root = Path("/sys/fs/cgroup")

@@ -44,11 +44,12 @@ def record_refusal(id_: str, path: str, error: StrokesegError) -> StudyRecord:
 
 
 def compute_fingerprint(path: Path, files: Sequence[str] = ()) -> str:
-    """Give what changes when a file, or one of a folder's files, does: sizes and times; "missing" without it.
+    """Return what changes when a file, or one of a folder's files, does: sizes and times; "missing" without it.
 
     Parameters
     ----------
-    files : those of a folder that count, relative to it; all where none are named
+    files : sequence of str, default: ()
+        Those of a folder that count, relative to it; all where none are named.
     """
     try:
         if not path.is_dir():
@@ -116,7 +117,7 @@ def _find_in_folder(root: Path) -> Iterator[BatchStudy | StudyRecord]:
 
 
 def _make_grouped_study(root: Path, folder: str, files: list[str], uid: str, *, shared: bool) -> BatchStudy:
-    """Give the study of some files: their folder, if it is all theirs, else the folder and which of its files."""
+    """Return the study of some files: their folder, if it is all theirs, else the folder and which of its files."""
     place = root / folder
     plain = make_study_id(folder or root.name) if folder else make_study_id(f"{root.name}/")
     if not shared:
@@ -137,7 +138,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _walk_folders(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Give each folder below, "" the root itself, and the names of its files, in the order of their names.
+    """Return each folder below, "" the root itself, and the names of its files, in the order of their names.
 
     Links are followed where they lie in the root, which its owner has filled; deeper ones may come from anyone.
     """
@@ -172,7 +173,7 @@ def _may_be_dicom(file: str) -> bool:
 
 
 def _read_study_uid(path: Path) -> str | None:
-    """Give the study that a DICOM file names, or its series where it names none; None for what is no DICOM."""
+    """Return the study that a DICOM file names, or its series where it names none; None for what is no DICOM."""
     member = InputFile(path.name, path=path)
     try:
         with silence_libraries():

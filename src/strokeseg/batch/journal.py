@@ -24,14 +24,15 @@ class Journal:
 
     Parameters
     ----------
-    out : the folder, made if missing
+    out : Path
+        The folder, made if missing.
 
     Raises
     ------
     Conflict
-        `conflict`, on entering, if another batch works in this folder
+        `conflict`, on entering, if another batch works in this folder.
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
 
     _stream: BufferedRandom
@@ -65,7 +66,7 @@ class Journal:
         Raises
         ------
         DiskFull, NotWritable
-            `disk-full`, `not-writable`; the journal then ends where it ended before
+            `disk-full`, `not-writable`; the journal then ends where it ended before.
         """
         end = self._stream.seek(0, os.SEEK_END)
         try:

@@ -29,7 +29,7 @@ def read_manifest(path: Path) -> Iterator[BatchStudy | StudyRecord]:
     Raises
     ------
     UnreadableFile, UsageError
-        `unreadable`, if the file is no such list; `usage`, if it is Parquet and pyarrow is not installed
+        `unreadable`, if the file is no such list; `usage`, if it is Parquet and pyarrow is not installed.
     """
     rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     for number, row in rows:

@@ -46,7 +46,7 @@ class ProcessWorker:
             return
 
     def receive(self) -> StudyRecord | None:
-        """Give the answer, None from a worker that has got ready; see :class:`crew.Worker`."""
+        """Return the answer, None from a worker that has got ready; see :class:`crew.Worker`."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -75,8 +75,10 @@ class ProcessPool:
 
     Parameters
     ----------
-    workers : how many
-    limit_mb : beyond so much memory for all of them the largest is ended; None is no limit of ours
+    workers : int
+        How many.
+    limit_mb : int, optional
+        Beyond so much memory for all of them the largest is ended; None is no limit of ours.
     """
 
     def __init__(self, settings: BatchSettings, workers: int, limit_mb: int | None = None) -> None:

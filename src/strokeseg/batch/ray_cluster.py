@@ -33,7 +33,7 @@ class RayWorker:
         self.pending = self.handle.answer.remote(task)
 
     def receive(self) -> StudyRecord | None:
-        """Give the answer, None from an actor that has got ready; see :class:`crew.Worker`."""
+        """Return the answer, None from an actor that has got ready; see :class:`crew.Worker`."""
         try:
             answer = self.ray.get(self.pending)
         except self.ray.exceptions.RayActorError:
@@ -72,14 +72,16 @@ class RayCluster:
 
     Parameters
     ----------
-    address : of a cluster, as "ray://HOST:10001"; "auto" is the one that this machine belongs to, else one of this
-        machine alone is started; "local" is always that
-    workers : how many actors; None is as many as the cluster has cores, but one
+    address : str
+        Of a cluster, as "ray://HOST:10001"; "auto" is the one that this machine belongs to, else one of this machine
+        alone is started; "local" is always that.
+    workers : int, optional
+        How many actors; None is as many as the cluster has cores, but one.
 
     Raises
     ------
     UsageError
-        `usage`, on entering: Ray is not installed, or no cluster answers there
+        `usage`, on entering: Ray is not installed, or no cluster answers there.
     """
 
     def __init__(self, settings: BatchSettings, address: str, workers: int | None = None) -> None:

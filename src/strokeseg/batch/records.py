@@ -33,11 +33,16 @@ class BatchStudy:
 
     Parameters
     ----------
-    id : its folder's name in the results
-    path : file, folder or URL, as :func:`strokeseg.segment` takes it once it is on this machine
-    stamp : what changes when the input does: sizes and times of its files, or what the store says of them
-    files : where not all of a folder belongs to the study: which of its files do, relative to ``path``
-    series, window, spacing_mm, model : as in :func:`strokeseg.segment`; None is what the settings say
+    id : str
+        Its folder's name in the results.
+    path : str
+        File, folder or URL, as :func:`strokeseg.segment` takes it once it is on this machine.
+    stamp : object
+        What changes when the input does: sizes and times of its files, or what the store says of them.
+    files : tuple of str, default: ()
+        Where not all of a folder belongs to the study: which of its files do, relative to ``path``.
+    series, window, spacing_mm, model : str, optional
+        As in :func:`strokeseg.segment`; None is what the settings say.
     """
 
     id: str
@@ -56,9 +61,12 @@ class BatchSettings:
 
     Parameters
     ----------
-    out : folder of the results; on a cluster one that every machine sees
-    formats, model, engine, window, spacing_mm : as in :func:`strokeseg.segment` and :meth:`Result.save`
-    threads : of each worker; one core each is faster than all cores for each (docs/batch.md)
+    out : Path
+        Folder of the results; on a cluster one that every machine sees.
+    formats, model, engine, window, spacing_mm : tuple of str, default: FORMATS
+        As in :func:`strokeseg.segment` and :meth:`Result.save`.
+    threads : int, default: 1
+        Of each worker; one core each is faster than all cores for each (docs/batch.md).
     """
 
     out: Path
@@ -70,12 +78,12 @@ class BatchSettings:
     threads: int = 1
 
     def compute_key(self, study: BatchStudy) -> str:
-        """Give what is the same as long as the same result is to be expected: input, options, network, formats.
+        """Return what is the same as long as the same result is to be expected: input, options, network, formats.
 
         Raises
         ------
         UnknownModel, CorruptModel
-            `unknown-model`, `model-checksum`, of the study's own network
+            `unknown-model`, `model-checksum`, of the study's own network.
         """
         card = models.load_card(study.model or self.model)
         window, spacing_mm = study.window or self.window, study.spacing_mm or self.spacing_mm

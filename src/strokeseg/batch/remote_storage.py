@@ -26,12 +26,12 @@ def is_url(path: str) -> bool:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """Give the store that a URL names, and the path in it.
+    """Return the store that a URL names, and the path in it.
 
     Raises
     ------
     UsageError
-        `usage`, if fsspec or what it needs for this kind of URL is not installed
+        `usage`, if fsspec or what it needs for this kind of URL is not installed.
     """
     try:
         import fsspec
@@ -50,9 +50,9 @@ def list_files(url: str) -> dict[str, str]:
     Raises
     ------
     NotFetchedError
-        if the store does not answer, or nothing is there
+        If the store does not answer, or nothing is there.
     UsageError
-        as :func:`system`
+        As :func:`system`.
     """
     store, path = open_filesystem(url)
     try:
@@ -67,22 +67,23 @@ def list_files(url: str) -> dict[str, str]:
 
 
 def compute_fingerprint(url: str) -> str:
-    """Give what changes when what lies at a URL does: of a file, or of all files below; raises as :func:`listed`."""
+    """Return what changes when what lies at a URL does: of a file, or of all files below; raises as :func:`listed`."""
     return ";".join(f"{name}:{mark}" for name, mark in list_files(url).items())
 
 
 @contextmanager
 def fetch_study(study: BatchStudy, scratch: Path | None) -> Iterator[Path]:
-    """Give a study's path on this machine; what must be brought here lies there only inside of the block.
+    """Return a study's path on this machine; what must be brought here lies there only inside of the block.
 
     Parameters
     ----------
-    scratch : folder for it; None is the system's for temporary files
+    scratch : Path or None
+        Folder for it; None is the system's for temporary files.
 
     Raises
     ------
     NotFetchedError
-        if it cannot be brought here
+        If it cannot be brought here.
     """
     remote = is_url(study.path)
     if not remote and not study.files:
@@ -118,7 +119,7 @@ def _download(study: BatchStudy, folder: Path) -> Path:
 
 
 def _read_file_info(store: Any, path: str) -> dict[str, Any] | None:
-    """Give what the store says of a file, None of a folder."""
+    """Return what the store says of a file, None of a folder."""
     try:
         info = store.info(path)
     except FileNotFoundError:  # a prefix of names is no thing of its own in every store

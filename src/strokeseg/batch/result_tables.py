@@ -25,13 +25,15 @@ def write_tables(out: Path, records: Iterable[StudyRecord], refused: Sequence[St
 
     Parameters
     ----------
-    records : of the journal
-    refused : studies that were never begun, as wrong rows of a manifest: only among the failures
+    records : iterable of StudyRecord
+        Of the journal.
+    refused : sequence of StudyRecord, default: ()
+        Studies that were never begun, as wrong rows of a manifest: only among the failures.
 
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     ordered = sorted(records, key=lambda record: record.id)
     rows = [_get_row_values(record) for record in ordered]
@@ -81,6 +83,6 @@ def _to_parquet(rows: Sequence[Sequence[Any]]) -> bytes:
 
 
 def _find_value_type(annotation: Any) -> type:
-    """Give what a field holds where it is not null."""
+    """Return what a field holds where it is not null."""
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next(option for option in options if option is not type(None))

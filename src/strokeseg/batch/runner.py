@@ -39,9 +39,12 @@ class Progress:
 
     Parameters
     ----------
-    ended, failed : studies answered by this call, and how many of them have failed
-    to_do : of this call in all
-    seconds : since the first was handed out
+    ended, failed : object
+        Studies answered by this call, and how many of them have failed.
+    to_do : object
+        Of this call in all.
+    seconds : object
+        Since the first was handed out.
     """
 
     completed: int
@@ -66,12 +69,18 @@ class Summary:
 
     Parameters
     ----------
-    studies : all that the inputs hold, wrong rows included
-    done : answered by this call
-    before : answered by an earlier call, and unchanged
-    failed : without a result: by this call, by an earlier one, or never begun
-    with_blood : of all that have a result
-    seconds : of this call
+    studies : int
+        All that the inputs hold, wrong rows included.
+    done : int
+        Answered by this call.
+    before : int
+        Answered by an earlier call, and unchanged.
+    failed : int
+        Without a result: by this call, by an earlier one, or never begun.
+    with_blood : int
+        Of all that have a result.
+    seconds : float
+        Of this call.
     """
 
     studies: int
@@ -107,27 +116,37 @@ def run(
 
     Parameters
     ----------
-    sources : files, folders and URLs; docs/batch.md says what in them is a study
-    out : folder, made if missing, outside of the sources
-    list_file : a manifest, CSV or Parquet: path, and optionally id, window, spacing, model, series
-    workers : processes (or actors) with one thread each; None is as many as cores and memory allow
-    ray : address of a Ray cluster, "auto" or "local"; None is processes of this machine
-    formats, model, engine, window, spacing_mm : as in :func:`strokeseg.segment`
-    limit_memory_mb : what all workers of this machine may use together
-    timeout_s : a study may take so long
-    retry_failed : also try again what failed for good
-    progress : is called when a study has ended
+    sources : sequence of str or Path
+        Files, folders and URLs; docs/batch.md says what in them is a study.
+    out : str or Path
+        Folder, made if missing, outside of the sources.
+    list_file : str or Path, optional
+        A manifest, CSV or Parquet: path, and optionally id, window, spacing, model, series.
+    workers : int, optional
+        Processes (or actors) with one thread each; None is as many as cores and memory allow.
+    ray : str, optional
+        Address of a Ray cluster, "auto" or "local"; None is processes of this machine.
+    formats, model, engine, window, spacing_mm : sequence of str, default: FORMATS
+        As in :func:`strokeseg.segment`.
+    limit_memory_mb : int, optional
+        What all workers of this machine may use together.
+    timeout_s : float, optional
+        A study may take so long.
+    retry_failed : bool, default: False
+        Also try again what failed for good.
+    progress : callable, optional
+        Is called when a study has ended.
 
     Raises
     ------
     UsageError
-        `usage`, of an argument; or Ray or a package for a kind of URL is missing
+        `usage`, of an argument; or Ray or a package for a kind of URL is missing.
     UnreadableFile
-        `unreadable`, if the manifest is none
+        `unreadable`, if the manifest is none.
     ModelError
-        if the network cannot be used
+        If the network cannot be used.
     NotWritable, DiskFull, Conflict
-        `not-writable`, `disk-full`; `conflict`, if another batch writes into ``out``
+        `not-writable`, `disk-full`; `conflict`, if another batch writes into ``out``.
     """
     start = time.monotonic()
     settings = BatchSettings(Path(out).absolute(), tuple(formats), model, engine, window, spacing_mm)
@@ -253,7 +272,7 @@ def _run_tasks(
 
 
 def _clean_before_each(tasks: Sequence[Task], settings: BatchSettings) -> Iterator[Task]:
-    """Give the studies, each when a worker is free; what a killed batch left half-made of it goes away before."""
+    """Return the studies, each when a worker is free; what a killed batch left half-made of it goes away before."""
     for task in tasks:
         worker.remove_partial_output(settings.out, task.study)
         yield task

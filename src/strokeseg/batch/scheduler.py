@@ -27,14 +27,14 @@ class Worker(Protocol):
         ...
 
     def receive(self) -> StudyRecord | None:
-        """Give what became of the study, or None at first, when the worker has got ready.
+        """Return what became of the study, or None at first, when the worker has got ready.
 
         Raises
         ------
         DiedError
-            if the worker is gone
+            If the worker is gone.
         StrokesegError
-            if the worker cannot get ready
+            If the worker cannot get ready.
         """
         ...
 
@@ -73,14 +73,15 @@ def run_tasks(
 
     Parameters
     ----------
-    timeout_s : a study may take so long; None is for ever
+    timeout_s : float, optional
+        A study may take so long; None is for ever.
 
     Raises
     ------
     DiskFull
-        `disk-full`, as soon as a worker meets it
+        `disk-full`, as soon as a worker meets it.
     ModelError
-        if no worker can get ready
+        If no worker can get ready.
     """
     lost: deque[Task] = deque()
     with _Scheduler(crew, settings, timeout_s) as shift:
@@ -118,7 +119,7 @@ class _Scheduler:
             work.remove_partial_output(self.settings.out, task.study)
 
     def run(self, tasks: Iterator[Task], size: Callable[[], int]) -> Iterator[StudyRecord | tuple[Task, str]]:
-        """Give what became of each study, or the study and how its worker died."""
+        """Return what became of each study, or the study and how its worker died."""
         waiting = next(tasks, None)
         while waiting is not None or self.busy:
             while waiting is not None and self.idle:

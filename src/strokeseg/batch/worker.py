@@ -28,7 +28,7 @@ _THREAD_VARIABLES = (
 
 
 def build_thread_environment(settings: BatchSettings) -> dict[str, str]:
-    """Give the variables that hold a worker to its threads."""
+    """Return the variables that hold a worker to its threads."""
     return dict.fromkeys(_THREAD_VARIABLES, str(settings.threads))
 
 
@@ -38,7 +38,7 @@ def load_model(settings: BatchSettings) -> None:
     Raises
     ------
     ModelError
-        `unknown-model`, `model-checksum`, `engine-missing`
+        `unknown-model`, `model-checksum`, `engine-missing`.
     """
     segmentation.load_engine(settings.model, settings.engine, settings.threads)
 
@@ -48,12 +48,13 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
 
     Parameters
     ----------
-    scratch : folder for what must be fetched; None is the system's for temporary files
+    scratch : Path, optional
+        Folder for what must be fetched; None is the system's for temporary files.
 
     Raises
     ------
     MemoryError
-        which a worker should not outlive
+        Which a worker should not outlive.
     """
     study = task.study
     try:

@@ -106,7 +106,7 @@ def compare(
 
 
 def _describe_comparison(document: ChangeDocument, folder: Path) -> list[RenderableType]:
-    """Give the verdict, a line a lesion, the remarks, and where the files are."""
+    """Return the verdict, a line a lesion, the remarks, and where the files are."""
     from rich.table import Table
     from rich.text import Text
 

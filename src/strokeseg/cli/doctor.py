@@ -103,7 +103,7 @@ def _machine(_: Problems) -> dict[str, Any]:
 
 
 def _read_requirements(extra: str | None) -> dict[str, str]:
-    """Give the packages that StrokeSeg, or one of its extras, requires, with the least version of each."""
+    """Return the packages that StrokeSeg, or one of its extras, requires, with the least version of each."""
     found = {}
     for line in metadata.requires("strokeseg") or []:
         wanted, _, condition = line.partition(";")
@@ -121,7 +121,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _is_older(version: str, least: str) -> bool:
-    """Tell whether a version lies below the least one, by the numbers that both state."""
+    """Return whether a version lies below the least one, by the numbers that both state."""
     numbers = [[int(number) for number in re.findall(r"\d+", text)[:3]] for text in (version, least)]
     return numbers[0] < numbers[1]
 

@@ -160,7 +160,7 @@ def inspect(
 
 
 def _read_key(deidentify: bool, file: Path | None) -> bytes | None:
-    """Give the key to replace UIDs with, or None where they stay."""
+    """Return the key to replace UIDs with, or None where they stay."""
     if file is not None:
         try:
             return file.read_bytes()
@@ -175,7 +175,7 @@ def _choose_folder(source: Path, out: Path | None) -> Path:
     Raises
     ------
     UsageError
-        `usage`, if it would lie in the input
+        `usage`, if it would lie in the input.
     """
     whole = source.resolve()
     stem = whole.name.removesuffix(".gz").removesuffix(".nii") if whole.name.endswith(".nii.gz") else whole.stem

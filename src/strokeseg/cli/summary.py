@@ -24,7 +24,7 @@ _SEVERITY = {"info": ("note", "cyan"), "repaired": ("repaired", "yellow"), "warn
 
 
 def describe_result(document: ResultDocument, folder: Path) -> list[RenderableType]:
-    """Give the verdict, the lesions, the remarks, and where the files are."""
+    """Return the verdict, the lesions, the remarks, and where the files are."""
     found = document.findings
     parts: list[RenderableType] = [Text(describe_verdict(found, document.input.slices), style="bold")]
     if told := _describe_findings(found):
@@ -56,7 +56,7 @@ def describe_verdict(found: Findings, slices: int) -> str:
 
 
 def _describe_findings(found: Findings) -> str:
-    """Give what is known of the head as a whole, in one line."""
+    """Return what is known of the head as a whole, in one line."""
     told = []
     if found.volume_interval_ml is not None and found.interval_level is not None:
         low, high = found.volume_interval_ml
@@ -100,7 +100,7 @@ def _build_lesion_table(lesions: list[Lesion]) -> Table:
 
 
 def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None) -> list[RenderableType]:
-    """Give the gate's verdict, the geometry and the remarks of every series; ``chosen`` is the one to segment."""
+    """Return the gate's verdict, the geometry and the remarks of every series; ``chosen`` is the one to segment."""
     parts: list[RenderableType] = []
     name = escape_unprintable(source.name or str(source))
     for number, scan in enumerate(scans, start=1):
@@ -149,7 +149,7 @@ def _describe_geometry(scan: Scan) -> dict[str, str]:
 
 
 def _measure_geometry(scan: Scan) -> dict[str, Any]:
-    """Give what `input` of result.json does not hold, None where it is not known.
+    """Return what `input` of result.json does not hold, None where it is not known.
 
     ``orientation`` says to which side of the patient columns, rows and slices lead; ``step_mm`` is the least and the
     widest distance from slice to slice; ``extent_mm`` the lengths along slices, rows and columns.
@@ -180,7 +180,7 @@ def _format_range(ends: tuple[float, float]) -> str:
 
 
 def format_inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: InputError | None) -> str:
-    """Give the same as JSON, with `input` and `remarks` as in result.json; docs/gate.md describes it."""
+    """Return the same as JSON, with `input` and `remarks` as in result.json; docs/gate.md describes it."""
     series: list[dict[str, Any]] = [
         {
             "status": _determine_status(scan),
@@ -194,7 +194,7 @@ def format_inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: I
 
 
 def format_refusal_json(error: InputError) -> str:
-    """Give a refusal as JSON: the same document without series."""
+    """Return a refusal as JSON: the same document without series."""
     return _format_inspection([], None, error)
 
 

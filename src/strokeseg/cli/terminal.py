@@ -174,8 +174,10 @@ def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None] |
 
     Parameters
     ----------
-    what : is done, as "segmenting"
-    unit : of the count, as "slices"
+    what : str
+        Is done, as "segmenting".
+    unit : str
+        Of the count, as "slices".
     """
     if not sys.stderr.isatty():
         yield None

@@ -18,13 +18,17 @@ def calibration_sums(truth: ArrayLike, probability: ArrayLike, known: ArrayLike 
 
     Parameters
     ----------
-    truth : bool, any shape
-    probability : float in 0..1, the same shape
-    known : bool, the same shape; where False the pixel is left out
+    truth : ArrayLike
+        Bool, any shape.
+    probability : ArrayLike
+        Float in 0..1, the same shape.
+    known : ArrayLike, optional
+        Bool, the same shape; where False the pixel is left out.
 
     Returns
     -------
-    (3, bins): pixels, their probabilities added up, pixels with blood; bins are of equal width over 0..1
+    Floats
+        (3, bins): pixels, their probabilities added up, pixels with blood; bins are of equal width over 0..1.
     """
     values = np.asarray(probability, dtype=np.float32)
     used = values >= MIN_PROBABILITY
@@ -44,7 +48,8 @@ def calibration_error(sums: ArrayLike) -> float:
 
     Parameters
     ----------
-    sums : (3, bins), of :func:`calibration_sums`
+    sums : ArrayLike
+        (3, bins), of :func:`calibration_sums`.
     """
     pixels, stated, blood = np.asarray(sums, dtype=np.float64)
     return float(np.abs(blood - stated).sum() / pixels.sum()) if pixels.sum() else float("nan")

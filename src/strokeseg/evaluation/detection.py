@@ -15,12 +15,15 @@ def detection_score(probability: ArrayLike, known: ArrayLike | None = None) -> f
 
     Parameters
     ----------
-    probability : float in 0..1, (rows, columns)
-    known : bool, the same shape; where False the pixel is left out
+    probability : ArrayLike
+        Float in 0..1, (rows, columns).
+    known : ArrayLike, optional
+        Bool, the same shape; where False the pixel is left out.
 
     Returns
     -------
-    float in 0..1; NaN without a pixel
+    float
+        Float in 0..1; NaN without a pixel.
     """
     values = np.asarray(probability, dtype=np.float32)
     values = values.ravel() if known is None else values[np.asarray(known, dtype=bool)]
@@ -37,9 +40,12 @@ def roc_auc(blood: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None)
 
     Parameters
     ----------
-    blood : bool, (slices,)
-    score : float, (slices,)
-    weight : float, (slices,), how often each slice counts; once where not given
+    blood : ArrayLike
+        Bool, (slices,).
+    score : ArrayLike
+        Float, (slices,).
+    weight : ArrayLike, optional
+        Float, (slices,), how often each slice counts; once where not given.
     """
     ill, values = np.asarray(blood, dtype=bool), np.asarray(score, dtype=np.float64)
     times = np.ones(len(values)) if weight is None else np.asarray(weight, dtype=np.float64)

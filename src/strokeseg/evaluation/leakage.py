@@ -62,7 +62,8 @@ def make_thumbnail(hu: NDArray[np.int16]) -> Thumbnail:
 
     Parameters
     ----------
-    hu : int16, (rows, columns), Hounsfield units or an estimate
+    hu : ndarray of int16, shape (rows, columns)
+        Hounsfield units or an estimate.
     """
     rough = resize(apply_window(crop_square(hu, find_head_square(hu[None]), -1024)), (_ROUGH, _ROUGH))
     labels, count = ndimage.label(rough > _TISSUE)
@@ -82,13 +83,13 @@ def _trimmed_extent(profile: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def dhash_bits(picture: Thumbnail) -> Bools:
-    """Give a thumbnail's dHash: (256,), whether each of 16 x 16 pixels is darker than its right neighbour."""
+    """Return a thumbnail's dHash: (256,), whether each of 16 x 16 pixels is darker than its right neighbour."""
     small = resize(picture, (_BITS, _BITS + 1))
     return (small[:, 1:] > small[:, :-1]).ravel()
 
 
 def dhash(picture: Thumbnail) -> str:
-    """Give a thumbnail's dHash as 64 hex digits."""
+    """Return a thumbnail's dHash as 64 hex digits."""
     return np.packbits(dhash_bits(picture)).tobytes().hex()
 
 
@@ -99,7 +100,7 @@ def unpack_dhashes(dhashes: Iterable[str]) -> Bools:
 
 
 def _orientations(picture: Thumbnail) -> list[Thumbnail]:
-    """Give all eight ways in which a picture can lie."""
+    """Return all eight ways in which a picture can lie."""
     return [np.rot90(side, turns) for side in (picture, picture[:, ::-1]) for turns in range(4)]
 
 
@@ -108,12 +109,15 @@ def count_differing_bits(pictures: Sequence[Thumbnail], hashes: Bools) -> NDArra
 
     Parameters
     ----------
-    pictures : thumbnails
-    hashes : (hashes, 256)
+    pictures : sequence of Thumbnail
+        Thumbnails.
+    hashes : Bools
+        (hashes, 256).
 
     Returns
     -------
-    (pictures, hashes)
+    ndarray of int64
+        (pictures, hashes).
     """
     apart = np.full((len(pictures), len(hashes)), _BITS**2, dtype=np.int64)
     theirs = hashes.astype(np.float32)
@@ -143,10 +147,13 @@ def find_near_duplicates(
 
     Parameters
     ----------
-    pictures : thumbnails
-    hashes : (hashes, 256)
-    theirs : gives the thumbnail of a hash by its index, or None where its pixels are not at hand; asked for
-        candidates only
+    pictures : sequence of Thumbnail
+        Thumbnails.
+    hashes : Bools
+        (hashes, 256).
+    theirs : callable
+        Gives the thumbnail of a hash by its index, or None where its pixels are not at hand; asked for candidates
+        only.
     """
     apart = count_differing_bits(pictures, hashes)
     found = []
@@ -175,17 +182,21 @@ def check_leakage(
 
     Parameters
     ----------
-    images : to test on, normals too; every slice of a volume counts
-    rows : of the split
-    root : folder of the data sets, to compare pixels where the hashes alone leave a doubt
-    window : (centre, width) of pictures; estimated where not given
+    images : sequence of Pair or Normal
+        To test on, normals too; every slice of a volume counts.
+    rows : sequence of SplitRow
+        Of the split.
+    root : Path, optional
+        Folder of the data sets, to compare pixels where the hashes alone leave a doubt.
+    window : tuple of (float, float), optional
+        (centre, width) of pictures; estimated where not given.
 
     Raises
     ------
     Leakage
-        `leakage`; the sentence names the images
+        `leakage`; the sentence names the images.
     InputError
-        as :func:`strokeseg.reading.read_one`
+        As :func:`strokeseg.reading.read_one`.
     """
     from strokeseg.reading import read_one
 
@@ -206,7 +217,8 @@ def refuse_duplicates(found: Iterable[tuple[str, str]]) -> None:
 
     Parameters
     ----------
-    found : pairs of (image, image that was trained on)
+    found : iterable of tuple of (str, str)
+        Pairs of (image, image that was trained on).
     """
     same = dict(sorted(found, reverse=True))
     if same:

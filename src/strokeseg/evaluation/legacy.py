@@ -27,15 +27,17 @@ def seed_legacy(truth: ArrayLike, probability: ArrayLike) -> SeedLegacy:
 
     Parameters
     ----------
-    truth : bool, (..., rows, columns)
-    probability : float in 0..1, the same shape
+    truth : ArrayLike
+        Bool, (..., rows, columns).
+    probability : ArrayLike
+        Float in 0..1, the same shape.
     """
     columns, dice, iou = seed_legacy_sums(truth, probability)
     return SeedLegacy(float(dice / columns), float(iou / columns)) if columns else SeedLegacy(np.nan, np.nan)
 
 
 def seed_legacy_sums(truth: ArrayLike, probability: ArrayLike) -> NDArray[np.float64]:
-    """Give (columns that hold blood, sum of their Dice, sum of their IoU); the sums of slices may be added.
+    """Return (columns that hold blood, sum of their Dice, sum of their IoU); the sums of slices may be added.
 
     Parameters are those of :func:`seed_legacy`.
     """

@@ -23,12 +23,13 @@ def count_lesions(truth: ArrayLike, answer: ArrayLike) -> Counts:
 
     Parameters
     ----------
-    truth, answer : bool, (slices, rows, columns) or (rows, columns)
+    truth, answer : ArrayLike
+        Bool, (slices, rows, columns) or (rows, columns).
 
     Raises
     ------
     ValueError
-        if the shapes differ
+        If the shapes differ.
     """
     blood, drawn = np.asarray(truth, dtype=bool), np.asarray(answer, dtype=bool)
     if blood.shape != drawn.shape:

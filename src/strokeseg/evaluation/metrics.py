@@ -39,13 +39,15 @@ class Counts:
 
         Parameters
         ----------
-        truth, prediction : bool, of one shape
-        known : bool, the same shape; where False the pixel is left out. All are known where not given
+        truth, prediction : ArrayLike
+            Bool, of one shape.
+        known : ArrayLike, optional
+            Bool, the same shape; where False the pixel is left out. All are known where not given.
 
         Raises
         ------
         ValueError
-            if the shapes differ
+            If the shapes differ.
         """
         blood, drawn = np.asarray(truth, dtype=bool), np.asarray(prediction, dtype=bool)
         if blood.shape != drawn.shape:
@@ -104,9 +106,12 @@ def average_precision(truth: ArrayLike, probability: ArrayLike, known: ArrayLike
 
     Parameters
     ----------
-    truth : bool, any shape
-    probability : float in 0..1, the same shape
-    known : bool, the same shape; where False the pixel is left out
+    truth : ArrayLike
+        Bool, any shape.
+    probability : ArrayLike
+        Float in 0..1, the same shape.
+    known : ArrayLike, optional
+        Bool, the same shape; where False the pixel is left out.
     """
     blood, values = _pixels(truth, probability, known)
     _, group = np.unique(values, return_inverse=True)
@@ -121,7 +126,8 @@ def probability_histogram(truth: ArrayLike, probability: ArrayLike, known: Array
 
     Returns
     -------
-    int64, (2, bins): pixels with blood, pixels without; bins ascend, evenly on the logit scale
+    Integers
+        Int64, (2, bins): pixels with blood, pixels without; bins ascend, evenly on the logit scale.
     """
     blood, values = _pixels(truth, probability, known)
     place = np.searchsorted(BIN_EDGES, values, side="right")
@@ -137,7 +143,8 @@ def average_precision_of_histogram(histogram: NDArray[Any]) -> float:
 
     Parameters
     ----------
-    histogram : (2, bins), pixels with blood and without, by ascending probability
+    histogram : ndarray, shape (2, bins)
+        Pixels with blood and without, by ascending probability.
     """
     blood, other = np.asarray(histogram, dtype=np.float64)[:, ::-1]
     total = blood.sum()
@@ -176,15 +183,21 @@ def bootstrap_interval(
 
     Parameters
     ----------
-    values : (patients, ...), what each patient brings
-    statistic : of the drawn values, (patients, ...); a draw where it is NaN is left out
-    level : share of the draws inside the interval
-    n : draws
-    seed : of the random numbers; one seed draws the same patients for every metric
+    values : ArrayLike
+        (patients, ...), what each patient brings.
+    statistic : callable, default: mean_defined
+        Of the drawn values, (patients, ...); a draw where it is NaN is left out.
+    level : float, default: 0.95
+        Share of the draws inside the interval.
+    n : int, default: 2000
+        Draws.
+    seed : int, default: 0
+        Of the random numbers; one seed draws the same patients for every metric.
 
     Returns
     -------
-    (low, high); (NaN, NaN) with fewer than two patients or where the statistic is never defined
+    tuple of (float, float)
+        (low, high); (NaN, NaN) with fewer than two patients or where the statistic is never defined.
 
     References
     ----------

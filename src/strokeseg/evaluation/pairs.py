@@ -36,11 +36,16 @@ class Pair:
 
     Parameters
     ----------
-    name : the image's file name without extension
-    patient : whose it is; pairs of one patient are never drawn apart
-    ignore : value of the mask that means "not known"
-    labels : values of the mask that are blood, where it holds more than two; it must be binary where not given
-    picture_spacing_mm : (slice, row, column), mm, of a picture; a volume has its own
+    name : str
+        The image's file name without extension.
+    patient : str
+        Whose it is; pairs of one patient are never drawn apart.
+    ignore : int, optional
+        Value of the mask that means "not known".
+    labels : tuple of int, optional
+        Values of the mask that are blood, where it holds more than two; it must be binary where not given.
+    picture_spacing_mm : Spacing, optional
+        (slice, row, column), mm, of a picture; a volume has its own.
     """
 
     name: str
@@ -57,12 +62,12 @@ class Pair:
         return _is_volume(self.image)
 
     def read_spacing_mm(self) -> Spacing | None:
-        """Give (slice, row, column), mm, or None where it is not known; slices are taken along their normal.
+        """Return (slice, row, column), mm, or None where it is not known; slices are taken along their normal.
 
         Raises
         ------
         TrainError
-            `train`, if the volume cannot be read
+            `train`, if the volume cannot be read.
         """
         return _read_volume_spacing_mm(self.image) if self.is_volume else self.picture_spacing_mm
 
@@ -71,13 +76,14 @@ class Pair:
 
         Returns
         -------
-        truth, known : bool, (slices, rows, columns), in the order of a Scan; a picture has one slice
+        tuple of (Bools, Bools)
+            Truth, known : bool, (slices, rows, columns), in the order of a Scan; a picture has one slice.
 
         Raises
         ------
         TrainError
             `train`, if the mask cannot be read, is not binary (and no labels are given) or has another size than the
-            image
+            image.
         """
         values, size = _read_mask_values(self.mask), _read_size(self.image)
         label = f"{self.mask.parent.name}/{self.mask.name}"
@@ -103,8 +109,10 @@ class Normal:
 
     Parameters
     ----------
-    name : the image's file name without extension
-    patient : whose it is
+    name : str
+        The image's file name without extension.
+    patient : str
+        Whose it is.
     """
 
     name: str
@@ -112,7 +120,7 @@ class Normal:
     patient: str
 
     def read_truth(self) -> tuple[Bools, Bools]:
-        """Give the empty mask, as :meth:`Pair.truth` does."""
+        """Return the empty mask, as :meth:`Pair.truth` does."""
         size = _read_size(self.image)
         shape = size if len(size) == 3 else (1, *size)
         return np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
@@ -131,20 +139,27 @@ def find_pairs(
 
     Parameters
     ----------
-    folder : holds the folders of images and masks, and perhaps an ``index.csv``; or NIfTI pairs directly
-    images, masks : names of the two folders
-    patient : a column of ``index.csv``, or a regular expression whose first group (or whole match) in the file's name
-        is the patient, as ``^(\d+)_``. Where not given: the column ``patient``; else for pictures the name up to its
-        last underscore (``077_20`` is of patient 077), or all of it where it has none; a volume is a patient of its own
-    ignore : value in the masks that means "not known" (128 in some sets); those pixels count neither way
-    labels : values in the masks that are blood, where they hold more than two
-    picture_spacing_mm : (slice, row, column), mm, of all pictures
+    folder : str or Path
+        Holds the folders of images and masks, and perhaps an ``index.csv``; or NIfTI pairs directly.
+    images, masks : str, default: "images"
+        Names of the two folders.
+    patient : str, optional
+        A column of ``index.csv``, or a regular expression whose first group (or whole match) in the file's name is
+        the patient, as ``^(\d+)_``. Where not given: the column ``patient``; else for pictures the name up to its
+        last underscore (``077_20`` is of patient 077), or all of it where it has none; a volume is a patient of its
+        own.
+    ignore : int, optional
+        Value in the masks that means "not known" (128 in some sets); those pixels count neither way.
+    labels : tuple of int, optional
+        Values in the masks that are blood, where they hold more than two.
+    picture_spacing_mm : Spacing, optional
+        (slice, row, column), mm, of all pictures.
 
     Raises
     ------
     TrainError
         `train`, if the folder or a mask is missing, nothing is found, a patient cannot be told, or a mask is not
-        binary (0 and 255, or 0 and 1) or has another size than its image
+        binary (0 and 255, or 0 and 1) or has another size than its image.
     """
     folder = Path(folder)
     found = (
@@ -171,16 +186,20 @@ def find_normals(
 
     Parameters
     ----------
-    folder : holds pictures or NIfTI volumes, and perhaps an ``index.csv``
-    patient : as in :func:`find_pairs`
-    pairs : with blood, of which no file may be a normal
-    beside : folder of the pairs; a column that its ``index.csv`` alone has says nothing of the normals
+    folder : str or Path
+        Holds pictures or NIfTI volumes, and perhaps an ``index.csv``.
+    patient : str, optional
+        As in :func:`find_pairs`.
+    pairs : sequence of Pair, default: ()
+        With blood, of which no file may be a normal.
+    beside : str or Path, optional
+        Folder of the pairs; a column that its ``index.csv`` alone has says nothing of the normals.
 
     Raises
     ------
     TrainError
         `train`, if the folder is missing, nothing is found, a patient cannot be told, an image cannot be read, is one
-        of the pairs, or is named like a mask
+        of the pairs, or is named like a mask.
     """
     folder = Path(folder)
     images = _list_by_stem(folder) if folder.is_dir() else {}
@@ -360,7 +379,7 @@ def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _read_size(image: Path) -> tuple[int, ...]:
-    """Give an image's size from its header: (rows, columns) of a picture, (slices, rows, columns) of a volume."""
+    """Return an image's size from its header: (rows, columns) of a picture, (slices, rows, columns) of a volume."""
     if _is_volume(image):
         import nibabel
 
@@ -376,7 +395,7 @@ def _read_size(image: Path) -> tuple[int, ...]:
 
 
 def _read_volume_spacing_mm(volume: Path) -> Spacing:
-    """Give a volume's (slice, row, column), mm; slices along their normal, so that the three give a voxel's volume."""
+    """Return a volume's (slice, row, column), mm; slices along their normal, so that the three give a voxel's volume."""
     import nibabel
 
     image = _load_nifti(volume)

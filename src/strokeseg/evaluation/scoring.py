@@ -90,24 +90,31 @@ def evaluate(
 
     Parameters
     ----------
-    pairs : as :func:`strokeseg.evaluation.pairs.find_pairs` gives them
-    predict : image path to probability in 0..1, (rows, columns), or (slices, rows, columns) in the order of a Scan; or
-        to what holds it and a finished mask
-    threshold : a pixel is blood where its probability is at least this
-    normals : further images without blood, for detection and quiet alone; a name that is also a patient of the pairs
-        is that patient
-    as_segmented : score the finished mask; the threshold is then only reported
-    level, draws, seed : of the bootstrap over patients, see :func:`strokeseg.evaluation.metrics.bootstrap_interval`
-    progress : is called with (images done, images in all)
+    pairs : sequence of Pair
+        As :func:`strokeseg.evaluation.pairs.find_pairs` gives them.
+    predict : Predictor
+        Image path to probability in 0..1, (rows, columns), or (slices, rows, columns) in the order of a Scan; or to
+        what holds it and a finished mask.
+    threshold : float
+        A pixel is blood where its probability is at least this.
+    normals : sequence of Normal, default: ()
+        Further images without blood, for detection and quiet alone; a name that is also a patient of the pairs is
+        that patient.
+    as_segmented : bool, default: False
+        Score the finished mask; the threshold is then only reported.
+    level, draws, seed : float, default: 0.95
+        Of the bootstrap over patients, see :func:`strokeseg.evaluation.metrics.bootstrap_interval`.
+    progress : Progress, optional
+        Is called with (images done, images in all).
 
     Raises
     ------
     TrainError
-        `train`, for no pairs, a mask that cannot be used, or an answer of another size than the mask
+        `train`, for no pairs, a mask that cannot be used, or an answer of another size than the mask.
     InputError
-        as the predictor raises it for an image, with the image's name
+        As the predictor raises it for an image, with the image's name.
     ValueError
-        if the finished mask is asked for and the predictor gives none
+        If the finished mask is asked for and the predictor gives none.
     """
     if not pairs:
         raise TrainError("no pair of image and mask to evaluate", "Give a folder that holds some.")
@@ -250,7 +257,7 @@ def _slice_mean(values: list[tuple[str, float]], draws: _Bootstrap) -> Score:
 
 
 def _detection(slices: list[_SliceResult], draws: _Bootstrap) -> Score:
-    """Give the area under the curve; a draw takes all slices of its patients, as often as each is drawn.
+    """Return the area under the curve; a draw takes all slices of its patients, as often as each is drawn.
 
     Without two patients of either kind there is no interval.
     """

@@ -32,12 +32,18 @@ class SplitRow:
 
     Parameters
     ----------
-    source, name : of the sample; together they occur once in a file
-    patient : as the adapter gives it
-    side : one of :data:`SIDES`; an image that is left out neither trains nor validates
-    kind : one of :data:`KINDS`
-    sha256 : of the pixels, 64 hex digits
-    dhash : perceptual hash, 64 hex digits
+    source, name : str
+        Of the sample; together they occur once in a file.
+    patient : str
+        As the adapter gives it.
+    side : str
+        One of :data:`SIDES`; an image that is left out neither trains nor validates.
+    kind : str
+        One of :data:`KINDS`.
+    sha256 : str
+        Of the pixels, 64 hex digits.
+    dhash : str
+        Perceptual hash, 64 hex digits.
     """
 
     source: str
@@ -53,11 +59,12 @@ COLUMNS = [field.name for field in fields(SplitRow)]
 
 
 def pixel_sha256(hu: NDArray[np.int16]) -> str:
-    """Give the SHA-256 of a slice's shape and pixels, 64 hex digits.
+    """Return the SHA-256 of a slice's shape and pixels, 64 hex digits.
 
     Parameters
     ----------
-    hu : int16, (rows, columns)
+    hu : ndarray of int16, shape (rows, columns)
+        Hounsfield units.
     """
     text = f"{hu.shape[0]}x{hu.shape[1]}:".encode()
     return hashlib.sha256(text + np.ascontiguousarray(hu, dtype="<i2").tobytes()).hexdigest()
@@ -68,13 +75,15 @@ def read(path: Path, *, leaking: bool = False) -> list[SplitRow]:
 
     Parameters
     ----------
-    path : the file
-    leaking : allow a patient on both sides
+    path : Path
+        The file.
+    leaking : bool, default: False
+        Allow a patient on both sides.
 
     Raises
     ------
     TrainError
-        `train`, if it is not there, is no such table, has an image twice, or a patient on both sides
+        `train`, if it is not there, is no such table, has an image twice, or a patient on both sides.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -98,7 +107,7 @@ def write(rows: Iterable[SplitRow], path: Path) -> None:
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -30,10 +30,12 @@ class SurfaceDistances:
 
     Parameters
     ----------
-    truth_mm, answer_mm : (surface elements,), the distance of each to the other surface, mm; infinite where that is
-        empty
-    truth_mm2, answer_mm2 : (surface elements,), their areas, mm²
-    longest_mm : the diagonal of the volume, mm: no distance in it is longer
+    truth_mm, answer_mm : Floats
+        (surface elements,), the distance of each to the other surface, mm; infinite where that is empty.
+    truth_mm2, answer_mm2 : Floats
+        (surface elements,), their areas, mm².
+    longest_mm : object
+        The diagonal of the volume, mm: no distance in it is longer.
     """
 
     truth_mm: Floats
@@ -48,13 +50,15 @@ class SurfaceDistances:
 
         Parameters
         ----------
-        truth, answer : bool, (slices, rows, columns)
-        spacing_mm : (slice, row, column), mm
+        truth, answer : ArrayLike
+            Bool, (slices, rows, columns).
+        spacing_mm : Spacing
+            (slice, row, column), mm.
 
         Raises
         ------
         ValueError
-            if the shapes differ or are not three-dimensional
+            If the shapes differ or are not three-dimensional.
         """
         blood, drawn = np.asarray(truth, dtype=bool), np.asarray(answer, dtype=bool)
         if blood.shape != drawn.shape or blood.ndim != 3:
@@ -133,7 +137,7 @@ def _distances_mm(to: Bools, of: Bools, spacing_mm: Spacing) -> Floats:
 
 @cache
 def _areas_mm2(spacing_mm: tuple[float, ...]) -> Floats:
-    """Give the area of the surface at a corner for each of the 256 codes.
+    """Return the area of the surface at a corner for each of the 256 codes.
 
     Up to four voxels inside, it is that of Lorensen and Cline's triangles (1987); beyond, that of the voxels outside.
     """

@@ -33,9 +33,12 @@ class ImagePrediction:
 
     Parameters
     ----------
-    truth, mask : bool; False where not known
-    known : bool; where False the pixel counts neither way
-    probability : float in 0..1
+    truth, mask : Bools
+        Bool; False where not known.
+    known : Bools
+        Bool; where False the pixel counts neither way.
+    probability : ndarray of floating[Any]
+        Float in 0..1.
     """
 
     truth: Bools
@@ -57,14 +60,22 @@ class Tally:
 
     Parameters
     ----------
-    counts : pixels
-    histogram : as :func:`strokeseg.evaluation.metrics.probability_histogram`
-    calibration : as :func:`strokeseg.evaluation.calibration_error.calibration_sums`
-    columns : as :func:`strokeseg.evaluation.legacy.seed_legacy_sums`
-    lesions : lesions
-    ml : (truth, answer), ml; NaN where the spacing is not known
-    surfaces : ((95 % Hausdorff distance in mm, volumes), (surface Dice, volumes)), of the volumes where defined
-    slices : how many
+    counts : Counts
+        Pixels.
+    histogram : Integers
+        As :func:`strokeseg.evaluation.metrics.probability_histogram`.
+    calibration : Floats
+        As :func:`strokeseg.evaluation.calibration_error.calibration_sums`.
+    columns : Floats
+        As :func:`strokeseg.evaluation.legacy.seed_legacy_sums`.
+    lesions : Counts
+        Lesions.
+    ml : object
+        (truth, answer), ml; NaN where the spacing is not known.
+    surfaces : Floats
+        ((95 % Hausdorff distance in mm, volumes), (surface Dice, volumes)), of the volumes where defined.
+    slices : int
+        How many.
     """
 
     counts: Counts
@@ -123,7 +134,8 @@ def tally_slices(seen: ImagePrediction, spacing_mm: Spacing | None, lesions_by_s
 
     Parameters
     ----------
-    lesions_apart : count lesions slice by slice; not so in a volume, see :func:`volume_tally`
+    lesions_apart : object
+        Count lesions slice by slice; not so in a volume, see :func:`volume_tally`.
     """
     voxel_ml = None if spacing_mm is None else float(np.prod(spacing_mm)) / 1000
     for truth, known, probability, mask in zip(seen.truth, seen.known, seen.probability, seen.mask, strict=True):
@@ -160,7 +172,7 @@ def tally_volume(seen: ImagePrediction, spacing_mm: Spacing, slices: Tally) -> T
 
 
 def mean_of_sums(sums: NDArray[Any]) -> float:
-    """Give the mean of what (n, 2) rows of (sum, number) bring together; NaN where the numbers are 0."""
+    """Return the mean of what (n, 2) rows of (sum, number) bring together; NaN where the numbers are 0."""
     total, number = sums.sum(axis=0)
     return float(total / number) if number else float("nan")
 

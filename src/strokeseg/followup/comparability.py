@@ -22,7 +22,7 @@ _SCAN_CONDITIONS = {
 
 
 def have_different_patient_ids(earlier: Scan, later: Scan) -> bool:
-    """Say whether both carry a patient's number and the two differ; the numbers themselves are never shown."""
+    """Return whether both carry a patient's number and the two differ; the numbers themselves are never shown."""
     numbers = _read_both(earlier, later, "PatientID")
     return numbers is not None and numbers[0] != numbers[1]
 
@@ -41,7 +41,7 @@ def check_order(earlier: Scan, later: Scan) -> list[Remark]:
 
 
 def _read_both(earlier: Scan, later: Scan, keyword: str) -> tuple[str, str] | None:
-    """Give what both series say under a keyword; None where one of them says nothing, or was de-identified."""
+    """Return what both series say under a keyword; None where one of them says nothing, or was de-identified."""
     if earlier.source is None or later.source is None or earlier.source.deidentified or later.source.deidentified:
         return None
     said = (earlier.source.attribute(keyword).strip(), later.source.attribute(keyword).strip())

@@ -36,11 +36,16 @@ class Comparison:
 
     Parameters
     ----------
-    earlier, later : what was found in each
-    alignment : how the earlier head lies on the later one
-    change : the numbers
-    remarks : what the reader must know of the comparison, beside the remarks of each scan
-    timing : seconds of each step so far
+    earlier, later : Result
+        What was found in each.
+    alignment : Alignment
+        How the earlier head lies on the later one.
+    change : Change
+        The numbers.
+    remarks : tuple of Remark
+        What the reader must know of the comparison, beside the remarks of each scan.
+    timing : ChangeTiming
+        Seconds of each step so far.
     """
 
     earlier: Result
@@ -78,19 +83,22 @@ class Comparison:
 
         Parameters
         ----------
-        out : folder
-        formats : of "json" (always written), "report", "keys"
+        out : str or Path
+            Folder.
+        formats : sequence of str, default: writing.FORMATS
+            Of "json" (always written), "report", "keys".
 
         Returns
         -------
-        The document as written, with its files and timing
+        ChangeDocument
+            The document as written, with its files and timing.
 
         Raises
         ------
         UsageError
-            `usage`, for an unknown format
+            `usage`, for an unknown format.
         NotWritable, DiskFull
-            `not-writable`, `disk-full`
+            `not-writable`, `disk-full`.
         """
         begun = time.perf_counter()
         slices = choose_slices(self)
@@ -126,21 +134,26 @@ def compare(
 
     Parameters
     ----------
-    earlier, later : what :func:`strokeseg.segment` takes, or its result
-    window, spacing_mm : of pictures, for both sides
-    series_earlier, series_later : the series instance UID, or its beginning, where a side holds several
-    same_patient : compare also where headers or skulls say that these are two patients
-    model, engine, threads, flip, progress : as in :func:`strokeseg.segment`
+    earlier, later : str or Path or Scan or Result
+        What :func:`strokeseg.segment` takes, or its result.
+    window, spacing_mm : tuple of (float, float), optional
+        Of pictures, for both sides.
+    series_earlier, series_later : str, optional
+        The series instance UID, or its beginning, where a side holds several.
+    same_patient : bool, default: False
+        Compare also where headers or skulls say that these are two patients.
+    model, engine, threads, flip, progress : str, default: "default"
+        As in :func:`strokeseg.segment`.
 
     Raises
     ------
     DifferentPatients
-        `different-patients`, if the patients' numbers differ, or the skulls do not fit
+        `different-patients`, if the patients' numbers differ, or the skulls do not fit.
     InconsistentGeometry
-        `geometry`, if the spacing is not known, a side has fewer than three slices, no skull is found, or the two show
-        too little of the same skull
+        `geometry`, if the spacing is not known, a side has fewer than three slices, no skull is found, or the two
+        show too little of the same skull.
     InputError, ModelError, UsageError
-        as :func:`strokeseg.segment`
+        As :func:`strokeseg.segment`.
     """
 
     def found(side: str | Path | Scan | Result, series: str | None) -> Result:

@@ -108,7 +108,7 @@ class ChangeDocument(_Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of `change.json`."""
+    """Return the JSON Schema of `change.json`."""
     schema = ChangeDocument.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

@@ -44,7 +44,7 @@ class SegmentedScan:
 
 
 def has_grown(before_ml: float, after_ml: float) -> bool:
-    """Say whether a bleed grew by the published definition: by more than 6 ml or more than 33 %.
+    """Return whether a bleed grew by the published definition: by more than 6 ml or more than 33 %.
 
     References
     ----------
@@ -93,7 +93,7 @@ def measure_change(earlier: SegmentedScan, later: SegmentedScan, alignment: Alig
 
 
 def _is_growth_certain(before: Interval, after: Interval) -> bool:
-    """Say whether all volumes within the two intervals grew, or none of them did."""
+    """Return whether all volumes within the two intervals grew, or none of them did."""
     return has_grown(before[1], after[0]) or not has_grown(before[0], after[1])
 
 
@@ -105,7 +105,8 @@ def match_lesions(earlier: SegmentedScan, later: SegmentedScan, alignment: Align
 
     Returns
     -------
-    The largest first, by the larger of the two volumes
+    list of LesionChange
+        The largest first, by the larger of the two volumes.
     """
     before, after = _sample_lesions(earlier), _sample_lesions(later)
     there = [alignment.to_later(piece) for piece in before]
@@ -181,7 +182,7 @@ def _has_shrunk(before_ml: float, after_ml: float) -> bool:
 
 
 def _sample_lesions(side: SegmentedScan) -> list[Floats]:
-    """Give each lesion as places, (n, 3) LPS mm, at most 1.5 mm apart along the slices, each of the same volume.
+    """Return each lesion as places, (n, 3) LPS mm, at most 1.5 mm apart along the slices, each of the same volume.
 
     Slices of unequal weight give unequally many places. Of a large lesion 20,000 are picked, the same in every run.
     """
@@ -202,7 +203,7 @@ def _sample_lesions(side: SegmentedScan) -> list[Floats]:
 
 
 def _overlap_fractions(pieces: list[Floats], other: SegmentedScan, count: int) -> Floats:
-    """Give (pieces, count), the share of each piece, in the other scan's space, that lies in each of its lesions."""
+    """Return (pieces, count), the share of each piece, in the other scan's space, that lies in each of its lesions."""
     labels, _ = components.label(other.mask, other.scan)
     shares = np.zeros((len(pieces), count))
     for row, piece in zip(shares, pieces, strict=True):
@@ -249,8 +250,9 @@ def resample_to_slices(
 
     Returns
     -------
-    A scan on these slices' planes, -1000 HU where the earlier one shows nothing; and the mask, of which a pixel is
-    marked where more than half of what lies around it is
+    tuple of (Scan, ndarray of bool)
+        A scan on these slices' planes, -1000 HU where the earlier one shows nothing; and the mask, of which a pixel
+        is marked where more than half of what lies around it is.
     """
     planes = later.planes
     _, rows, columns = later.shape

@@ -51,9 +51,12 @@ class PlanePairs:
 
     Parameters
     ----------
-    slices : indices into the later scan
-    earlier, later : scans on the planes of these slices
-    earlier_mask, later_mask : bool, (slices, rows, columns), on them
+    slices : tuple of int
+        Indices into the later scan.
+    earlier, later : Scan
+        Scans on the planes of these slices.
+    earlier_mask, later_mask : ndarray of bool, shape (slices, rows, columns)
+        On them.
     """
 
     slices: tuple[int, ...]
@@ -83,9 +86,9 @@ def check(out: str | Path, formats: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        `usage`, for an unknown format
+        `usage`, for an unknown format.
     NotWritable, DiskFull
-        `not-writable`, `disk-full`, as :func:`strokeseg.outputs.check`
+        `not-writable`, `disk-full`, as :func:`strokeseg.outputs.check`.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(
@@ -106,16 +109,18 @@ def save(out: str | Path, document: ChangeDocument, pairs: PlanePairs, formats: 
 
     Parameters
     ----------
-    formats : of :data:`FORMATS`
+    formats : sequence of str
+        Of :data:`FORMATS`.
 
     Returns
     -------
-    The document as written, with its files
+    ChangeDocument
+        The document as written, with its files.
 
     Raises
     ------
     UsageError, NotWritable, DiskFull
-        as :func:`check`
+        As :func:`check`.
     """
     check(out, formats)
     with _ComparisonFolder(Path(out)) as delivery:
@@ -141,7 +146,8 @@ def draw_pair(pairs: PlanePairs, number: int) -> Image.Image:
 
     Returns
     -------
-    RGB picture; on the right both outlines, so that a change is seen
+    Image
+        RGB picture; on the right both outlines, so that a change is seen.
     """
     left, right = _render_slice(pairs.earlier, number), _render_slice(pairs.later, number)
     old = slice_images.trace_outlines(pairs.earlier, pairs.earlier_mask[number], left.size)
@@ -164,7 +170,7 @@ def draw_pair(pairs: PlanePairs, number: int) -> Image.Image:
 
 
 def render_html(document: ChangeDocument, pairs: PlanePairs) -> str:
-    """Give the page's text; all that comes from the document is escaped, and nothing on it is a script."""
+    """Return the page's text; all that comes from the document is escaped, and nothing on it is a script."""
     environment = Environment(
         loader=PackageLoader("strokeseg.outputs"),
         autoescape=True,
@@ -213,7 +219,7 @@ def _is_alarming(change: Change) -> bool:
 
 
 def _figures(change: Change) -> list[tuple[str, str, str]]:
-    """Give the few figures at the top: (label, value, unit)."""
+    """Return the few figures at the top: (label, value, unit)."""
     if change.change_ml is None or not change.lesions:
         return []
     figures = [
@@ -238,7 +244,7 @@ TABLE_COLUMNS = ("Became", "Earlier", "Later", "Earlier ml", "Later ml", "Change
 
 
 def format_row(lesion: LesionChange) -> list[str]:
-    """Give a row of the table, of :data:`COLUMNS`; the second and third are the numbers of regions."""
+    """Return a row of the table, of :data:`COLUMNS`; the second and third are the numbers of regions."""
 
     def number(value: float | None, form: str) -> str:
         return "–" if value is None else form.format(value)
@@ -256,7 +262,7 @@ def format_row(lesion: LesionChange) -> list[str]:
 
 
 def _describe_pair(pairs: PlanePairs, number: int) -> dict[str, object]:
-    """Give what the template needs of one plane."""
+    """Return what the template needs of one plane."""
     sides = []
     for scan in (pairs.earlier, pairs.later):
         packed = io.BytesIO()
@@ -281,7 +287,7 @@ def _format_svg_path(lines: Sequence[slice_images.Polyline]) -> str:
 
 
 def _render_slice(scan: Scan, index: int) -> Image.Image:
-    """Give one slice in the brain window as an upright picture of square pixels, its longer side 560."""
+    """Return one slice in the brain window as an upright picture of square pixels, its longer side 560."""
     image = Image.fromarray(slice_images.apply_brain_window(scan.planes.turn_upright(scan.hu[index])))
     row_mm, column_mm = scan.planes.pixel_spacing_mm
     height, width = scan.shape[1] * row_mm, scan.shape[2] * column_mm

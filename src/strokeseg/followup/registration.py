@@ -36,13 +36,18 @@ class Alignment:
 
     Parameters
     ----------
-    rotation : (3, 3)
-    shift_mm : (3,); a place p of the earlier scan is ``rotation @ p + shift_mm`` of the later one, LPS mm
-    distance_mm : how far the two skulls' surfaces are then apart: the mean over the nearest 80 % of their points, of
-        the two ways the larger
-    shared : of each skull's surface, the share that the other scan shows; of the two the smaller
-    overlap : how far the bone lies in the same places, 0 to 1: twice the product of the two shares of bone over the sum
-        of their squares, wherever both scans show the head (Dice's figure for shares); about 0.95 or more for one head
+    rotation : Floats
+        (3, 3).
+    shift_mm : Floats
+        (3,); a place p of the earlier scan is ``rotation @ p + shift_mm`` of the later one, LPS mm.
+    distance_mm : float
+        How far the two skulls' surfaces are then apart: the mean over the nearest 80 % of their points, of the two
+        ways the larger.
+    shared : float
+        Of each skull's surface, the share that the other scan shows; of the two the smaller.
+    overlap : float, default: 0.0
+        How far the bone lies in the same places, 0 to 1: twice the product of the two shares of bone over the sum of
+        their squares, wherever both scans show the head (Dice's figure for shares); about 0.95 or more for one head.
     """
 
     rotation: Floats
@@ -74,7 +79,8 @@ def align_skulls(earlier: Skull, later: Skull) -> Alignment | None:
 
     Returns
     -------
-    None where the two show too little of the same skull: less than 40 % of its surface
+    Alignment or None
+        None where the two show too little of the same skull: less than 40 % of its surface.
     """
     starts = _find_starts(earlier, later)
     for points, kept in _ROUNDS:
@@ -89,7 +95,7 @@ def align_skulls(earlier: Skull, later: Skull) -> Alignment | None:
 
 
 def _find_starts(earlier: Skull, later: Skull) -> list[tuple[Floats, Floats]]:
-    """Give a (rotation, shift) for every turn that lets enough of the skulls meet."""
+    """Return a (rotation, shift) for every turn that lets enough of the skulls meet."""
     middle, target = earlier.surface_mm.mean(axis=0), later.surface_mm.mean(axis=0)
     found = []
     angles = np.array(np.meshgrid(_START_ANGLES_DEG, _START_ANGLES_DEG, _START_ANGLES_DEG)).reshape(3, -1).T
@@ -162,7 +168,7 @@ def _refine(earlier: Skull, later: Skull, start: Alignment) -> Alignment:
 
 
 def _measure_overlap(earlier: Skull, later: Skull, alignment: Alignment) -> float:
-    """Give the overlap of the bone, see :class:`Alignment`, over what is used of the later skull."""
+    """Return the overlap of the bone, see :class:`Alignment`, over what is used of the later skull."""
     used = np.argwhere(later.near_brain)
     back = alignment.to_earlier(used[:, ::-1] * GRID_MM + later.origin_mm)
     shown = earlier.covers(back)

@@ -19,12 +19,14 @@ def lps_to_indices(planes: Planes, places_mm: Floats) -> Floats:
 
     Parameters
     ----------
-    places_mm : (n, 3), LPS mm
+    places_mm : Floats
+        (n, 3), LPS mm.
 
     Returns
     -------
-    (n, 3), fractional, and outside of the scan below 0 or beyond its last index; a fractional slice lies between its
-    neighbours' planes
+    Floats
+        (n, 3), fractional, and outside of the scan below 0 or beyond its last index; a fractional slice lies between
+        its neighbours' planes.
     """
     count = len(planes.positions_mm)
     along = places_mm @ planes.normal
@@ -51,12 +53,15 @@ def find_covered(planes: Planes, shape: tuple[int, int, int], where: Floats) -> 
 
     Parameters
     ----------
-    shape : (slices, rows, columns)
-    where : (n, 3), what :func:`indices` gives
+    shape : tuple of (int, int, int)
+        (slices, rows, columns).
+    where : Floats
+        (n, 3), what :func:`indices` gives.
 
     Returns
     -------
-    (n,)
+    ndarray of bool, shape (n,)
+        The result.
     """
     slices, rows, columns = where.T
     held = (rows >= -0.5) & (rows < shape[1] - 0.5) & (columns >= -0.5) & (columns < shape[2] - 0.5)
@@ -76,9 +81,12 @@ def interpolate_linear(values: NDArray[Any], where: Floats, outside: float) -> N
 
     Parameters
     ----------
-    values : (slices, rows, columns)
-    where : (n, 3), what :func:`indices` gives
-    outside : for places more than half an index outside
+    values : ndarray, shape (slices, rows, columns)
+        Values.
+    where : Floats
+        (n, 3), what :func:`indices` gives.
+    outside : float
+        For places more than half an index outside.
     """
     last = np.asarray(values.shape) - 1
     kept = np.all((where >= -0.5) & (where <= last + 0.5), axis=1)
@@ -89,12 +97,14 @@ def interpolate_linear(values: NDArray[Any], where: Floats, outside: float) -> N
 
 
 def look_up_nearest(labels: NDArray[Any], where: Floats) -> NDArray[Any]:
-    """Give the value of the pixel that a place lies in; 0 outside of the scan.
+    """Return the value of the pixel that a place lies in; 0 outside of the scan.
 
     Parameters
     ----------
-    labels : (slices, rows, columns), or with more axes behind
-    where : (n, 3), what :func:`indices` gives
+    labels : ndarray, shape (slices, rows, columns)
+        Or with more axes behind.
+    where : Floats
+        (n, 3), what :func:`indices` gives.
     """
     whole = np.rint(where).astype(np.intp)
     kept = np.all((whole >= 0) & (whole < labels.shape[:3]), axis=1)

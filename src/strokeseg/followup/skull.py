@@ -28,14 +28,22 @@ class Skull:
 
     Parameters
     ----------
-    planes, shape : of the scan
-    bone : float32, the share of each sample that is bone
-    covered : bool, what the scan shows
-    used : bool, what of it lies at the brain's bone: the jaw and the neck move against it
-    origin_mm : (3,), LPS mm of the sample (0, 0, 0)
-    surface_mm : (n, 3), LPS mm, places on the surface of the used bone, in no order
-    away_mm : float32, the distance to the surface of any bone, at most 15 mm
-    slopes : float32, (z, y, x, 3), how that distance grows along LPS x, y and z
+    planes, shape : Planes
+        Of the scan.
+    bone : ndarray of float32
+        Float32, the share of each sample that is bone.
+    covered : ndarray of bool
+        Bool, what the scan shows.
+    used : object
+        Bool, what of it lies at the brain's bone: the jaw and the neck move against it.
+    origin_mm : Floats
+        (3,), LPS mm of the sample (0, 0, 0).
+    surface_mm : Floats
+        (n, 3), LPS mm, places on the surface of the used bone, in no order.
+    away_mm : object
+        Float32, the distance to the surface of any bone, at most 15 mm.
+    slopes : ndarray of float32, shape (z, y, x, 3)
+        How that distance grows along LPS x, y and z.
     """
 
     planes: Planes
@@ -53,19 +61,19 @@ class Skull:
         return sampling.find_covered(self.planes, self.shape, sampling.lps_to_indices(self.planes, places_mm))
 
     def interpolate_bone(self, places_mm: Floats) -> Floats:
-        """Give the share of bone at places, (n, 3) LPS mm; 0 beyond the grid."""
+        """Return the share of bone at places, (n, 3) LPS mm; 0 beyond the grid."""
         where = ((places_mm - self.origin_mm) / GRID_MM)[:, ::-1].T
         return np.asarray(ndimage.map_coordinates(self.bone, where, order=1, mode="constant"))
 
     def interpolate_distance_mm(self, places_mm: Floats) -> Floats:
-        """Give the distance to the skull's surface of places, (n, 3) LPS mm; at most 15 mm."""
+        """Return the distance to the skull's surface of places, (n, 3) LPS mm; at most 15 mm."""
         where = ((places_mm - self.origin_mm) / GRID_MM)[:, ::-1].T
         return np.asarray(
             ndimage.map_coordinates(self.distance_mm, where, order=1, mode="constant", cval=MAX_DISTANCE_MM)
         )
 
     def look_up_gradient(self, places_mm: Floats) -> Floats:
-        """Give (n, 3), which way that distance grows, LPS; 0 where it is no longer told."""
+        """Return (n, 3), which way that distance grows, LPS; 0 where it is no longer told."""
         return np.asarray(
             sampling.look_up_nearest(self.distance_gradient, ((places_mm - self.origin_mm) / GRID_MM)[:, ::-1])
         )
@@ -76,11 +84,13 @@ def extract_skull(scan: Scan, blood: Mask) -> Skull | None:
 
     Parameters
     ----------
-    blood : bool, (slices, rows, columns); what is bright there is blood, not bone
+    blood : ndarray of bool, shape (slices, rows, columns)
+        What is bright there is blood, not bone.
 
     Returns
     -------
-    None where hardly any bone is found
+    Skull or None
+        None where hardly any bone is found.
     """
     samples = brain_mask.sample_tissue(scan, blood)
     found = brain_mask.segment_brain(samples, scan.planes)

@@ -38,13 +38,18 @@ class TissueSamples:
 
     Parameters
     ----------
-    soft : float32, (slices, rows, columns), the share of each sample that is soft tissue, fluid or blood
-    bone : float32, the same shape, the share that is bone
-    slice_step, pixel_step : the sample (k, i, j) is the scan's slice ``slice_step // 2 + k * slice_step`` and the mean
-        of the pixels from ``i * pixel_step`` and ``j * pixel_step`` on
-    slice_mm : the usual step from sample to sample along the stack; 1 mm, as ``Planes.to_lps_mm`` steps, where it is
-        not known
-    spacing_mm : (between rows, between columns) of the samples
+    soft : ndarray of float32, shape (slices, rows, columns)
+        The share of each sample that is soft tissue, fluid or blood.
+    bone : ndarray of float32
+        The same shape, the share that is bone.
+    slice_step, pixel_step : int
+        The sample (k, i, j) is the scan's slice ``slice_step // 2 + k * slice_step`` and the mean of the pixels from
+        ``i * pixel_step`` and ``j * pixel_step`` on.
+    slice_mm : float
+        The usual step from sample to sample along the stack; 1 mm, as ``Planes.to_lps_mm`` steps, where it is not
+        known.
+    spacing_mm : tuple of (float, float)
+        (between rows, between columns) of the samples.
     """
 
     soft_share: NDArray[np.float32]
@@ -64,11 +69,13 @@ def segment_brain(samples: TissueSamples, planes: Planes, stem_mm: float = _STEM
 
     Parameters
     ----------
-    stem_mm : how much of the spinal canal below the foramen magnum is kept, so that the surface does not end in it
+    stem_mm : float, default: _STEM_MM
+        How much of the spinal canal below the foramen magnum is kept, so that the surface does not end in it.
 
     Returns
     -------
-    bool, the shape of ``coarse.soft``; empty where nothing of 30 ml is found
+    ndarray of bool
+        Bool, the shape of ``coarse.soft``; empty where nothing of 30 ml is found.
     """
     steps = max(1, round(_CORE_MM / min(samples.spacing_mm)))
     smooth = max(1, round(_OPENING_MM / min(samples.spacing_mm)))
@@ -96,12 +103,15 @@ def find_near_brain(scan: Scan, blood: Mask, reach_mm: float, pixels: NDArray[np
 
     Parameters
     ----------
-    blood : bool, (slices, rows, columns); what is bright there is blood, not bone
-    pixels : (n,), indices in the flat scan
+    blood : ndarray of bool, shape (slices, rows, columns)
+        What is bright there is blood, not bone.
+    pixels : ndarray of intp, shape (n,)
+        Indices in the flat scan.
 
     Returns
     -------
-    bool, (n,), at the resolution of the samples; None where no brain is found
+    ndarray of bool or None, shape (n,)
+        At the resolution of the samples; None where no brain is found.
     """
     samples = sample_tissue(scan, blood)
     found = segment_brain(samples, scan.planes, stem_mm=0)
@@ -122,7 +132,8 @@ def sample_tissue(scan: Scan, blood: Mask) -> TissueSamples:
 
     Parameters
     ----------
-    blood : bool, (slices, rows, columns); what is bright there is blood, not bone
+    blood : ndarray of bool, shape (slices, rows, columns)
+        What is bright there is blood, not bone.
     """
     planes = scan.planes
     pixel = max(1, round(_SAMPLE_MM / max(planes.pixel_spacing_mm)), -(-max(scan.shape[1:]) // _MAX_ACROSS))
@@ -152,7 +163,7 @@ def sample_tissue(scan: Scan, blood: Mask) -> TissueSamples:
 
 
 def _find_bone_box(bone: Mask, margin: int) -> tuple[slice, slice, slice]:
-    """Give the rows and columns that hold bone, with a margin; no rows where there is none."""
+    """Return the rows and columns that hold bone, with a margin; no rows where there is none."""
     sides = [slice(None)]
     for axes in ((0, 2), (0, 1)):
         held = np.flatnonzero(bone.any(axes))

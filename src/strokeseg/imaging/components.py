@@ -44,17 +44,20 @@ def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    uint8, uint16 or int32, (slices, rows, columns), 0 is background; and the number of components
+    tuple of (Labels, int)
+        Uint8, uint16 or int32, (slices, rows, columns), 0 is background; and the number of components.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape, or a slice's position is not finite
+        If the mask is not bool or not of the scan's shape, or a slice's position is not finite.
     """
     check_mask(mask, scan)
     held = find_bounding_box(mask)
@@ -78,20 +81,23 @@ def label(mask: Mask, scan: Scan) -> tuple[Labels, int]:
 
 
 def iterate_components(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan, tuple[slice, slice]]]:
-    """Give every component with the part of the scan around it, in the order of the numbers.
+    """Return every component with the part of the scan around it, in the order of the numbers.
 
     All slices stay, because a slice's weight follows from its neighbours; rows and columns are those of the component.
     Points and volumes measured on the part are those of the whole.
 
     Parameters
     ----------
-    labels : (slices, rows, columns), from :func:`label`
-    scan : its scan
+    labels : Labels
+        (slices, rows, columns), from :func:`label`.
+    scan : Scan
+        Its scan.
 
     Yields
     ------
-    bool, (slices, some rows, some columns); and a scan of the same shape, which knows no UIDs and no remarks; and
-    where its rows and columns lie in the whole
+    tuple of (ndarray of bool, Scan, tuple of (slice, slice)), shape (slices, some rows, some columns)
+        And a scan of the same shape, which knows no UIDs and no remarks; and where its rows and columns lie in the
+        whole.
     """
     planes = scan.planes
     row_mm, column_mm = planes.pixel_spacing_mm
@@ -118,14 +124,14 @@ def iterate_components(labels: Labels, scan: Scan) -> Iterator[tuple[Mask, Scan,
 
 
 def find_labelled_pixels(labels: Labels) -> NDArray[np.intp]:
-    """Give where components lie, as indices in the flat scan: of truths NumPy finds them twenty times as quickly."""
+    """Return where components lie, as indices in the flat scan: of truths NumPy finds them twenty times as quickly."""
     # Slice by slice: of a large scan no second volume is made.
     places = [np.flatnonzero(plane != 0) + index * plane.size for index, plane in enumerate(labels)]
     return np.concatenate(places) if places else np.zeros(0, dtype=np.intp)
 
 
 def find_bounding_boxes(labels: Labels) -> list[BoundingBox | None]:
-    """Give the box that just holds each number, 1 first; None for a number that no pixel has.
+    """Return the box that just holds each number, 1 first; None for a number that no pixel has.
 
     SciPy's ``find_objects`` goes through the whole scan; here only through the part that holds components.
     """
@@ -146,12 +152,13 @@ def _shift_box(inner: BoundingBox, by: BoundingBox) -> BoundingBox:
 
 
 def compute_offsets_px(planes: Planes) -> Floats:
-    """Give how far each slice lies beside the one below it, in the plane.
+    """Return how far each slice lies beside the one below it, in the plane.
 
     Returns
     -------
-    (slices - 1, 2), pixels (row, column): the pixel (r, c) of slice k + 1 lies straight above the place
-    (r + offset, c + offset) of slice k
+    Floats
+        (slices - 1, 2), pixels (row, column): the pixel (r, c) of slice k + 1 lies straight above the place (r +
+        offset, c + offset) of slice k.
     """
     steps = np.diff(planes.positions_mm, axis=0)
     row_mm, column_mm = planes.pixel_spacing_mm
@@ -174,7 +181,7 @@ def check_mask(mask: Mask, scan: Scan) -> None:
 
 
 def find_bounding_box(marked: Mask | Labels) -> BoundingBox | None:
-    """Give the box that just holds what is marked; None where nothing is."""
+    """Return the box that just holds what is marked; None where nothing is."""
     flat, held = np.zeros(marked.shape[1:], dtype=bool), []
     for index, plane in enumerate(marked):
         if plane.any():
@@ -195,7 +202,9 @@ def _connect_slices(mask: Mask, planes: Planes, first: int) -> tuple[Labels, NDA
 
     Returns
     -------
-    A number for each pixel, the component to which each of these numbers belongs, and how many components there are
+    tuple of (Labels, ndarray of intp, int)
+        A number for each pixel, the component to which each of these numbers belongs, and how many components there
+        are.
     """
     span = slice(first, first + len(mask) - 1)
     offsets, joined = compute_offsets_px(planes)[span], find_adjacent_slices(planes)[span]
@@ -227,7 +236,7 @@ def _label_array(mask: Mask, structure: Mask) -> tuple[Labels, int]:
 
 
 def _find_run_starts(plane: Labels) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Give the rows and the columns at which runs begin."""
+    """Return the rows and the columns at which runs begin."""
     begins = plane > 0
     begins[:, 1:] &= plane[:, :-1] == 0
     rows, columns = np.nonzero(begins)
@@ -245,7 +254,8 @@ def _pair_touching_runs(
 
     Returns
     -------
-    (2, n), two numbers of ``flat`` each
+    ndarray of intp, shape (2, n)
+        Two numbers of ``flat`` each.
     """
     if not len(slices):
         return np.zeros((2, 0), dtype=np.intp)

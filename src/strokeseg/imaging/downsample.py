@@ -13,13 +13,17 @@ def downsample_sum(pixels: NDArray[Any], step: int, kind: DTypeLike) -> NDArray[
 
     Parameters
     ----------
-    pixels : (..., rows, columns)
-    step : the block's side, pixels
-    kind : the type to sum in, and of the sums; it must hold them
+    pixels : ndarray, shape (..., rows, columns)
+        Pixels.
+    step : int
+        The block's side, pixels.
+    kind : DTypeLike
+        The type to sum in, and of the sums; it must hold them.
 
     Returns
     -------
-    (..., rows // step, columns // step)
+    ndarray
+        (..., rows // step, columns // step).
     """
     rows, columns = pixels.shape[-2] // step, pixels.shape[-1] // step
     blocks = pixels[..., : rows * step, : columns * step]
@@ -35,5 +39,5 @@ def downsample_sum(pixels: NDArray[Any], step: int, kind: DTypeLike) -> NDArray[
 
 
 def downsample_mean(pixels: NDArray[Any], step: int, kind: DTypeLike = np.int32) -> NDArray[np.float32]:
-    """Give the mean of each block, as :func:`sums` does; float32."""
+    """Return the mean of each block, as :func:`sums` does; float32."""
     return np.asarray(downsample_sum(pixels, step, kind) / np.float32(step**2), dtype=np.float32)

@@ -17,7 +17,8 @@ def from_float32(values: NDArray[np.float32]) -> NDArray[np.float16]:
 
     Parameters
     ----------
-    values : 0 or more
+    values : ndarray of float32
+        0 or more.
     """
     steps = np.minimum(values, _SMALLEST_NORMAL)
     steps *= _STEPS

@@ -31,17 +31,22 @@ def measure(
 
     Parameters
     ----------
-    scan : the scan
-    mask : bool, or numbers that are 0 and 1, (slices, rows, columns) like ``scan.hu``
-    probability : the same shape, 0 to 1; without it the lesions' probability is None
-    dropped_specks : is passed on
-    experimental : also give the CT signs of growth and the types of bleeding, which are not proven
+    scan : Scan
+        The scan.
+    mask : object
+        Bool, or numbers that are 0 and 1, (slices, rows, columns) like ``scan.hu``.
+    probability : ndarray of floating[Any], optional
+        The same shape, 0 to 1; without it the lesions' probability is None.
+    dropped_specks : int, default: 0
+        Is passed on.
+    experimental : bool, default: False
+        Also give the CT signs of growth and the types of bleeding, which are not proven.
 
     Raises
     ------
     ValueError
-        if the shapes differ, the mask holds anything but 0 and 1, the probability of a marked pixel is not 0 to 1, or
-        the scan's planes are none: a spacing that is not above 0, cosines not at right angles, slices not in order
+        If the shapes differ, the mask holds anything but 0 and 1, the probability of a marked pixel is not 0 to 1, or
+        the scan's planes are none: a spacing that is not above 0, cosines not at right angles, slices not in order.
     """
     from strokeseg.measurements import findings
 

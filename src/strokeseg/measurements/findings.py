@@ -146,7 +146,7 @@ def _add_location(
 
 
 def _head_fields(whole: _HeadMeasurements, scan: Scan) -> dict[str, Any]:
-    """Give what is told of all lesions together, and the midline shift."""
+    """Return what is told of all lesions together, and the midline shift."""
     found: dict[str, Any] = {}
     placing, shift = whole.locations, whole.shift
     if placing is not None:

@@ -18,13 +18,16 @@ def compute_ich_score_parts(lesions: Sequence[Lesion], intraventricular: bool | 
 
     Parameters
     ----------
-    lesions : each with its place and volumes
-    intraventricular : whether blood lies in the ventricles
+    lesions : sequence of Lesion
+        Each with its place and volumes.
+    intraventricular : bool or None
+        Whether blood lies in the ventricles.
 
     Returns
     -------
-    None without a lesion, or where all of them lie outside of the brain. The volume is None where one is not known; the
-    place is None where it is not told, or where a lesion lies on both sides of the tentorium.
+    IchScoreParts or None
+        None without a lesion, or where all of them lie outside of the brain. The volume is None where one is not
+        known; the place is None where it is not told, or where a lesion lies on both sides of the tentorium.
 
     References
     ----------

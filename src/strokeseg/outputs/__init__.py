@@ -67,17 +67,20 @@ def check(out: str | Path, formats: Sequence[str], scan: Scan | None = None) -> 
 
     Parameters
     ----------
-    out : the folder to be, which need not be there yet
-    formats : of :data:`KNOWN`
-    scan : what is segmented, where it is read already
+    out : str or Path
+        The folder to be, which need not be there yet.
+    formats : sequence of str
+        Of :data:`KNOWN`.
+    scan : Scan, optional
+        What is segmented, where it is read already.
 
     Raises
     ------
     UsageError
-        `usage`, for an unknown format, or one that cannot be made of this scan
+        `usage`, for an unknown format, or one that cannot be made of this scan.
     NotWritable, DiskFull
         `not-writable`, if ``out`` is a file, cannot be made or written, or holds a file of a needed name that is no
-        result of StrokeSeg; `disk-full`
+        result of StrokeSeg; `disk-full`.
     """
     if unknown := [name for name in formats if name not in ALL_FORMATS]:
         raise UsageError(
@@ -97,7 +100,7 @@ def check_formats(scan: Scan, formats: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        `usage`: DICOM objects of what was no DICOM series, or solids in mm of what has no scale
+        `usage`: DICOM objects of what was no DICOM series, or solids in mm of what has no scale.
     """
     dicom.check_formats(scan, formats)
     solids.check(scan, formats)
@@ -123,27 +126,37 @@ def save(
 
     Parameters
     ----------
-    out : folder, made if missing
-    document : the result so far; its files and timing are filled in
-    mask : bool, (slices, rows, columns), on the scan's grid
-    labels : the same shape; 0 is background, 1 the largest lesion
-    scene : makes the meshes, beside the first files, and says what is wrong with them; None where none of
-        :data:`SURFACES` is asked for
-    formats : of :data:`KNOWN`
-    finish : gives the timing when everything but the report's text and `result.json` is written
-    probability : float16, the same shape; only "seg-probability" needs it
-    native : also write CT and mask as NIfTI on the planes as acquired
+    out : str or Path
+        Folder, made if missing.
+    document : ResultDocument
+        The result so far; its files and timing are filled in.
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On the scan's grid.
+    labels : Labels
+        The same shape; 0 is background, 1 the largest lesion.
+    scene : callable or None
+        Makes the meshes, beside the first files, and says what is wrong with them; None where none of
+        :data:`SURFACES` is asked for.
+    formats : sequence of str
+        Of :data:`KNOWN`.
+    finish : callable
+        Gives the timing when everything but the report's text and `result.json` is written.
+    probability : ndarray of float16, optional
+        The same shape; only "seg-probability" needs it.
+    native : bool, default: False
+        Also write CT and mask as NIfTI on the planes as acquired.
 
     Returns
     -------
-    The document as written
+    ResultDocument
+        The document as written.
 
     Raises
     ------
     UsageError
-        `usage`, for a format that cannot be made of this scan
+        `usage`, for a format that cannot be made of this scan.
     NotWritable, DiskFull
-        `not-writable`, `disk-full`; nothing new is left and earlier results are as they were
+        `not-writable`, `disk-full`; nothing new is left and earlier results are as they were.
     """
     from strokeseg.outputs import result_json
     from strokeseg.outputs.report import html_report

@@ -31,7 +31,8 @@ class OutputFolder:
 
     Parameters
     ----------
-    out : the folder of the results, made if missing
+    out : Path
+        The folder of the results, made if missing.
     """
 
     staging: Path
@@ -98,7 +99,7 @@ class OutputFolder:
         self._committed = True
 
     def _list_earlier_files(self) -> set[str]:
-        """Give the files of an earlier result: what its `result.json` lists and is still there."""
+        """Return the files of an earlier result: what its `result.json` lists and is still there."""
         try:
             document = json.loads((self.out / "result.json").read_text("utf-8"))
             if not document["schema"].startswith("strokeseg.result/"):

@@ -28,7 +28,7 @@ def name_lesion(number: int) -> str:
 
 
 def get_lesion_rgb(number: int) -> tuple[int, int, int]:
-    """Give the colour (0 to 255 each) of the lesion with this id, from 1 on; after ten they come again."""
+    """Return the colour (0 to 255 each) of the lesion with this id, from 1 on; after ten they come again."""
     return _COLOURS[(number - 1) % len(_COLOURS)]
 
 
@@ -37,7 +37,8 @@ def save(folder: Path, count: int) -> dict[str, str]:
 
     Returns
     -------
-    The names of the files
+    dict of str to str
+        The names of the files.
     """
     (folder / SLICER_NAME).write_text(format_slicer_table(count), "ascii")
     (folder / ITKSNAP_NAME).write_text(format_itksnap_labels(count), "ascii")
@@ -45,7 +46,7 @@ def save(folder: Path, count: int) -> dict[str, str]:
 
 
 def format_slicer_table(count: int) -> str:
-    """Give a colour table of 3D Slicer: a line a label: number, name without spaces, red, green, blue, alpha."""
+    """Return a colour table of 3D Slicer: a line a label: number, name without spaces, red, green, blue, alpha."""
     lines = ["# Color table of StrokeSeg: the labels of lesions.nii.gz", "0 Background 0 0 0 0"]
     for number in range(1, count + 1):
         lines.append(

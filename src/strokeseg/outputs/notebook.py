@@ -36,8 +36,10 @@ def render_html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], l
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), on the scan's grid
-    labels : the same shape, 1 is the largest lesion
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On the scan's grid.
+    labels : Labels
+        The same shape, 1 is the largest lesion.
     """
     say = texts.load_texts()
     index = slice_images.choose_key_slices(labels)[0]
@@ -70,7 +72,7 @@ def render_html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], l
 
 
 def make_frame(document: ResultDocument) -> DataFrame:
-    """Give the lesions as a table, one row each, with their ids as index.
+    """Return the lesions as a table, one row each, with their ids as index.
 
     Columns are the entries of `result.json`; what has parts is spread over several (``first_slice``, ``last_slice``,
     ``centroid_x_mm``, ...: LPS), and what was not measured is missing. Without any lesion the table has no rows.
@@ -78,7 +80,7 @@ def make_frame(document: ResultDocument) -> DataFrame:
     Raises
     ------
     UsageError
-        `usage`, where pandas is not installed
+        `usage`, where pandas is not installed.
     """
     try:
         import pandas
@@ -94,16 +96,18 @@ def open_viewer(scan: Scan, labels: Labels) -> NiiVue:
 
     Parameters
     ----------
-    labels : (slices, rows, columns), on the scan's grid; 1 is the largest lesion
+    labels : Labels
+        (slices, rows, columns), on the scan's grid; 1 is the largest lesion.
 
     Returns
     -------
-    ipyniivue's widget; a notebook shows it where it is the last value of a cell
+    NiiVue
+        Ipyniivue's widget; a notebook shows it where it is the last value of a cell.
 
     Raises
     ------
     UsageError
-        `usage`, where ipyniivue is not installed
+        `usage`, where ipyniivue is not installed.
     """
     try:
         from ipyniivue import NiiVue, SliceType

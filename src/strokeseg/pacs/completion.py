@@ -24,9 +24,12 @@ class SeriesProgress:
 
     Parameters
     ----------
-    instances, expected : here, and as the sender said, None where nothing was said
-    committed : the sender asked for storage commitment after the last instance
-    last_at : when the last instance came, in seconds
+    instances, expected : int
+        Here, and as the sender said, None where nothing was said.
+    committed : bool
+        The sender asked for storage commitment after the last instance.
+    last_at : float
+        When the last instance came, in seconds.
     """
 
     instances: int
@@ -42,12 +45,16 @@ def find_completion_reason(
 
     Parameters
     ----------
-    carried : an association that brought some of it is open
-    now : seconds, on the clock of ``progress.last_at``
+    carried : bool
+        An association that brought some of it is open.
+    now : float
+        Seconds, on the clock of ``progress.last_at``.
 
     Returns
     -------
-    "count", "count exceeded", "commitment", "association ended", "quiet", each with "n of m" where some are missing
+    str or None
+        "count", "count exceeded", "commitment", "association ended", "quiet", each with "n of m" where some are
+        missing.
     """
     silent = now - progress.last_at
     missing = progress.expected is not None and progress.instances < progress.expected
@@ -82,6 +89,6 @@ class OpenAssociations:
             self._series_by_association.pop(association, None)
 
     def list_series(self) -> set[str]:
-        """Give the series of all open associations."""
+        """Return the series of all open associations."""
         with self._lock:
             return set().union(*self._series_by_association.values())

@@ -32,7 +32,7 @@ _STATUS_MEANINGS = [
 
 
 def render_page() -> str:
-    """Give the page."""
+    """Return the page."""
     local = LocalEntity()
     parts = [
         _HEAD,
@@ -92,7 +92,7 @@ def _list_association_limits(local: LocalEntity) -> Iterable[tuple[str, str]]:
 
 
 def _list_names(table: dict[str, str]) -> Iterable[tuple[str, str]]:
-    """Give the standard's names; of what pydicom does not know yet, its keyword in words."""
+    """Return the standard's names; of what pydicom does not know yet, its keyword in words."""
     for keyword, uid in table.items():
         known = UID(uid).name
         yield (known if known != uid else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword), uid)

@@ -82,7 +82,7 @@ def _run_check(name: str, what: str, attempt: Callable[[], str | None]) -> list[
 
 
 def _list_required_classes(settings: NodeSettings, name: str) -> list[str]:
-    """Give the storage classes that the rules send to a peer."""
+    """Return the storage classes that the rules send to a peer."""
     what = {form for rule in settings.rule for delivery in rule.send if delivery.to == name for form in delivery.what}
     return sorted({CLASS_OF_FORMAT[form] for form in what})
 

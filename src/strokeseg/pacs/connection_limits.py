@@ -19,7 +19,7 @@ def read_pdu(line: socket.socket, seconds: float, length: int) -> bytearray:
     Raises
     ------
     OSError
-        if more is announced than a PDU of ours may have, or it takes longer than ``seconds``
+        If more is announced than a PDU of ours may have, or it takes longer than ``seconds``.
     """
     if length > _MAX_PDU_BYTES:
         log.warning("connection closed: a PDU of %d bytes was announced", length)
@@ -36,7 +36,7 @@ def read_pdu(line: socket.socket, seconds: float, length: int) -> bytearray:
 
 
 def is_allowed_address(peer: Peer, address: str) -> bool:
-    """Say whether a peer's associations may come from an address."""
+    """Return whether a peer's associations may come from an address."""
     allowed = peer.from_addresses or ((peer.host,) if peer.host else ())
     return any(address in _resolve_addresses(host) for host in allowed)
 

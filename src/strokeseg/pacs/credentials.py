@@ -29,18 +29,19 @@ class _BearerAuth(httpx2.Auth):
 
 
 def open_httpx_auth(auth: Authentication | None, authority: Path | None, timeout_s: float) -> httpx2.Auth | None:
-    """Give what an httpx2 client takes.
+    """Return what an httpx2 client takes.
 
     Parameters
     ----------
-    authority, timeout_s : for the OIDC provider, as for the server itself
+    authority, timeout_s : Path or None
+        For the OIDC provider, as for the server itself.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if the OIDC provider gives no token
+        `not-delivered`, if the OIDC provider gives no token.
     UsageError
-        `usage`, if a secret is not there
+        `usage`, if a secret is not there.
     """
     if auth is None:
         return None
@@ -53,19 +54,19 @@ def open_httpx_auth(auth: Authentication | None, authority: Path | None, timeout
 
 
 def build_tls_verification(authority: Path | None) -> ssl.SSLContext | bool:
-    """Give what an httpx2 client checks a server's certificate with: an authority's file, or the system's."""
+    """Return what an httpx2 client checks a server's certificate with: an authority's file, or the system's."""
     return True if authority is None else ssl.create_default_context(cafile=str(authority))
 
 
 def open_session(web: DicomwebServer) -> requests.Session:
-    """Give the session of a DICOMweb server.
+    """Return the session of a DICOMweb server.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if the OIDC provider gives no token
+        `not-delivered`, if the OIDC provider gives no token.
     UsageError
-        `usage`, if a secret is not there
+        `usage`, if a secret is not there.
     """
     auth = web.auth
     if auth is not None and auth.kind == "oidc":
@@ -80,7 +81,7 @@ def open_session(web: DicomwebServer) -> requests.Session:
 
 
 def _open_oidc_session(auth: Authentication, authority: Path | None, timeout_s: float) -> Any:
-    """Give a session with a token of the provider; it fetches a new one by itself when the old one ends."""
+    """Return a session with a token of the provider; it fetches a new one by itself when the old one ends."""
     secret, where, verify = auth.secret.read(), str(auth.token_url), str(authority) if authority else True
     kind = "client_credentials"
     found = OAuth2Session(str(auth.user), secret, scope=auth.scope, token_endpoint=where, grant_type=kind)

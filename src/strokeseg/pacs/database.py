@@ -68,7 +68,7 @@ def open_database(url: str) -> Engine:
     Raises
     ------
     NotWritable
-        `not-writable`, if it cannot be opened
+        `not-writable`, if it cannot be opened.
     """
     try:
         engine = database.connect(url)

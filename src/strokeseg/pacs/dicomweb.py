@@ -24,14 +24,14 @@ _CLIENT_ERRORS = (requests.RequestException, AuthlibBaseError, OSError, ValueErr
 
 
 def open_client(web: DicomwebServer) -> DICOMwebClient:
-    """Give the client of a server.
+    """Return the client of a server.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if the OIDC provider gives no token
+        `not-delivered`, if the OIDC provider gives no token.
     UsageError
-        `usage`, if a secret is not there
+        `usage`, if a secret is not there.
     """
     logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # its lines may quote a patient
     client = _request(
@@ -42,12 +42,12 @@ def open_client(web: DicomwebServer) -> DICOMwebClient:
 
 
 def search_series(client: DICOMwebClient, web: DicomwebServer, filters: dict[str, str]) -> list[Dataset]:
-    """Give the series that fit (QIDO-RS), each with the attributes of its study that a search gives.
+    """Return the series that fit (QIDO-RS), each with the attributes of its study that a search gives.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     fields = [
         "NumberOfSeriesRelatedInstances",
@@ -67,7 +67,7 @@ def retrieve_series(client: DICOMwebClient, web: DicomwebServer, study_uid: str,
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     kinds = (("application/dicom", "*"),)
     found: Any = _request(web, lambda: client.iter_series(study_uid, series_uid, media_types=kinds))
@@ -81,7 +81,7 @@ def store_instances(client: DICOMwebClient, web: DicomwebServer, objects: Sequen
     Raises
     ------
     NotDelivered
-        `not-delivered`, also if the server took only some
+        `not-delivered`, also if the server took only some.
     """
     datasets = [dcmread(BytesIO(file)) for file in objects]
     answer: Dataset = _request(web, lambda: client.store_instances(datasets))
@@ -92,7 +92,7 @@ def store_instances(client: DICOMwebClient, web: DicomwebServer, objects: Sequen
 
 
 def encode_file(dataset: Dataset) -> bytes:
-    """Give a data set as a whole file with preamble."""
+    """Return a data set as a whole file with preamble."""
     stream = BytesIO()
     if not isinstance(dataset, FileDataset):
         raise TypeError("a data set without its file meta group cannot be stored as it came")

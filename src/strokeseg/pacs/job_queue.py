@@ -16,9 +16,12 @@ class JobState:
 
     Parameters
     ----------
-    ended : "done" | "refused" | "failed" | "cancelled" | "gone"; empty while it runs
-    why : of a refusal or failure its code and sentence
-    document : `result.json`, once it is done
+    ended : object
+        "done" | "refused" | "failed" | "cancelled" | "gone"; empty while it runs.
+    why : object
+        Of a refusal or failure its code and sentence.
+    document : ResultDocument, optional
+        `result.json`, once it is done.
     """
 
     outcome: str = ""
@@ -40,12 +43,12 @@ class JobQueue(Protocol):
         ...
 
     def read_objects(self, study: str, formats: Sequence[str]) -> list[bytes]:
-        """Give a finished study's DICOM objects of these formats, each a whole file; those that it has none of less.
+        """Return a finished study's DICOM objects of these formats, each a whole file; those that it has none of less.
 
         Raises
         ------
         NotFound
-            `not-found`, if the study is gone
+            `not-found`, if the study is gone.
         """
         ...
 

@@ -40,9 +40,12 @@ class Node:
 
     Parameters
     ----------
-    settings : checked
-    database : URL of the database, the same as of the jobs
-    jobs : of the web application
+    settings : NodeSettings
+        Checked.
+    database : str
+        URL of the database, the same as of the jobs.
+    jobs : JobQueue
+        Of the web application.
     """
 
     def __init__(self, settings: NodeSettings, database: str, jobs: JobQueue) -> None:
@@ -68,7 +71,7 @@ class Node:
         Raises
         ------
         UsageError
-            `usage`, if the port cannot be listened on
+            `usage`, if the port cannot be listened on.
         """
         self.port = self.receiver.start()
         loops: list[tuple[str, Callable[[], None], float]] = [
@@ -118,7 +121,7 @@ class Node:
     # What goes out
 
     def _make_delivery_loops(self) -> Iterator[tuple[str, Callable[[], None], float]]:
-        """Give a loop for each target, and one for the rest: who does not answer holds up nobody else."""
+        """Return a loop for each target, and one for the rest: who does not answer holds up nobody else."""
         told = self.settings
         targets: list[Peer | DicomwebServer | NoticeTarget] = [*told.peer, *told.web, *told.notice]
         names = sorted({one.name for one in targets})

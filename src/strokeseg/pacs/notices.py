@@ -27,12 +27,18 @@ class ResultNotice:
 
     Parameters
     ----------
-    key : the same for the same version; a receiver can drop a second one
-    study_uid, series_uid, accession, patient_id : as the input has them; empty where it has none
-    version : 1, and higher where late slices made a new one
-    volume_ml, interval_ml : None where they are unknown
-    at : ISO 8601 with time zone
-    software, model : names with versions
+    key : str
+        The same for the same version; a receiver can drop a second one.
+    study_uid, series_uid, accession, patient_id : str
+        As the input has them; empty where it has none.
+    version : int
+        1, and higher where late slices made a new one.
+    volume_ml, interval_ml : float or None
+        None where they are unknown.
+    at : str
+        ISO 8601 with time zone.
+    software, model : str
+        Names with versions.
     """
 
     key: str
@@ -66,9 +72,9 @@ def send_notice(notice: NoticeTarget, news: ResultNotice) -> None:
     Raises
     ------
     NotDelivered
-        `not-delivered`, with what the receiver answered
+        `not-delivered`, with what the receiver answered.
     UsageError
-        `usage`, if a secret is not there
+        `usage`, if a secret is not there.
     """
     {"webhook": _send_webhook, "hl7": _send_hl7, "fhir": _send_fhir}[notice.kind](notice, news)
 
@@ -97,11 +103,12 @@ def _post(notice: NoticeTarget, url: str, body: str, headers: dict[str, str]) ->
 
 
 def build_oru(news: ResultNotice, control_id: str) -> str:
-    """Give an HL7 v2.5.1 ORU^R01 message: one OBR, an OBX for the sentence, hemorrhage, volume and interval.
+    """Return an HL7 v2.5.1 ORU^R01 message: one OBR, an OBX for the sentence, hemorrhage, volume and interval.
 
     Returns
     -------
-    Segments divided by carriage returns
+    str
+        Segments divided by carriage returns.
     """
     from hl7apy.core import Message
 
@@ -181,7 +188,7 @@ def _receive_frame(line: socket.socket) -> str:
 
 
 def build_fhir_bundle(news: ResultNotice) -> dict[str, Any]:
-    """Give a FHIR R4 transaction: a DiagnosticReport and its Observations, made once however often it is sent."""
+    """Return a FHIR R4 transaction: a DiagnosticReport and its Observations, made once however often it is sent."""
     from fhir.resources.R4B.bundle import Bundle
 
     subject = {"identifier": {"value": news.patient_id or "unknown"}}

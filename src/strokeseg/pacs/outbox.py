@@ -37,7 +37,8 @@ def enqueue(
 
     Returns
     -------
-    The row's id
+    str
+        The row's id.
     """
     key = hashlib.sha256("\0".join((kind, target, series_uid, str(version))).encode()).hexdigest()[:32]
     now = time.time()
@@ -80,14 +81,18 @@ def deliver_due(
 
     Parameters
     ----------
-    ways : for each kind the function that delivers a row with its content, and gives the content to keep;
-        a StrokesegError of it is a failed try
-    keep_days : after so long a row is dead
-    among : which rows are looked at, None for all: a target that does not answer must not hold up the others
+    ways : mapping of str to DeliveryFunction
+        For each kind the function that delivers a row with its content, and gives the content to keep; a
+        StrokesegError of it is a failed try.
+    keep_days : float
+        After so long a row is dead.
+    among : ColumnElement, optional
+        Which rows are looked at, None for all: a target that does not answer must not hold up the others.
 
     Returns
     -------
-    How many were tried
+    int
+        How many were tried.
     """
     with engine.connect() as connection:
         due = (outbox_table.c.state == "waiting") & (outbox_table.c.next_at <= time.time())
@@ -162,7 +167,7 @@ def retry_now(engine: Engine, key: str) -> None:
     Raises
     ------
     NotFound
-        `not-found`
+        `not-found`.
     """
     now = time.time()
     with engine.begin() as connection:

@@ -26,18 +26,22 @@ def fetch_prior(settings: NodeSettings, header: Dataset, fetching: set[str], spo
 
     Parameters
     ----------
-    header : of the series that is there: its patient's number, study UID and date are asked for
-    fetching : holds a study's UID while it is fetched: what then comes to our own port is no work
-    spool : where its instances go; what is there already is not fetched
+    header : Dataset
+        Of the series that is there: its patient's number, study UID and date are asked for.
+    fetching : set of str
+        Holds a study's UID while it is fetched: what then comes to our own port is no work.
+    spool : Spool
+        Where its instances go; what is there already is not fetched.
 
     Returns
     -------
-    The series' UID; None if no archive has one, or patient or date are not said
+    str or None
+        The series' UID; None if no archive has one, or patient or date are not said.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if an archive does not answer and no other has one
+        `not-delivered`, if an archive does not answer and no other has one.
     """
     patient, (date, time) = str(header.get("PatientID", "")).strip(), _read_study_date_time(header)
     study_uid = str(header.get("StudyInstanceUID", ""))

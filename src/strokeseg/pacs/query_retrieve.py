@@ -29,13 +29,15 @@ def c_find(local: LocalEntity, peer: Peer, level: str, keys: dict[str, str]) -> 
 
     Parameters
     ----------
-    level : "STUDY" | "SERIES" | "IMAGE"
-    keys : attribute names with what they must be; empty to be told
+    level : str
+        "STUDY" | "SERIES" | "IMAGE".
+    keys : dict of str to str
+        Attribute names with what they must be; empty to be told.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     query = Dataset()
     query.QueryRetrieveLevel = level
@@ -61,7 +63,7 @@ def c_move(local: LocalEntity, peer: Peer, study_uid: str, series_uid: str) -> N
     Raises
     ------
     NotDelivered
-        `not-delivered`, also if only some of it came
+        `not-delivered`, also if only some of it came.
     """
     model = StudyRootQueryRetrieveInformationModelMove
     with open_association(local, peer, {model: _UNCOMPRESSED_SYNTAXES}) as opened:
@@ -77,12 +79,13 @@ def c_get(
 
     Parameters
     ----------
-    keep : is given each instance as a whole file and its header, and gives the status of C-STORE
+    keep : callable
+        Is given each instance as a whole file and its header, and gives the status of C-STORE.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, also if only some of it came
+        `not-delivered`, also if only some of it came.
     """
     model = StudyRootQueryRetrieveInformationModelGet
 

@@ -21,10 +21,14 @@ class SeriesAttributes:
 
     Parameters
     ----------
-    body_part, description, kernel : (0018,0015); (0008,103E) and (0008,1030), joined; (0018,1210)
-    thickness_mm : the median of (0018,0050)
-    slices : instances, or frames of multi-frame ones
-    sender : the peer's name
+    body_part, description, kernel : str, default: ""
+        (0018,0015); (0008,103E) and (0008,1030), joined; (0018,1210).
+    thickness_mm : float, optional
+        The median of (0018,0050).
+    slices : int, default: 0
+        Instances, or frames of multi-frame ones.
+    sender : str, default: ""
+        The peer's name.
     """
 
     body_part: str = ""
@@ -66,7 +70,7 @@ def read_attributes(headers: Iterable[Dataset], sender: str) -> SeriesAttributes
 
 
 def choose_rule(rules: Sequence[Rule], series: SeriesAttributes) -> Decision:
-    """Give the first rule that fits."""
+    """Return the first rule that fits."""
     reasons: list[str] = []
     for rule in rules:
         against = _find_mismatch(rule.match, series)

@@ -54,14 +54,15 @@ def start_node(settings: NodeSettings, database: str, storage: str, workers: int
 
     Parameters
     ----------
-    database, storage, workers : as of `strokeseg serve`
+    database, storage, workers : str
+        As of `strokeseg serve`.
 
     Raises
     ------
     UsageError
-        `usage`, if a port cannot be listened on, or storage cannot be opened
+        `usage`, if a port cannot be listened on, or storage cannot be opened.
     NotWritable
-        `not-writable`, if the database cannot be opened
+        `not-writable`, if the database cannot be opened.
     """
     configure_json_log()
     url = serve_settings.parse_database_url(database)
@@ -92,7 +93,7 @@ class NodeMetrics(Collector):
         self._node = node
 
     def collect(self) -> list[Metric]:
-        """Give them as they are now."""
+        """Return them as they are now."""
         events = CounterMetricFamily("strokeseg_node_events", "What happened on the port", labels=["kind", "outcome"])
         for (kind, outcome), count in sorted(self._node.event_counts.items()):
             events.add_metric([kind, outcome], count)

@@ -62,12 +62,18 @@ class StorageScp:
 
     Parameters
     ----------
-    settings : checked
-    spool : where instances go
-    associations : what is open, for :mod:`strokeseg.pacs.completion`
-    observe : is called with ("store" | "association" | "commitment", outcome) for the metrics
-    fetching : study UIDs being fetched to compare with: their instances are no work
-    reported : is called with the transaction UID, and the SOP instance UIDs that an archive has and has not
+    settings : NodeSettings
+        Checked.
+    spool : Spool
+        Where instances go.
+    associations : OpenAssociations
+        What is open, for :mod:`strokeseg.pacs.completion`.
+    observe : EventObserver, optional
+        Is called with ("store" | "association" | "commitment", outcome) for the metrics.
+    fetching : object
+        Study UIDs being fetched to compare with: their instances are no work.
+    reported : object
+        Is called with the transaction UID, and the SOP instance UIDs that an archive has and has not.
     """
 
     settings: NodeSettings
@@ -85,7 +91,7 @@ class StorageScp:
         Raises
         ------
         UsageError
-            `usage`, if the address cannot be listened on, or a certificate cannot be used
+            `usage`, if the address cannot be listened on, or a certificate cannot be used.
         """
         local = self.settings.node
         ae = AE(ae_title=local.ae_title)
@@ -140,7 +146,7 @@ class StorageScp:
         ]
 
     def _accept_connection(self, request: object, address: tuple[str, int]) -> bool:
-        """Say whether a connection is taken at all, before anything is spent on it."""
+        """Return whether a connection is taken at all, before anything is spent on it."""
         assert self._server is not None
         open_ones = sum(one.is_acceptor for one in self._server.ae.active_associations)
         most = self.settings.node.most_associations + _MAX_PENDING_CONNECTIONS

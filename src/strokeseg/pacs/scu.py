@@ -49,13 +49,15 @@ def open_association(
 
     Parameters
     ----------
-    contexts : SOP classes, each with the transfer syntaxes to offer
-    roles : of those the classes for which we offer to be SCP
+    contexts : Contexts
+        SOP classes, each with the transfer syntaxes to offer.
+    roles : sequence of str, default: ()
+        Of those the classes for which we offer to be SCP.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, with what the peer answered
+        `not-delivered`, with what the peer answered.
     """
     if peer.host is None or peer.port is None:
         raise NotDelivered(f"{peer.name}: has no host and port in the settings", "Give them.")
@@ -95,7 +97,7 @@ def c_echo(local: LocalEntity, peer: Peer) -> None:
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     with open_association(local, peer, {Verification: list(SENT_SYNTAXES.values())}) as opened:
         _check_status(opened.send_c_echo(), peer, "C-ECHO")
@@ -107,7 +109,7 @@ def c_store(local: LocalEntity, peer: Peer, objects: Sequence[bytes]) -> None:
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     datasets = [dcmread(BytesIO(file)) for file in objects]
     contexts: dict[str, list[str]] = {}
@@ -130,13 +132,15 @@ def request_commitment(local: LocalEntity, peer: Peer, transaction: str, instanc
 
     Parameters
     ----------
-    transaction : UID that the answer will have
-    instances : pairs of SOP class and SOP instance UID
+    transaction : str
+        UID that the answer will have.
+    instances : sequence of tuple of (str, str)
+        Pairs of SOP class and SOP instance UID.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     asked = Dataset()
     asked.TransactionUID = transaction
@@ -154,7 +158,7 @@ def report_commitment(
     Raises
     ------
     NotDelivered
-        `not-delivered`
+        `not-delivered`.
     """
     told = Dataset()
     told.TransactionUID = transaction

@@ -55,8 +55,10 @@ class SeriesProcessor:
 
     Parameters
     ----------
-    settings, spool, associations : of the node
-    jobs : of the web application
+    settings, spool, associations : NodeSettings
+        Of the node.
+    jobs : JobQueue
+        Of the web application.
     """
 
     settings: NodeSettings
@@ -181,12 +183,12 @@ class SeriesProcessor:
                 outbox.enqueue(connection, "prior", "archive", row["series_uid"], row["version"], content)
 
     def build_notice(self, row: RowMapping, study: str) -> ResultNotice:
-        """Give what is told of a result; ``row`` is one of the outbox.
+        """Return what is told of a result; ``row`` is one of the outbox.
 
         Raises
         ------
         NotFound
-            `not-found`, if study or series is gone
+            `not-found`, if study or series is gone.
         """
         document = self.jobs.read_state(study).document
         files = self.spool.list_files(row["series_uid"])
@@ -228,7 +230,7 @@ def read_attributes_by_series(path: Path) -> list[tuple[str, rules.SeriesAttribu
     Raises
     ------
     UnreadableFile
-        `unreadable`, if there is no DICOM
+        `unreadable`, if there is no DICOM.
     """
     found: dict[str, list[Dataset]] = {}
     if not path.exists():

@@ -99,12 +99,12 @@ class Secret(_Section):
         return self
 
     def read(self) -> str:
-        """Give the secret.
+        """Return the secret.
 
         Raises
         ------
         UsageError
-            `usage`, if it is not there
+            `usage`, if it is not there.
         """
         try:
             found = os.environ.get(self.variable, "") if self.variable else Path(str(self.file)).read_text().strip()
@@ -202,7 +202,7 @@ class _ConditionalTarget(_Section):
         return self
 
     def applies_to(self, hemorrhage: bool, volume_ml: float | None) -> bool:
-        """Say whether a result is one of those; of unknown volume, blood counts as larger: nobody is left out."""
+        """Return whether a result is one of those; of unknown volume, blood counts as larger: nobody is left out."""
         if self.when == "always":
             return True
         return hemorrhage and (self.volume_ml is None or volume_ml is None or volume_ml > self.volume_ml)

@@ -23,7 +23,8 @@ def load_settings(path: Path) -> NodeSettings:
     Raises
     ------
     UsageError
-        `usage`: it cannot be read, is no TOML, a key is unknown, missing or out of its bounds, or a certificate is gone
+        `usage`: it cannot be read, is no TOML, a key is unknown, missing or out of its bounds, or a certificate is
+        gone.
     """
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -67,7 +68,7 @@ def _format_errors(error: ValidationError) -> str:
 
 
 def _make_paths_absolute(part: SettingsPart, folder: Path) -> SettingsPart:
-    """Give the same with every path made absolute."""
+    """Return the same with every path made absolute."""
 
     def of(value: object) -> object:
         if isinstance(value, Path):

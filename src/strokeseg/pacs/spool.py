@@ -27,10 +27,14 @@ class ReceivedInstance:
 
     Parameters
     ----------
-    file : the whole file, with preamble and meta group
-    header : without pixels
-    sender : the name of the peer or web server
-    prior : it was fetched to compare with, and is no work by itself
+    file : bytes
+        The whole file, with preamble and meta group.
+    header : Dataset
+        Without pixels.
+    sender : str
+        The name of the peer or web server.
+    prior : bool, default: False
+        It was fetched to compare with, and is no work by itself.
     """
 
     file: bytes
@@ -63,9 +67,12 @@ class Spool:
 
     Parameters
     ----------
-    folder : made if missing
-    engine : of :func:`strokeseg.pacs.database.open_database`
-    least_free_mb : with less space free nothing more is accepted
+    folder : Path
+        Made if missing.
+    engine : Engine
+        Of :func:`strokeseg.pacs.database.open_database`.
+    least_free_mb : int, default: 0
+        With less space free nothing more is accepted.
     """
 
     def __init__(self, folder: Path, engine: Engine, least_free_mb: int = 0) -> None:
@@ -80,14 +87,16 @@ class Spool:
 
         Returns
         -------
-        "new"; "same" if it is here already; "different" if another of its UID is: that one stays, this one is not kept
+        StoreOutcome
+            "new"; "same" if it is here already; "different" if another of its UID is: that one stays, this one is not
+            kept.
 
         Raises
         ------
         DiskFull
-            `disk-full`
+            `disk-full`.
         OSError, sqlalchemy.exc.SQLAlchemyError
-            as disk or database tell it; nothing of the instance is then kept
+            As disk or database tell it; nothing of the instance is then kept.
         """
         sop_uid, series_uid, study_uid = arrived.uids
         digest = hashlib.sha256(arrived.file).hexdigest()
@@ -130,7 +139,7 @@ class Spool:
         return "same"
 
     def list_files_and_key(self, series_uid: str) -> tuple[list[Path], str]:
-        """Give the files of a series, in the order of their names, and a digest of which instances they are."""
+        """Return the files of a series, in the order of their names, and a digest of which instances they are."""
         query = select(instances_table.c.path, instances_table.c.sop_uid, instances_table.c.sha256)
         with self.engine.connect() as connection:
             found = connection.execute(query.where(instances_table.c.series_uid == series_uid)).all()
@@ -139,7 +148,7 @@ class Spool:
         return sorted(self.folder / path for path, _, _ in found), key
 
     def list_files(self, series_uid: str) -> list[Path]:
-        """Give the files of a series, in the order of their names."""
+        """Return the files of a series, in the order of their names."""
         return self.list_files_and_key(series_uid)[0]
 
     def count_instances(self, series_uid: str) -> int:
@@ -149,7 +158,7 @@ class Spool:
             return int(connection.execute(query).scalar_one())
 
     def has_intact_instance(self, sop_uid: str, sop_class: str) -> bool:
-        """Say whether an instance is here, and its file as it was received."""
+        """Return whether an instance is here, and its file as it was received."""
         row = self._find_instance(sop_uid)
         if row is None or row.sop_class != sop_class:
             return False
@@ -159,7 +168,7 @@ class Spool:
             return False
 
     def find_series(self, sop_uids: Sequence[str]) -> set[str]:
-        """Give the series to which instances belong."""
+        """Return the series to which instances belong."""
         found: set[str] = set()
         with self.engine.connect() as connection:
             for start in range(0, len(sop_uids), 500):
@@ -225,7 +234,7 @@ def _update_series(connection: Connection, arrived: ReceivedInstance, now: float
 
 
 def read_expected_count(header: Dataset) -> int | None:
-    """Give how many instances the sender says the series has: (0020,1209), or None."""
+    """Return how many instances the sender says the series has: (0020,1209), or None."""
     try:
         count = int(header.get("NumberOfSeriesRelatedInstances", 0))
     except (TypeError, ValueError, OverflowError):

@@ -21,12 +21,12 @@ class _DeferredHandshakeContext(ssl.SSLContext):
 
 
 def create_server_context(tls: TlsFiles) -> ssl.SSLContext:
-    """Give the context of a listening side; with an authority, a peer must show a certificate of it.
+    """Return the context of a listening side; with an authority, a peer must show a certificate of it.
 
     Raises
     ------
     OSError, ssl.SSLError
-        if a file cannot be read or is no certificate or key
+        If a file cannot be read or is no certificate or key.
     """
     context = _DeferredHandshakeContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -38,12 +38,12 @@ def create_server_context(tls: TlsFiles) -> ssl.SSLContext:
 
 
 def create_client_context(tls: TlsFiles) -> ssl.SSLContext:
-    """Give the context of a calling side. The peer's certificate is checked against the authority, or the system's.
+    """Return the context of a calling side. The peer's certificate is checked against the authority, or the system's.
 
     Raises
     ------
     OSError, ssl.SSLError
-        as for :func:`server`
+        As for :func:`server`.
     """
     context = ssl.create_default_context(cafile=None if tls.authority is None else str(tls.authority))
     context.minimum_version = ssl.TLSVersion.TLSv1_2

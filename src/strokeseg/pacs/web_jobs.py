@@ -25,8 +25,10 @@ class WebJobQueue:
 
     Parameters
     ----------
-    jobs, storage : of the web application
-    group : who sees the studies in the worklist; None is administrators alone, and everybody where nobody logs in
+    jobs, storage : JobQueue
+        Of the web application.
+    group : str or None
+        Who sees the studies in the worklist; None is administrators alone, and everybody where nobody logs in.
     """
 
     def __init__(self, jobs: JobQueue, storage: Storage, group: str | None) -> None:
@@ -72,7 +74,7 @@ class WebJobQueue:
         return JobState("done", "", document)
 
     def read_objects(self, study: str, formats: Sequence[str]) -> list[bytes]:
-        """Give the machine's answer as DICOM objects of these formats."""
+        """Return the machine's answer as DICOM objects of these formats."""
         folder = self._find_result_folder(study)
         files = ResultFiles.model_validate_json(self._storage.read(f"{folder}/{MANIFEST}")).items
         wanted = [file for file in files if file.name.endswith(".dcm") and _find_format(file.name) in formats]
@@ -89,7 +91,7 @@ class WebJobQueue:
 
 
 def _find_format(name: str) -> str:
-    """Give the format that a DICOM file of a result is of, by its name: report_pdf.dcm, key_017.dcm, seg.dcm ..."""
+    """Return the format that a DICOM file of a result is of, by its name: report_pdf.dcm, key_017.dcm, seg.dcm ..."""
     stem = Path(name).stem
     known = {"report_pdf": "pdf", "seg_labelmap": "seg-labelmap", "seg_probability": "seg-probability"}
     return known.get(stem) or ("capture" if stem.startswith(("capture", "key")) else stem)

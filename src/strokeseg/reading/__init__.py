@@ -29,23 +29,29 @@ def read(
 
     Parameters
     ----------
-    path : DICOM folder, archive (zip, tar, compressed tar), DICOMDIR or file; NIfTI or another volume; a picture, or a
-        folder or archive of pictures (one stack)
-    series : only the series of this instance UID, or the one whose UID begins so
-    window : (centre, width) of pictures; estimated where not given
-    spacing_mm : (slice, row, column) of pictures, mm
-    progress : is called with (slices read, slices in all) of each DICOM series
+    path : str or Path
+        DICOM folder, archive (zip, tar, compressed tar), DICOMDIR or file; NIfTI or another volume; a picture, or a
+        folder or archive of pictures (one stack).
+    series : str, optional
+        Only the series of this instance UID, or the one whose UID begins so.
+    window : Window, optional
+        (centre, width) of pictures; estimated where not given.
+    spacing_mm : Spacing, optional
+        (slice, row, column) of pictures, mm.
+    progress : Progress, optional
+        Is called with (slices read, slices in all) of each DICOM series.
 
     Returns
     -------
-    list of Scan, one a series; each has passed the gate and carries its remarks
+    list of Scan
+        List of Scan, one a series; each has passed the gate and carries its remarks.
 
     Raises
     ------
     UnreadableFile, EmptyInput, UnsafeArchive, TooLarge, UnsupportedTransferSyntax
-        if nothing can be read: `unreadable`, `empty`, `unsafe-archive`, `too-large`, `transfer-syntax`
+        If nothing can be read: `unreadable`, `empty`, `unsafe-archive`, `too-large`, `transfer-syntax`.
     NotCT, NotHead, NoHounsfield, InconsistentGeometry
-        if it is no head CT that can be measured: `not-ct`, `not-head`, `no-hounsfield`, `geometry`
+        If it is no head CT that can be measured: `not-ct`, `not-head`, `no-hounsfield`, `geometry`.
     """
     from pathlib import Path
 
@@ -69,9 +75,9 @@ def read_one(
     Raises
     ------
     SeveralSeries
-        `several-series`, if none stands out; the sentence lists them
+        `several-series`, if none stands out; the sentence lists them.
     InputError
-        as :func:`read`
+        As :func:`read`.
     """
     from pathlib import Path
 

@@ -23,7 +23,7 @@ MIN_KEY_BYTES = 16
 
 
 def derive_uid(uid: str, key: bytes) -> str:
-    """Give the UID that stands for another under a key, always the same."""
+    """Return the UID that stands for another under a key, always the same."""
     digest = hmac.new(key, uid.encode(), hashlib.sha256).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
@@ -34,7 +34,7 @@ def deidentify(scan: Scan, key: bytes) -> Scan:
     Raises
     ------
     UsageError
-        `usage`, for a key of fewer than 16 bytes: it could be guessed
+        `usage`, for a key of fewer than 16 bytes: it could be guessed.
     """
     if len(key) < MIN_KEY_BYTES:
         raise UsageError(

@@ -44,11 +44,11 @@ def check_scan(scan: Scan) -> Scan:
     Raises
     ------
     InconsistentGeometry
-        `geometry`, if spacing, direction cosines or positions are no planes on which a length can be measured
+        `geometry`, if spacing, direction cosines or positions are no planes on which a length can be measured.
     NoHounsfield
-        `no-hounsfield`, if the values cannot be Hounsfield units
+        `no-hounsfield`, if the values cannot be Hounsfield units.
     NotHead
-        `not-head`, if no slice shows a head
+        `not-head`, if no slice shows a head.
     """
     if fault := scan.planes.describe_fault():
         raise InconsistentGeometry(fault)
@@ -99,7 +99,7 @@ def correct_hounsfield_offset(scan: Scan) -> Scan:
     Raises
     ------
     NoHounsfield
-        `no-hounsfield`, if the values are too high and the witnesses do not name one offset
+        `no-hounsfield`, if the values are too high and the witnesses do not name one offset.
     """
     if not scan.calibrated:
         return scan
@@ -152,7 +152,7 @@ def _median_brain_hu(scan: Scan) -> float:
 
 
 def _median_air_hu(scan: Scan) -> float:
-    """Give the median of what is near air, without the one value that padding or a cut scale heaps up."""
+    """Return the median of what is near air, without the one value that padding or a cut scale heaps up."""
     near = scan.hu[:: max(1, len(scan.hu) // _SAMPLED_SLICES)]
     near = near[(near > -1100) & (near < -900)]
     values, counts = np.unique(near, return_counts=True)

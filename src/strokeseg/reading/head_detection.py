@@ -34,12 +34,12 @@ class TissueThresholds:
 
     @classmethod
     def for_hounsfield(cls) -> TissueThresholds:
-        """Give the levels of Hounsfield units; those of bone also hold for values cut off at 255."""
+        """Return the levels of Hounsfield units; those of bone also hold for values cut off at 255."""
         return cls(air_below=5, brain_below=90, bone_above=150)
 
     @classmethod
     def for_window(cls, centre: float, width: float) -> TissueThresholds:
-        """Give the levels of a picture through a window: bone is white, air is black, brain lies between."""
+        """Return the levels of a picture through a window: bone is white, air is black, brain lies between."""
         bottom = centre - width / 2
         return cls(air_below=bottom + 0.04 * width, brain_below=bottom + 0.78 * width, bone_above=bottom + 0.8 * width)
 
@@ -50,14 +50,22 @@ class EnclosedTissue:
 
     Parameters
     ----------
-    values : (n,), the values of its pixels, each a mean over a coarse pixel
-    area : its share of the picture, 0..1
-    ring : share of 72 directions from its deepest point in which bone is met
-    tissue : share of brain-range tissue on the way from there to that bone
-    gaps : number of pieces that are missing in that ring
-    fill : its area, as a share of the circle with the mean distance to that bone
-    edge : share of bone along the picture's edge
-    radius_px : mean distance to that bone, pixels of the slice
+    values : ndarray of float32, shape (n,)
+        The values of its pixels, each a mean over a coarse pixel.
+    area : object
+        Its share of the picture, 0..1.
+    ring : object
+        Share of 72 directions from its deepest point in which bone is met.
+    tissue : object
+        Share of brain-range tissue on the way from there to that bone.
+    gaps : object
+        Number of pieces that are missing in that ring.
+    fill : object
+        Its area, as a share of the circle with the mean distance to that bone.
+    edge : object
+        Share of bone along the picture's edge.
+    radius_px : float
+        Mean distance to that bone, pixels of the slice.
     """
 
     values: NDArray[np.float32]
@@ -88,7 +96,7 @@ class EnclosedTissue:
 
 
 def sample_slice_indices(count: int, most: int) -> NDArray[np.intp]:
-    """Give the indices of up to ``most`` of ``count`` slices, evenly spread from the first to the last."""
+    """Return the indices of up to ``most`` of ``count`` slices, evenly spread from the first to the last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
 
 
@@ -100,8 +108,10 @@ def find_enclosed_tissue(plane: NDArray[Any], levels: TissueThresholds, least_ar
 
     Parameters
     ----------
-    plane : (rows, columns), in the scale of the levels
-    least_area : share of the picture under which an inside need not be found
+    plane : ndarray, shape (rows, columns)
+        In the scale of the levels.
+    least_area : float, default: 0
+        Share of the picture under which an inside need not be found.
     """
     step = max(1, min(plane.shape) // _COARSE_PX)
     # A mean over the coarse pixel takes the noise away. Air is cut off so that it does not weigh down its neighbours.

@@ -27,11 +27,16 @@ class InputFile:
 
     Parameters
     ----------
-    name : with the folders above it, as a sentence about the file gives it
-    path : where it lies on the disk
-    data : its bytes
-    opener : opens it in its archive; only while the archive is open
-    order : its place in an archive that is quickly read only from its start to its end
+    name : str
+        With the folders above it, as a sentence about the file gives it.
+    path : Path, optional
+        Where it lies on the disk.
+    data : bytes, optional
+        Its bytes.
+    opener : callable, optional
+        Opens it in its archive; only while the archive is open.
+    order : int, default: 0
+        Its place in an archive that is quickly read only from its start to its end.
     """
 
     name: str
@@ -46,7 +51,7 @@ class InputFile:
         Raises
         ------
         UnreadableFile
-            `unreadable`, if the system refuses or the archive is damaged there
+            `unreadable`, if the system refuses or the archive is damaged there.
         """
         if self.path is None and self.opener is None:
             return io.BytesIO(self.data or b"")
@@ -56,7 +61,7 @@ class InputFile:
             raise self._make_error(error) from None
 
     def read(self) -> bytes:
-        """Give the bytes; raises as :meth:`open`."""
+        """Return the bytes; raises as :meth:`open`."""
         return self.read_start(-1)
 
     def verify(self) -> None:
@@ -72,7 +77,7 @@ class InputFile:
                     raise self._make_error(error) from None
 
     def read_start(self, size: int) -> bytes:
-        """Give the first bytes, all where ``size`` is -1; raises as :meth:`open`."""
+        """Return the first bytes, all where ``size`` is -1; raises as :meth:`open`."""
         if self.data is not None:
             return self.data if size < 0 else self.data[:size]
         with self.open() as stream:
@@ -113,7 +118,7 @@ def list_folder(folder: Path) -> list[InputFile]:
     Raises
     ------
     EmptyInput, TooLarge, UnreadableFile
-        `empty`; `too-large`, beyond 20,000 files; `unreadable`, if the system refuses to list a folder
+        `empty`; `too-large`, beyond 20,000 files; `unreadable`, if the system refuses to list a folder.
     """
     members, places, seen, links, home = [], [folder], 0, 0, folder.resolve()
     while places:

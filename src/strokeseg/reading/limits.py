@@ -16,7 +16,7 @@ def read_within(member: InputFile, most: int) -> bytes:
     Raises
     ------
     TooLarge, UnreadableFile
-        `too-large`, `unreadable`
+        `too-large`, `unreadable`.
     """
     if member.path is not None:
         try:

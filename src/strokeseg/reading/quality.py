@@ -49,10 +49,14 @@ class SliceMeasurements:
 
     Parameters
     ----------
-    index : of the slice
-    brain_mm2 : area of brain-range tissue inside bone
-    pieces : number of pieces as dense as vessels with contrast medium, inside bone and apart from it
-    pieces_mm2 : their area
+    index : int
+        Of the slice.
+    brain_mm2 : float
+        Area of brain-range tissue inside bone.
+    pieces : object
+        Number of pieces as dense as vessels with contrast medium, inside bone and apart from it.
+    pieces_mm2 : object
+        Their area.
     """
 
     index: int
@@ -192,7 +196,7 @@ def _measure_noise(plane: NDArray[np.int16]) -> tuple[float, float] | None:
 
 
 def _measure_skin(scan: Scan, index: int) -> tuple[float, float]:
-    """Give the way from air to skin (upper quartile over the directions) and the outline's mean radius, mm."""
+    """Return the way from air to skin (upper quartile over the directions) and the outline's mean radius, mm."""
     plane = scan.hu[index]
     rows, columns = np.nonzero(plane[::4, ::4] > _SKIN_HU[1])
     if rows.size < 50:

@@ -25,12 +25,17 @@ class Prediction:
 
     Parameters
     ----------
-    probability : float16, (slices, rows, columns)
-    mask : bool, the same shape; at the card's threshold, without what :func:`keep_lesions` drops; empty where blood is
-        less likely than not (:func:`strokeseg.segmentation.confidence.decide`)
-    dropped_specks : how many components it dropped
-    confidence : calibrated probability that there is blood; None where the network was not calibrated
-    remarks : what a reader must know of the answer
+    probability : ndarray of float16, shape (slices, rows, columns)
+        Probability.
+    mask : ndarray of bool
+        The same shape; at the card's threshold, without what :func:`keep_lesions` drops; empty where blood is less
+        likely than not (:func:`strokeseg.segmentation.confidence.decide`).
+    dropped_specks : int
+        How many components it dropped.
+    confidence : float, optional
+        Calibrated probability that there is blood; None where the network was not calibrated.
+    remarks : tuple of Remark, default: ()
+        What a reader must know of the answer.
     """
 
     probability: NDArray[np.float16]
@@ -47,8 +52,10 @@ def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progres
 
     Parameters
     ----------
-    flip : answer each slice also mirrored and take the mean
-    progress : is called with (slices done, slices in all)
+    flip : bool, default: False
+        Answer each slice also mirrored and take the mean.
+    progress : Progress, optional
+        Is called with (slices done, slices in all).
     """
     # A network is loaded in less time than SciPy, which reading imports meanwhile.
     from strokeseg.segmentation.confidence import decide

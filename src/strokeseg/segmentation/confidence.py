@@ -31,9 +31,12 @@ class Decision:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns); empty where the answer is no
-    confidence : calibrated probability that there is blood; None without a calibration
-    remarks : ``doubtful`` where something was seen and is taken for no blood; ``not-calibrated``
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Empty where the answer is no.
+    confidence : float or None
+        Calibrated probability that there is blood; None without a calibration.
+    remarks : tuple of Remark
+        ``doubtful`` where something was seen and is taken for no blood; ``not-calibrated``.
     """
 
     mask: Mask
@@ -48,8 +51,10 @@ def decide(mask: Mask, scan: Scan, square: HeadSquare, card: Card) -> Decision:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), without specks
-    square : the square around the head
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Without specks.
+    square : HeadSquare
+        The square around the head.
     """
     missing = _remark_not_calibrated(card)
     blood = card.calibration.blood if card.calibration else None
@@ -64,19 +69,21 @@ def decide(mask: Mask, scan: Scan, square: HeadSquare, card: Card) -> Decision:
 
 
 def compute_probability(largest_ml: float, slices: int, blood: HemorrhageCalibration) -> float:
-    """Give the probability that there is blood.
+    """Return the probability that there is blood.
 
     Parameters
     ----------
-    largest_ml : the largest lesion's volume, nominal where the spacing is not known; 0 where there is none
-    slices : of the scan; one slice alone shows a part of a lesion, so it has a curve of its own
+    largest_ml : float
+        The largest lesion's volume, nominal where the spacing is not known; 0 where there is none.
+    slices : int
+        Of the scan; one slice alone shows a part of a lesion, so it has a curve of its own.
     """
     curve = blood.scan if slices > 1 else blood.one_slice
     return 1 / (1 + exp(-(curve.intercept + curve.slope * log(max(largest_ml, blood.floor_ml)))))
 
 
 def lesion_volumes_ml(mask: Mask, scan: Scan, square: HeadSquare) -> NDArray[np.float64]:
-    """Give each lesion's volume, ml; nominal where the spacing is not known."""
+    """Return each lesion's volume, ml; nominal where the spacing is not known."""
     labels, count = components.label(mask, scan)
     places = components.find_labelled_pixels(labels)
     weights_mm, area_mm2 = scan.weights_mm, scan.planes.pixel_area_mm2

@@ -29,19 +29,21 @@ def install_model(weights: Path, card: Path | None = None) -> Card:
 
     Parameters
     ----------
-    weights : NAME.onnx
-    card : its card; NAME.json beside the network where not given
+    weights : Path
+        NAME.onnx.
+    card : Path, optional
+        Its card; NAME.json beside the network where not given.
 
     Raises
     ------
     UnreadableFile
-        `unreadable`, if there is no such file
+        `unreadable`, if there is no such file.
     CorruptModel
-        `model-checksum`, if the card is missing, incomplete or of other bytes, or the network cannot be run
+        `model-checksum`, if the card is missing, incomplete or of other bytes, or the network cannot be run.
     UsageError
-        `usage`, if a network of that name is installed already
+        `usage`, if a network of that name is installed already.
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     data = _read_weights(weights)
     place = card or weights.with_suffix(".json")
@@ -75,9 +77,9 @@ def remove_model(name: str) -> None:
     Raises
     ------
     UnknownModel
-        `unknown-model`
+        `unknown-model`.
     UsageError
-        `usage`, if it is one of StrokeSeg's own
+        `usage`, if it is one of StrokeSeg's own.
     """
     folder = models.find_folder(name)
     if folder == SHIPPED_FOLDER:
@@ -93,7 +95,7 @@ def make_card_template(weights: Path) -> Card:
     Raises
     ------
     UnreadableFile, CorruptModel
-        `unreadable`, `model-checksum`
+        `unreadable`, `model-checksum`.
     """
     data = _read_weights(weights)
     card = Card(
@@ -124,7 +126,7 @@ def _read_weights(weights: Path) -> bytes:
 
 
 def _input_size(shape: list[Any]) -> int:
-    """Give the side of the input; a dynamic axis is a name or None."""
+    """Return the side of the input; a dynamic axis is a name or None."""
     rows, columns = (None, None, *shape)[-2:]
     return rows if isinstance(rows, int) and rows == columns and 32 <= rows <= 4096 else _DEFAULT_SIZE
 

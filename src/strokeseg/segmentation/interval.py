@@ -81,20 +81,24 @@ def volume_interval_ml(
     calibration: Calibration | None,
     remarks: Iterable[Remark] = (),
 ) -> VolumeInterval | None:
-    """Give the interval of a volume.
+    """Return the interval of a volume.
 
     Parameters
     ----------
-    volume_ml : of the mask
-    probability, mask : the network's own, (slices, rows, columns)
-    calibration : of the network that answered
-    remarks : of the scan; each code that the calibration has a factor for widens the interval once, and factors
-        multiply
+    volume_ml : float or None
+        Of the mask.
+    probability, mask : ndarray of floating[Any]
+        The network's own, (slices, rows, columns).
+    calibration : Calibration or None
+        Of the network that answered.
+    remarks : iterable of Remark, default: ()
+        Of the scan; each code that the calibration has a factor for widens the interval once, and factors multiply.
 
     Returns
     -------
-    None without a calibration, without a volume (no spacing, or no thickness of a single slice), and for a volume of 0:
-    what is missed where nothing is answered is not known
+    VolumeInterval or None
+        None without a calibration, without a volume (no spacing, or no thickness of a single slice), and for a volume
+        of 0: what is missed where nothing is answered is not known.
     """
     if calibration is None or not volume_ml or scan.weights_mm is None:
         return None
@@ -120,7 +124,7 @@ def volume_uncertainty_ml(
     Raises
     ------
     ValueError
-        if the shapes differ, or the scan's spacing is not known
+        If the shapes differ, or the scan's spacing is not known.
     """
     weights_mm = scan.weights_mm
     if weights_mm is None or not probability.shape == mask.shape == scan.shape:
@@ -147,13 +151,13 @@ def volume_uncertainty_ml(
 def compute_nonconformity(
     truth_ml: ArrayLike, volume_ml: ArrayLike, below_ml: ArrayLike, above_ml: ArrayLike
 ) -> NDArray[np.float64]:
-    """Give each patient's error over the doubt on its side (slack included): 1 is an error as large as the doubt."""
+    """Return each patient's error over the doubt on its side (slack included): 1 is an error as large as the doubt."""
     off = np.asarray(truth_ml, dtype=np.float64) - np.asarray(volume_ml)
     return np.where(off > 0, off / np.asarray(above_ml), -off / np.asarray(below_ml))
 
 
 def conformal_quantile(scores: ArrayLike, level: float) -> tuple[float, float]:
-    """Give the conformal quantile, and the level that it promises.
+    """Return the conformal quantile, and the level that it promises.
 
     It is the score of rank ceil((n + 1) x level) among n. Where that is above n, the highest score is given, which
     promises n / (n + 1).
@@ -161,7 +165,7 @@ def conformal_quantile(scores: ArrayLike, level: float) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        without a score, or for a level outside of 0..1
+        Without a score, or for a level outside of 0..1.
     """
     values = np.sort(np.asarray(scores, dtype=np.float64))
     if not values.size or not 0 < level < 1:

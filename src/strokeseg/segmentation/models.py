@@ -95,7 +95,7 @@ class Card(BaseModel):
 
 
 def list_folders() -> list[Path]:
-    """Give the folders of models: the shipped one and the user's own, or the one alone that the environment names."""
+    """Return the folders of models: the shipped one and the user's own, or the one alone that the environment names."""
     named = os.environ.get(FOLDER_VARIABLE)
     return [Path(named)] if named else [SHIPPED_FOLDER, Path.home() / ".strokeseg" / "models"]
 
@@ -106,12 +106,12 @@ def list_names() -> list[str]:
 
 
 def find_folder(name: str) -> Path:
-    """Give the folder that holds a model; a shipped one comes before the user's.
+    """Return the folder that holds a model; a shipped one comes before the user's.
 
     Raises
     ------
     UnknownModel
-        `unknown-model`, if there is none of that name
+        `unknown-model`, if there is none of that name.
     """
     for place in list_folders():
         # By comparison, not by joining: a name is never a path.
@@ -126,9 +126,9 @@ def load_card(name: str) -> Card:
     Raises
     ------
     UnknownModel
-        `unknown-model`, if there is none of that name
+        `unknown-model`, if there is none of that name.
     CorruptModel
-        `model-checksum`, if the card cannot be read
+        `model-checksum`, if the card cannot be read.
     """
     return read_card(find_folder(name) / f"{name}.json")
 
@@ -139,7 +139,7 @@ def read_card(path: Path) -> Card:
     Raises
     ------
     CorruptModel
-        `model-checksum`, if it is missing or cannot be read
+        `model-checksum`, if it is missing or cannot be read.
     """
     try:
         return Card.model_validate_json(path.read_bytes())
@@ -165,9 +165,9 @@ def load_weights(name: str) -> tuple[Card, bytes]:
     Raises
     ------
     UnknownModel
-        `unknown-model`
+        `unknown-model`.
     CorruptModel
-        `model-checksum`, if a byte differs or the file is missing
+        `model-checksum`, if a byte differs or the file is missing.
     """
     found = load_card(name)
     return found, read_verified(found, find_folder(name) / f"{name}.onnx")
@@ -179,7 +179,7 @@ def read_verified(card: Card, path: Path) -> bytes:
     Raises
     ------
     CorruptModel
-        `model-checksum`, if a byte differs or the file is missing
+        `model-checksum`, if a byte differs or the file is missing.
     """
     if not path.is_file():
         raise CorruptModel(f"the weights of model {card.name!r} are missing: {path.name}", _remedy(path))
@@ -197,7 +197,7 @@ def save_model(card: Card, weights: bytes, folder: Path, prose: str | None = Non
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     contents = {f"{card.name}.onnx": weights, f"{card.name}.json": (card.model_dump_json(indent=1) + "\n").encode()}
     if prose is not None:

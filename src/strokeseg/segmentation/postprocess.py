@@ -48,7 +48,8 @@ def extract_lesion_mask(
 
     Returns
     -------
-    bool, (slices, rows, columns), and the number of components dropped
+    tuple of (ndarray of bool, int), shape (slices, rows, columns)
+        And the number of components dropped.
     """
     raw = float16.at_least(probability, card.threshold)
     labels, count = components.label(raw, scan)
@@ -85,8 +86,10 @@ def _is_near_brain(
 
     Parameters
     ----------
-    marked : where, in the flat scan, components lie; a thin series has hundreds of times as many other pixels
-    numbers : the components' numbers there
+    marked : ndarray of intp
+        Where, in the flat scan, components lie; a thin series has hundreds of times as many other pixels.
+    numbers : Labels
+        The components' numbers there.
     """
     near = brain_mask.find_near_brain(scan, raw, NEAR_BRAIN_MM, marked) if len(raw) >= 5 else None
     if near is None:
@@ -96,7 +99,7 @@ def _is_near_brain(
 
 
 def surrounding_bone_share(around: NDArray[np.int16]) -> float:
-    """Give the share of bone in a component's surroundings, HU; 0.0 where there are none.
+    """Return the share of bone in a component's surroundings, HU; 0.0 where there are none.
 
     Blood under the skull has bone on its one side only.
     """
@@ -104,7 +107,7 @@ def surrounding_bone_share(around: NDArray[np.int16]) -> float:
 
 
 def is_denser_than_surroundings(inside: NDArray[np.int16], around: NDArray[np.int16]) -> bool:
-    """Tell whether a component's densest tenth is denser than the soft tissue around it; True where there is none.
+    """Return whether a component's densest tenth is denser than the soft tissue around it; True where there is none.
 
     Not its mean: old and layered blood is dense in parts only.
     """
@@ -117,14 +120,18 @@ def is_denser_than_surroundings(inside: NDArray[np.int16], around: NDArray[np.in
 def sample_component_and_surroundings(
     labels: Labels, number: int, box: tuple[slice, slice, slice], scan: Scan
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Give the HU of a component's pixels and of those 2 to 5 mm around it in its slices; the first 2 mm are blurred.
+    """Return the HU of a component's pixels and of those 2 to 5 mm around it in its slices; the first 2 mm are blurred.
 
     Parameters
     ----------
-    labels : (slices, rows, columns)
-    number : the component's
-    box : that just holds it
-    scan : calibrated and of known spacing
+    labels : Labels
+        (slices, rows, columns).
+    number : int
+        The component's.
+    box : tuple of (slice, slice, slice)
+        That just holds it.
+    scan : Scan
+        Calibrated and of known spacing.
     """
     slices, rows, columns = box
     row_mm, column_mm = scan.planes.pixel_spacing_mm

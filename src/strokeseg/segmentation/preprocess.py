@@ -40,7 +40,8 @@ def find_head_square(hu: NDArray[np.int16]) -> HeadSquare:
 
     Parameters
     ----------
-    hu : (slices, rows, columns), Hounsfield units
+    hu : ndarray of int16, shape (slices, rows, columns)
+        Hounsfield units.
     """
     coarse = hu[:, ::_COARSE, ::_COARSE] > _TISSUE_HU
     found = np.zeros(coarse.shape[1:], dtype=bool)
@@ -91,13 +92,17 @@ def make_network_input(plane: NDArray[np.int16], square: HeadSquare, size: int) 
 
     Parameters
     ----------
-    plane : (rows, columns), Hounsfield units
-    square : the square around the head
-    size : the network's side in pixels
+    plane : ndarray of int16, shape (rows, columns)
+        Hounsfield units.
+    square : HeadSquare
+        The square around the head.
+    size : int
+        The network's side in pixels.
 
     Returns
     -------
-    float32, (1, 1, size, size), -1..1
+    ndarray of float32, shape (1, 1, size, size)
+        -1..1.
     """
     seen = resize(apply_window(crop_square(plane, square, -1024)), (size, size))
     return (seen * 2 - 1)[None, None]
@@ -110,13 +115,17 @@ def resample_to_slice(
 
     Parameters
     ----------
-    answer : (size, size), probability
-    square : the square that the input was cut with
-    shape : (rows, columns) of the slice
+    answer : ndarray of float32, shape (size, size)
+        Probability.
+    square : HeadSquare
+        The square that the input was cut with.
+    shape : tuple of (int, int)
+        (rows, columns) of the slice.
 
     Returns
     -------
-    The rows and columns that the square covers, and the probabilities there, 0 to 1
+    tuple of (tuple of (slice, slice), ndarray of float32)
+        The rows and columns that the square covers, and the probabilities there, 0 to 1.
     """
     whole = resize(answer, (square.side, square.side))
     top, left = max(square.row, 0), max(square.column, 0)

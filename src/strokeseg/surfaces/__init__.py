@@ -17,19 +17,23 @@ def build_scene(scan: Scan, labels: Labels, *, skull: bool = False) -> Scene:
 
     Parameters
     ----------
-    scan : the scan; where its spacing is not known everything is drawn at the planes' nominal one
-    labels : (slices, rows, columns), 0 is background, 1 to n the lesions' ids
-    skull : also draw the skull
+    scan : Scan
+        The scan; where its spacing is not known everything is drawn at the planes' nominal one.
+    labels : Labels
+        (slices, rows, columns), 0 is background, 1 to n the lesions' ids.
+    skull : bool, default: False
+        Also draw the skull.
 
     Returns
     -------
-    Scene, LPS mm: brain and skull are None where none can be found; ``lesions[i]`` is the lesion with id ``i + 1``, a
-    mesh without triangles for an id that no pixel has
+    Scene
+        Scene, LPS mm: brain and skull are None where none can be found; ``lesions[i]`` is the lesion with id ``i +
+        1``, a mesh without triangles for an id that no pixel has.
 
     Raises
     ------
     ValueError
-        if the shapes differ
+        If the shapes differ.
     """
     if labels.shape != scan.shape:
         raise ValueError(f"labels are {labels.shape}, the scan is {scan.shape}")

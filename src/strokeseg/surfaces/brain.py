@@ -27,12 +27,15 @@ def build_brain(scan: Scan, labels: Labels) -> Mesh | None:
 
     Parameters
     ----------
-    scan : the scan
-    labels : (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone
+    scan : Scan
+        The scan.
+    labels : Labels
+        (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone.
 
     Returns
     -------
-    Mesh, LPS mm, about 18,000 triangles; None where no brain is found
+    Mesh or None
+        Mesh, LPS mm, about 18,000 triangles; None where no brain is found.
     """
     coarse = brain_mask.sample_tissue(scan, labels > 0)
     found = brain_mask.segment_brain(coarse, scan.planes)

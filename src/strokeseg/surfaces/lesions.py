@@ -31,12 +31,15 @@ def build_lesions(scan: Scan, labels: Labels) -> tuple[Mesh, ...]:
 
     Parameters
     ----------
-    scan : the scan
-    labels : (slices, rows, columns), 0 is background, 1 to n the lesions' ids
+    scan : Scan
+        The scan.
+    labels : Labels
+        (slices, rows, columns), 0 is background, 1 to n the lesions' ids.
 
     Returns
     -------
-    One mesh an id, LPS mm; without triangles for an id that no pixel has
+    tuple of Mesh
+        One mesh an id, LPS mm; without triangles for an id that no pixel has.
     """
     boxes = components.find_bounding_boxes(labels)
     return tuple(
@@ -102,7 +105,7 @@ def _build_part(planes: Planes, mask: Mask, first: int, corner: tuple[int, int])
 
 
 def _resample(mask: Mask) -> tuple[Mask, float]:
-    """Give the mask between 24 and 128 samples wide, with an empty margin, and the size of a sample in pixels."""
+    """Return the mask between 24 and 128 samples wide, with an empty margin, and the size of a sample in pixels."""
     widest = max(mask.shape[1:])
     if widest > _MAX_SAMPLES_ACROSS:
         step = -(-widest // _MAX_SAMPLES_ACROSS)

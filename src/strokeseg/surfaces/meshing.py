@@ -27,15 +27,18 @@ EMPTY_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 
 
 def signed_distances_mm(mask: Mask, spacing_mm: tuple[float, float], most_mm: float) -> Field:
-    """Give every pixel's distance to the outline on its own slice, above zero inside.
+    """Return every pixel's distance to the outline on its own slice, above zero inside.
 
     The outline runs half-way between the centres of the pixels inside and outside.
 
     Parameters
     ----------
-    mask : (slices, rows, columns); its outermost rows and columns must be empty
-    spacing_mm : (between rows, between columns)
-    most_mm : larger distances, and those of an empty slice, are cut to this
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Its outermost rows and columns must be empty.
+    spacing_mm : tuple of (float, float)
+        (between rows, between columns).
+    most_mm : float
+        Larger distances, and those of an empty slice, are cut to this.
     """
     half = (spacing_mm[0] * spacing_mm[1]) ** 0.5 / 2
     out = np.full(mask.shape, -most_mm, dtype=np.float32)
@@ -54,14 +57,18 @@ def interpolate_slices(distances: Field, parts: int, sigma_px: float, sigma_slic
 
     Parameters
     ----------
-    distances : (slices, rows, columns), from :func:`distances_mm`
-    parts : samples a slice
-    sigma_px, sigma_slices : of the Gaussian in the plane and along the stack
+    distances : Field
+        (slices, rows, columns), from :func:`distances_mm`.
+    parts : int
+        Samples a slice.
+    sigma_px, sigma_slices : float
+        Of the Gaussian in the plane and along the stack.
 
     Returns
     -------
-    float32 (samples, rows, columns), and (samples,) the u of every sample; they reach about a slice past the centres of
-    the end slices, which they repeat there
+    tuple of (Field, Floats)
+        Float32 (samples, rows, columns), and (samples,) the u of every sample; they reach about a slice past the
+        centres of the end slices, which they repeat there.
 
     References
     ----------
@@ -85,10 +92,13 @@ def close_ends(
 
     Parameters
     ----------
-    field, places : from :func:`between_slices`
-    step_mm : length of one slice
-    rounding_mm : from this distance to the outline on, the end is flat; nearer, it is rounded off along a parabola;
-        0 is a flat cut
+    field, places : Field
+        From :func:`between_slices`.
+    step_mm : tuple of (float, float)
+        Length of one slice.
+    rounding_mm : tuple of (float, float), default: (0.0, 0.0)
+        From this distance to the outline on, the end is flat; nearer, it is rounded off along a parabola; 0 is a flat
+        cut.
     """
     closed = field.copy()
     last = places[0] + places[-1]
@@ -106,13 +116,17 @@ def extract_isosurface(field: Field, level: float, to_lps: ToLps) -> Mesh:
 
     Parameters
     ----------
-    field : above the level inside; its outermost samples count as outside
-    level : of the surface
-    to_lps : maps (n, 3) array indices of ``field`` to LPS mm
+    field : Field
+        Above the level inside; its outermost samples count as outside.
+    level : float
+        Of the surface.
+    to_lps : ToLps
+        Maps (n, 3) array indices of ``field`` to LPS mm.
 
     Returns
     -------
-    Mesh, outward; without triangles if nothing is above the level
+    Mesh
+        Mesh, outward; without triangles if nothing is above the level.
     """
     # A sample right on the level would make triangles without area, one above it at the edge a hole.
     near = np.abs(field - level) < 1e-4
@@ -134,7 +148,7 @@ def orient_outward(mesh: Mesh) -> Mesh:
 
 
 def volume_mm3(mesh: Mesh) -> float:
-    """Give the volume that a closed surface encloses (divergence theorem), mm³; below zero if it is inside out."""
+    """Return the volume that a closed surface encloses (divergence theorem), mm³; below zero if it is inside out."""
     if len(mesh.faces) == 0:
         return 0.0
     corners = (mesh.vertices_mm - mesh.vertices_mm.mean(axis=0)).astype(np.float64)[mesh.faces]
@@ -142,7 +156,7 @@ def volume_mm3(mesh: Mesh) -> float:
 
 
 def is_watertight(mesh: Mesh) -> bool:
-    """Tell whether every edge joins exactly two triangles of the same orientation, and every triangle has an area."""
+    """Return whether every edge joins exactly two triangles of the same orientation, and every triangle has an area."""
     edges = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
     count = len(mesh.vertices_mm)
     there, back = np.sort(edges @ [count, 1]), np.sort(edges @ [1, count])
@@ -199,7 +213,7 @@ def separate_sheets(mesh: Mesh) -> Mesh:
 
 
 def area_mm2(mesh: Mesh) -> float:
-    """Give the surface's area, mm²."""
+    """Return the surface's area, mm²."""
     corners = mesh.vertices_mm.astype(np.float64)[mesh.faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return float(np.linalg.norm(across, axis=1).sum() / 2)
@@ -210,8 +224,10 @@ def adjust_volume(mesh: Mesh, target_mm3: float) -> Mesh:
 
     Parameters
     ----------
-    mesh : closed and outward
-    target_mm3 : above zero
+    mesh : Mesh
+        Closed and outward.
+    target_mm3 : float
+        Above zero.
     """
     points = mesh.vertices_mm.astype(np.float64)
     for _ in range(8):

@@ -32,12 +32,15 @@ def build_skull(scan: Scan, labels: Labels) -> Mesh | None:
 
     Parameters
     ----------
-    scan : the scan
-    labels : (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone
+    scan : Scan
+        The scan.
+    labels : Labels
+        (slices, rows, columns), above 0 in lesions: what is bright there is blood, not bone.
 
     Returns
     -------
-    Mesh, LPS mm, at most 60,000 triangles; None where no bone is found
+    Mesh or None
+        Mesh, LPS mm, at most 60,000 triangles; None where no bone is found.
     """
     coarse = brain_mask.sample_tissue(scan, labels > 0)
     bone = _largest_component(coarse.bone_share > _BONE_SHARE)

@@ -18,13 +18,20 @@ class SolidCheck:
 
     Parameters
     ----------
-    triangles : how many
-    components : how many bodies apart from each other
-    watertight : every edge joins an even number of triangles, none is open
-    manifold : every edge joins just two triangles, every vertex one fan of them, and every triangle has an area
-    outward : the triangles of every edge run the same way round, and the volume is above zero
-    volume_ml : what it encloses
-    area_mm2 : of the surface
+    triangles : int
+        How many.
+    components : object
+        How many bodies apart from each other.
+    watertight : bool
+        Every edge joins an even number of triangles, none is open.
+    manifold : bool
+        Every edge joins just two triangles, every vertex one fan of them, and every triangle has an area.
+    outward : bool
+        The triangles of every edge run the same way round, and the volume is above zero.
+    volume_ml : float
+        What it encloses.
+    area_mm2 : float
+        Of the surface.
     """
 
     triangles: int
@@ -48,7 +55,8 @@ def check_solid(mesh: Mesh) -> SolidCheck:
 
     Parameters
     ----------
-    mesh : LPS mm
+    mesh : Mesh
+        LPS mm.
     """
     if len(mesh.faces) == 0:
         return SolidCheck(0, 0, False, False, False, 0.0, 0.0)
@@ -87,7 +95,7 @@ def remark_not_printable(scene: Scene) -> list[Remark]:
 
 
 def _has_single_fans(mesh: Mesh) -> bool:
-    """Tell whether the triangles around every vertex hang together by their edges: no two cones tip to tip."""
+    """Return whether the triangles around every vertex hang together by their edges: no two cones tip to tip."""
     corners = mesh.faces.astype(np.int64)
     # Around a vertex, every triangle leads from one neighbour to another. One fan: the neighbours hang together.
     middle = corners.ravel()

@@ -79,8 +79,10 @@ def add_crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator, isodense: 
 
     Parameters
     ----------
-    hu, mask : (rows, columns), Hounsfield units, and 0 no blood, 1 blood, 2 unknown
-    isodense : the share that is made thin (at most 9 pixels of 0.6 mm) and of the cortex's density (36 to 50 HU)
+    hu, mask : ndarray of float32, shape (rows, columns)
+        Hounsfield units, and 0 no blood, 1 blood, 2 unknown.
+    isodense : float, default: 0.0
+        The share that is made thin (at most 9 pixels of 0.6 mm) and of the cortex's density (36 to 50 HU).
     """
     inside = mark_inner_skull(hu)
     if not inside.any():
@@ -116,8 +118,10 @@ def grow_bone(hu: Floats32, mask: Bytes, rng: np.random.Generator, vault: float 
 
     Parameters
     ----------
-    hu, mask : (rows, columns), Hounsfield units, and 0 no blood, 1 blood, 2 unknown
-    vault : of the caps, the share below which brain and bone share the slice's thickness
+    hu, mask : ndarray of float32, shape (rows, columns)
+        Hounsfield units, and 0 no blood, 1 blood, 2 unknown.
+    vault : float, default: 0.0
+        Of the caps, the share below which brain and bone share the slice's thickness.
     """
     inside = mark_inner_skull(hu)
     if not inside.any():

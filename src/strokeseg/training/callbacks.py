@@ -39,12 +39,15 @@ def draw_preview(sample: StoredSlice, probability: Floats32, threshold: float) -
 
     Parameters
     ----------
-    probability : (rows, columns), as the slice
-    threshold : from which a pixel is answered as blood
+    probability : ndarray of float32, shape (rows, columns)
+        As the slice.
+    threshold : float
+        From which a pixel is answered as blood.
 
     Returns
     -------
-    uint8, (rows, 3 x columns, 3)
+    Bytes
+        Uint8, (rows, 3 x columns, 3).
     """
     grey = np.rint(apply_window(sample.hu) * 255).astype(np.uint8)
     plain = np.repeat(grey[..., None], 3, axis=2)

@@ -196,7 +196,7 @@ def load(path: Path) -> Config:
     Raises
     ------
     TrainError
-        if a file is not there, no TOML, extends itself, or has a wrong or unknown entry; the sentence names it
+        If a file is not there, no TOML, extends itself, or has a wrong or unknown entry; the sentence names it.
     """
     content = _read_merged(path, ())
     try:

@@ -30,11 +30,16 @@ class Sample:
 
     Parameters
     ----------
-    hu : int16, (rows, columns)
-    mask : uint8, (rows, columns); 0 no blood, 1 blood (or inside a box), 2 unknown
-    patient : unique over all sources that may share patients
-    boxed : the mask is boxes around the blood, no outline
-    labelled : False where only the picture as a whole is known to hold blood; the mask is then 2 all over
+    hu : ndarray of int16, shape (rows, columns)
+        Hounsfield units.
+    mask : ndarray of uint8, shape (rows, columns)
+        0 no blood, 1 blood (or inside a box), 2 unknown.
+    patient : str
+        Unique over all sources that may share patients.
+    boxed : bool, default: False
+        The mask is boxes around the blood, no outline.
+    labelled : bool, default: True
+        False where only the picture as a whole is known to hold blood; the mask is then 2 all over.
     """
 
     source: str
@@ -227,16 +232,20 @@ def stream(
 
     Parameters
     ----------
-    root : folder of the data sets
-    source : a key of :data:`SOURCES` or of ``own``
-    limit : at most so many slices, evenly drawn from all
-    own : sources beside the built-in ones
+    root : Path
+        Folder of the data sets.
+    source : str
+        A key of :data:`SOURCES` or of ``own``.
+    limit : int, optional
+        At most so many slices, evenly drawn from all.
+    own : mapping of str to Source, optional
+        Sources beside the built-in ones.
 
     Raises
     ------
     TrainError
         `train`, if the source is unknown, its folder is missing, a file is broken, a mask does not fit, or a test
-        patient is in a set that should not hold any
+        patient is in a set that should not hold any.
     """
     known = {**SOURCES, **(own or {})}
     if source not in known:

@@ -49,16 +49,18 @@ def rewrite_decoder(weights: bytes) -> bytes:
 
     Parameters
     ----------
-    weights : ONNX, one input of fixed form; fp32
+    weights : bytes
+        ONNX, one input of fixed form; fp32.
 
     Returns
     -------
-    ONNX, its constants folded; only folded where there is no such convolution
+    bytes
+        ONNX, its constants folded; only folded where there is no such convolution.
 
     Raises
     ------
     TrainError
-        `train`, if ONNX Runtime answers otherwise than before
+        `train`, if ONNX Runtime answers otherwise than before.
     """
     model = shape_inference.infer_shapes(onnx.load_from_string(_fold_constants(weights)))
     graph = model.graph
@@ -84,12 +86,14 @@ def rewrite_decoder(weights: bytes) -> bytes:
 
 
 def restore_kernel(four: NDArray[Any], beside: NDArray[Any] | None = None) -> NDArray[np.float32]:
-    """Give the weights of the one convolution that :func:`rewritten` made two of.
+    """Return the weights of the one convolution that :func:`rewritten` made two of.
 
     Parameters
     ----------
-    four : (4 x out, in, 2, 2), of the small picture
-    beside : (out, in, 3, 3), of what it was joined with
+    four : ndarray, shape (4 x out, in, 2, 2)
+        Of the small picture.
+    beside : ndarray, shape (out, in, 3, 3), optional
+        Of what it was joined with.
     """
     parts = four.reshape(2, 2, len(four) // 4, *four.shape[1:]).astype(np.float64)
     large = np.einsum("kap,lbq,abocpq->ockl", _TAPS_INVERSE, _TAPS_INVERSE, parts)
@@ -150,7 +154,7 @@ def _is_pixel_repetition(node: NodeProto, graph: GraphProto) -> bool:
 def _rewrite_convolution(
     node: NodeProto, seen: _DoubledConvolution, arrays: Arrays, name: str
 ) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
-    """Give the nodes that stand for a convolution, and their constants."""
+    """Return the nodes that stand for a convolution, and their constants."""
     weights, bias = arrays[node.input[1]], arrays[node.input[2]]
     count = len(weights)
     # (a, b, out, in, p, q): the place in the two by two, then as in any convolution.

@@ -47,10 +47,14 @@ class Package:
 
     Parameters
     ----------
-    names : of the packages, in the order in which their folders are given to ``read``
-    trained_on : in words
-    licence : of the packages
-    read : the packages' folders and the wanted names to a state
+    names : tuple of str
+        Of the packages, in the order in which their folders are given to ``read``.
+    trained_on : str
+        In words.
+    licence : str
+        Of the packages.
+    read : callable
+        The packages' folders and the wanted names to a state.
     """
 
     names: tuple[str, ...]
@@ -64,19 +68,23 @@ def find_weights(table: NetworkConfig, wanted: Mapping[str, Tensor], depth: int)
 
     Parameters
     ----------
-    table : names the encoder and its source of weights
-    wanted : the bare encoder's own state
-    depth : the number of its stages
+    table : NetworkConfig
+        Names the encoder and its source of weights.
+    wanted : mapping of str to Tensor
+        The bare encoder's own state.
+    depth : int
+        The number of its stages.
 
     Returns
     -------
-    the tensors to load, which may be fewer than wanted only for 'nearest'; and in words where they come from
+    tuple of (State, str)
+        The tensors to load, which may be fewer than wanted only for 'nearest'; and in words where they come from.
 
     Raises
     ------
     TrainError
         `train`, if nothing carries them, a package is not installed (the remedy says which), a file does not fit, or
-        the download fails
+        the download fails.
     """
     source = table.encoder_weights
     if source in (None, "none"):

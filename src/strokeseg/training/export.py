@@ -72,18 +72,23 @@ def export(config: Config, out: Path, root: Path, folder: Path | None = None, *,
 
     Parameters
     ----------
-    config : of the run
-    out : the run's folder, with `best.ckpt` and `split.json`
-    root : folder of the data sets; the test set is scored where it is there
-    folder : where to write to; the package's own where not given
-    int8 : a name; the network is quantised to 8-bit integers and written under it
+    config : Config
+        Of the run.
+    out : Path
+        The run's folder, with `best.ckpt` and `split.json`.
+    root : Path
+        Folder of the data sets; the test set is scored where it is there.
+    folder : Path, optional
+        Where to write to; the package's own where not given.
+    int8 : str, optional
+        A name; the network is quantised to 8-bit integers and written under it.
 
     Raises
     ------
     TrainError
-        `train`, if the run is not there or was another, or ONNX Runtime answers otherwise than torch
+        `train`, if the run is not there or was another, or ONNX Runtime answers otherwise than torch.
     UsageError
-        `usage`, if the name for int8 is none, or is taken by a network of another precision
+        `usage`, if the name for int8 is none, or is taken by a network of another precision.
     """
     if int8 is not None:
         _check_name(int8, folder or SHIPPED_FOLDER)
@@ -193,7 +198,7 @@ def _typical_images(samples: list[StoredSlice], size: int) -> Iterator[Floats32]
 
 
 def convert_to_onnx(config: Config, checkpoint: Path) -> bytes:
-    """Give the averaged network as ONNX, (1, 1, size, size) to (1, 1, size, size); held to torch's own answer."""
+    """Return the averaged network as ONNX, (1, 1, size, size) to (1, 1, size, size); held to torch's own answer."""
     network = loop.load_averaged_network(config, checkpoint)
     size = config.network.size
     image = torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -52,10 +52,14 @@ class SegmentationModule(lightning.LightningModule):
 
     Parameters
     ----------
-    config : the whole run
-    held_out : the samples to validate on
-    network : what to train
-    held_to : the teachers of a distillation
+    config : Config
+        The whole run.
+    held_out : list of StoredSlice
+        The samples to validate on.
+    network : Module
+        What to train.
+    held_to : object
+        The teachers of a distillation.
     """
 
     def __init__(
@@ -148,19 +152,23 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
 
     Parameters
     ----------
-    config : the whole run
-    root : folder of the data sets
-    out : folder for checkpoints, `metrics.csv`, `split.json`, `tensorboard/`; made if missing. Earlier runs that the
-        configuration names lie beside it
-    resume : go on from `last.ckpt` in it; otherwise a run in it is replaced
+    config : Config
+        The whole run.
+    root : Path
+        Folder of the data sets.
+    out : Path
+        Folder for checkpoints, `metrics.csv`, `split.json`, `tensorboard/`; made if missing. Earlier runs that the
+        configuration names lie beside it.
+    resume : bool, default: False
+        Go on from `last.ckpt` in it; otherwise a run in it is replaced.
 
     Raises
     ------
     TrainError
-        `train`, if a data set, split, network or earlier run cannot be used, a run cannot be gone on with, the loss is
-        not finite, or the memory does not suffice
+        `train`, if a data set, split, network or earlier run cannot be used, a run cannot be gone on with, the loss
+        is not finite, or the memory does not suffice.
     DiskFull
-        `disk-full`; the checkpoints are then those of the last validation
+        `disk-full`; the checkpoints are then those of the last validation.
     """
     if config.train.precision == "16-mixed" and not torch.cuda.is_available():
         raise TrainError("train.precision: 16-mixed needs a GPU, and there is none", "Use bf16-mixed.")
@@ -260,7 +268,7 @@ def _prepare_folder(out: Path, resume: bool) -> int:
 
 
 def _has_run(out: Path) -> bool:
-    """Tell whether a folder holds a run to go on with; one with nothing but its best checkpoint is refused."""
+    """Return whether a folder holds a run to go on with; one with nothing but its best checkpoint is refused."""
     if (out / run_folder.LAST).exists():
         return True
     if (out / run_folder.BEST).exists():

@@ -19,8 +19,10 @@ def outline_loss(logits: Tensor, mask: Tensor, missed: float = 0.5) -> Tensor:
 
     Parameters
     ----------
-    logits, mask : (slices, rows, columns); the mask holds 0, 1 and 2 (unknown)
-    missed : 0.5 gives Dice
+    logits, mask : Tensor, shape (slices, rows, columns)
+        The mask holds 0, 1 and 2 (unknown).
+    missed : float, default: 0.5
+        0.5 gives Dice.
     """
     known = (mask != UNKNOWN).float()
     truth = (mask == 1).float()
@@ -58,10 +60,13 @@ def distillation_loss(logits: Tensor, teachers: Tensor, temperature: float) -> T
 
     Parameters
     ----------
-    logits : (slices, rows, columns), the student's
-    teachers : (slices, rows, columns), the mean of the teachers' probabilities at this temperature
-    temperature : divides the logits; the term is multiplied by its square, so that its gradient keeps its size
-        (Hinton et al. 2015, arXiv:1503.02531)
+    logits : Tensor, shape (slices, rows, columns)
+        The student's.
+    teachers : Tensor, shape (slices, rows, columns)
+        The mean of the teachers' probabilities at this temperature.
+    temperature : float
+        Divides the logits; the term is multiplied by its square, so that its gradient keeps its size (Hinton et al.
+        2015, arXiv:1503.02531).
     """
     return temperature**2 * functional.binary_cross_entropy_with_logits(logits.float() / temperature, teachers)
 
@@ -74,7 +79,8 @@ def detection_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits, mask : (slices, rows, columns); the mask holds 0, 1 (blood, or inside of a box) and 2 (unknown)
+    logits, mask : Tensor, shape (slices, rows, columns)
+        The mask holds 0, 1 (blood, or inside of a box) and 2 (unknown).
     """
     blood, unknown = (mask == 1).flatten(1).any(1), (mask == UNKNOWN).flatten(1).any(1)
     pixels = logits.flatten(1)

@@ -37,13 +37,14 @@ def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
 
     Returns
     -------
-    the network, and in words where its encoder's weights come from
+    tuple of (Module, str)
+        The network, and in words where its encoder's weights come from.
 
     Raises
     ------
     TrainError
         `train`, if the architecture, the encoder or an option is not known or they do not go together, or as
-        :func:`strokeseg.training.encoder_weights.find_weights` raises
+        :func:`strokeseg.training.encoder_weights.find_weights` raises.
     """
     network = _create(table)
     encoder: Any = network.encoder

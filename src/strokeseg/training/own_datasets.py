@@ -72,7 +72,7 @@ def make_sources(own: Mapping[str, OwnDataset]) -> dict[str, Source]:
     Raises
     ------
     TrainError
-        `train`, if a name is a built-in source's, or no plain word
+        `train`, if a name is a built-in source's, or no plain word.
     """
     made = {}
     for name, table in own.items():
@@ -211,7 +211,7 @@ def _read_slices(
     window: tuple[float, float] | None,
     diagnosed: Mapping[tuple[int, int], bool],
 ) -> Iterator[Sample]:
-    """Give the slices of one image that show a head; a slice with a diagnosis of blood and no outline is unlabelled."""
+    """Return the slices of one image that show a head; a slice with a diagnosis of blood and no outline is unlabelled."""
     try:
         hu = read_one(pair.image, window=window).hu
     except NotHead:
@@ -234,7 +234,7 @@ def _read_slices(
 
 
 def holds_head(plane: NDArray[np.int16]) -> bool:
-    """Tell whether a slice, (rows, columns) in HU, shows tissue of a head's size: above 10 HU on 2 % of the pixels."""
+    """Return whether a slice, (rows, columns) in HU, shows tissue of a head's size: above 10 HU on 2 % of the pixels."""
     return bool((plane[::2, ::2] > _TISSUE_HU).mean() > _MIN_TISSUE_SHARE)
 
 

@@ -37,12 +37,15 @@ def quantize(weights: bytes, images: Iterable[NDArray[np.float32]]) -> bytes:
 
     Parameters
     ----------
-    weights : ONNX with the input `image`
-    images : (1, 1, size, size) in -1..1, some dozens, as the network will see them; of training patients only
+    weights : bytes
+        ONNX with the input `image`.
+    images : iterable of ndarray of float32, shape (1, 1, size, size)
+        In -1..1, some dozens, as the network will see them; of training patients only.
 
     Returns
     -------
-    ONNX in the QDQ form, which every engine reads
+    bytes
+        ONNX in the QDQ form, which every engine reads.
     """
     quiet = logging.getLogger()
     before, quiet.level = quiet.level, logging.ERROR

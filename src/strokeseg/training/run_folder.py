@@ -57,7 +57,7 @@ def read_state(out: Path, config: Config) -> str:
 
 
 def fill_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give a recorded configuration with every entry that came in since, at its default."""
+    """Return a recorded configuration with every entry that came in since, at its default."""
     with contextlib.suppress(ValidationError):
         return Config.model_validate(config).model_dump(mode="json")
     return config
@@ -68,8 +68,10 @@ def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any], excep
 
     Parameters
     ----------
-    before, now : as records hold them
-    except_for : entries that do not count, as "data.root"
+    before, now : mapping of str to object
+        As records hold them.
+    except_for : collection of str
+        Entries that do not count, as "data.root".
     """
     before = fill_defaults(before)
     for table in (*now, *(set(before) - set(now))):
@@ -122,8 +124,10 @@ class MetricsFile(Logger):
 
     Parameters
     ----------
-    path : of the file
-    done : steps that the run goes on from; rows of later ones, which will come again, are dropped
+    path : Path
+        Of the file.
+    done : int
+        Steps that the run goes on from; rows of later ones, which will come again, are dropped.
     """
 
     def __init__(self, path: Path, done: int) -> None:
@@ -179,15 +183,18 @@ def find_earlier_run(run: Path, validation: frozenset[str], field: str) -> Earli
 
     Parameters
     ----------
-    run : its folder
-    validation : the patients who validate here
-    field : the entry of the configuration that names it, for the error
+    run : Path
+        Its folder.
+    validation : frozenset of str
+        The patients who validate here.
+    field : str
+        The entry of the configuration that names it, for the error.
 
     Raises
     ------
     TrainError
         `train`, if the folder holds no run, its split was not by patient, or one of these patients was not held out
-        or was trained on in it
+        or was trained on in it.
     """
     checkpoint, path = run / BEST, run / RECORD
     if not checkpoint.is_file() or not path.is_file():

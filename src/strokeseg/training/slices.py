@@ -30,7 +30,7 @@ class SliceDraw:
     Raises
     ------
     TrainError
-        `train`, if a class with a share has no slice
+        `train`, if a class with a share has no slice.
     """
 
     def __init__(self, samples: Sequence[StoredSlice], config: Config) -> None:

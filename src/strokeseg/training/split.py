@@ -36,9 +36,12 @@ class Split:
 
     Parameters
     ----------
-    training, held_out : the samples; boxed and unlabelled ones are never held out
-    validation : the patients of whom samples are held out or left out
-    record : how it was split, for the run's record and the card; holds no path
+    training, held_out : list of StoredSlice
+        The samples; boxed and unlabelled ones are never held out.
+    validation : object
+        The patients of whom samples are held out or left out.
+    record : dict of str to object
+        How it was split, for the run's record and the card; holds no path.
     """
 
     training: list[StoredSlice]
@@ -80,17 +83,19 @@ def load_split(config: Config, root: Path) -> Split:
 
     Parameters
     ----------
-    config : with ``data.split`` the sides are those of that file, and each image must be the one that it names;
-        without, they are drawn
-    root : folder of the data sets
+    config : Config
+        With ``data.split`` the sides are those of that file, and each image must be the one that it names; without,
+        they are drawn.
+    root : Path
+        Folder of the data sets.
 
     Raises
     ------
     TrainError
-        `train`, if a source or the file cannot be used, an image is not that of the file, or a side is empty
-        or without blood
+        `train`, if a source or the file cannot be used, an image is not that of the file, or a side is empty or
+        without blood.
     Leakage
-        `leakage`, if an image of the training side is nearly one of the validation side
+        `leakage`, if an image of the training side is nearly one of the validation side.
     """
     if config.data.split_by == LEAKING:
         _log.warning("data.split_by: slices of one patient stand on both sides; every figure of this run is too good")
@@ -118,7 +123,7 @@ def draw_rows(config: Config, root: Path) -> list[SplitRow]:
     Raises
     ------
     TrainError
-        `train`, if a source cannot be used
+        `train`, if a source cannot be used.
     """
     made, pictures = [], []
     for sample in read_samples(config.data, root):
@@ -139,7 +144,7 @@ def read_samples(table: DataConfig, root: Path) -> Iterator[Sample]:
     Raises
     ------
     TrainError
-        as :func:`strokeseg.training.data.stream`, and if a source with a share gives no slice
+        As :func:`strokeseg.training.data.stream`, and if a source with a share gives no slice.
     """
     own = own_datasets.make_sources(table.own)
     for source, share in table.sources.items():

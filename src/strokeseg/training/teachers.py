@@ -31,16 +31,19 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, temperature: float = 1.0) -> Tensor:
-        """Give the mean of their probabilities, each asked at the size that it was trained at.
+        """Return the mean of their probabilities, each asked at the size that it was trained at.
 
         Parameters
         ----------
-        images : (slices, 1, rows, columns), -1..1
-        temperature : divides the logits
+        images : Tensor, shape (slices, 1, rows, columns)
+            -1..1.
+        temperature : float, default: 1.0
+            Divides the logits.
 
         Returns
         -------
-        float32, (slices, rows, columns)
+        Tensor
+            Float32, (slices, rows, columns).
         """
         answers = []
         for network, size in self.networks:
@@ -68,14 +71,17 @@ def outline_samples(
 
     Parameters
     ----------
-    samples : those to train on
-    runs : folder of the runs' folders
+    samples : sequence of StoredSlice
+        Those to train on.
+    runs : Path
+        Folder of the runs' folders.
 
     Returns
     -------
-    all samples; of those without outline, and with ``boxes`` of the boxed ones, the mask is the teacher's: 1 from
-    ``high`` on, 0 up to ``low``, 2 (unknown) between. These slices are known to hold blood: where the teacher finds
-    none, the slice stays as it was.
+    list of StoredSlice
+        All samples; of those without outline, and with ``boxes`` of the boxed ones, the mask is the teacher's: 1 from
+        ``high`` on, 0 up to ``low``, 2 (unknown) between. These slices are known to hold blood: where the teacher
+        finds none, the slice stays as it was.
     """
     table = config.self_training
     if table is None:

@@ -22,8 +22,10 @@ class SliceScores:
 
     Parameters
     ----------
-    counts : (thresholds, 3), true positive, answered positive, truly positive over the known pixels
-    score : by which a slice with blood is told from one without (:func:`strokeseg.evaluation.detection.detection_score`)
+    counts : Counts
+        (thresholds, 3), true positive, answered positive, truly positive over the known pixels.
+    score : float
+        By which a slice with blood is told from one without (:func:`strokeseg.evaluation.detection.detection_score`).
     """
 
     counts: Counts
@@ -78,7 +80,7 @@ def score_held_out(samples: list[StoredSlice], answers: dict[int, SliceScores]) 
 
 
 def _mean_recall(patients: dict[tuple[str, str], Counts], best: int) -> float:
-    """Give the mean over sources of the mean over patients."""
+    """Return the mean over sources of the mean over patients."""
     by_source: dict[str, list[float]] = {}
     for (source, _), count in patients.items():
         by_source.setdefault(source, []).append(count[best, 0] / count[best, 2])

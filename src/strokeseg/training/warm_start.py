@@ -40,21 +40,25 @@ def start_from_model(table: NetworkConfig, held_out: Iterable[StoredSlice], imag
 
     Parameters
     ----------
-    table : the network; architecture, encoder and decoder must be the installed one's, the size need not
-    held_out : the samples to validate on
-    images : (slices, 1, size, size), -1..1, some dozens to train on, by which the batch norms are restated
+    table : NetworkConfig
+        The network; architecture, encoder and decoder must be the installed one's, the size need not.
+    held_out : iterable of StoredSlice
+        The samples to validate on.
+    images : Tensor, shape (slices, 1, size, size)
+        -1..1, some dozens to train on, by which the batch norms are restated.
 
     Returns
     -------
-    the network, and in words where it comes from
+    tuple of (Module, str)
+        The network, and in words where it comes from.
 
     Raises
     ------
     UnknownModel, CorruptModel
-        `unknown-model`; `model-checksum`, if a byte differs from those that its card was written for
+        `unknown-model`; `model-checksum`, if a byte differs from those that its card was written for.
     TrainError
-        `train`, if the network is quantised, is of another architecture, answers otherwise than its .onnx, or may have
-        been trained on a patient who validates here
+        `train`, if the network is quantised, is of another architecture, answers otherwise than its .onnx, or may
+        have been trained on a patient who validates here.
     """
     card, content = models.load_weights((table.start or "").removeprefix(MODEL_PREFIX))
     if card.precision != "fp32":
@@ -90,7 +94,7 @@ def load_onnx_weights(network: nn.Module, content: bytes, card: Card) -> None:
     Raises
     ------
     TrainError
-        `train`, if layers or shapes differ, or the two answer differently
+        `train`, if layers or shapes differ, or the two answer differently.
     """
     nodes, layers = iter([*_read_nodes(content), ("", [])]), _layers_in_order(network, card.size)
     (kind, values), gone = next(nodes), None
@@ -188,14 +192,15 @@ def _fill_convolution(
 
 @torch.no_grad()
 def restate_batch_norms(network: nn.Module, images: Tensor) -> None:
-    """Give every batch norm the means and variances of some images, and the scale and shift that undo it.
+    """Return every batch norm the means and variances of some images, and the scale and shift that undo it.
 
     What the network answers stays the same; in training, where a batch's own statistics count, it begins with nearly
     the same answers too.
 
     Parameters
     ----------
-    images : (slices, 1, size, size), -1..1
+    images : Tensor, shape (slices, 1, size, size)
+        -1..1.
     """
 
     def measured(norm: nn.Module, inputs: tuple[Tensor]) -> None:

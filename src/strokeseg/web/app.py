@@ -50,8 +50,10 @@ def create_app(settings: ServerSettings, context: AppContext | None = None) -> F
 
     Parameters
     ----------
-    settings : what was asked for
-    here : its parts, where they are made already
+    settings : ServerSettings
+        What was asked for.
+    here : object
+        Its parts, where they are made already.
     """
     context = context or create_context(settings)
 

@@ -26,7 +26,8 @@ class ComparisonStore:
 
         Returns
         -------
-        Its id, and whether it has to be worked on
+        tuple of (str, bool)
+            Its id, and whether it has to be worked on.
         """
         same = sa.and_(
             comparisons.c.earlier == earlier[0],
@@ -50,7 +51,7 @@ class ComparisonStore:
         return identity, True
 
     def get_row(self, comparison: str) -> Row[Any]:
-        """Give a comparison; raises NotFound, `not-found`."""
+        """Return a comparison; raises NotFound, `not-found`."""
         with self.engine.connect() as connection:
             found = connection.execute(select(comparisons).where(comparisons.c.id == comparison)).one_or_none()
         if found is None:

@@ -49,7 +49,7 @@ class AppContext:
 
     @asynccontextmanager
     async def temporary_folder(self) -> AsyncIterator[Path]:
-        """Give a folder for files on their way, which goes away."""
+        """Return a folder for files on their way, which goes away."""
         folder = Path(tempfile.mkdtemp(dir=self.storage.scratch))
         try:
             yield folder

@@ -31,7 +31,7 @@ def export_corrections(engine: Engine, storage: Storage, out: Path) -> ExportSum
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`
+        `not-writable`, `disk-full`.
     """
     latest = (
         select(versions.c.study, func.max(versions.c.version).label("version"))

@@ -40,13 +40,16 @@ class EventBroadcaster:
         self._closed = False
 
     async def listen(self, viewer: User, study: str | None, first: Study | None) -> AsyncIterator[str]:
-        """Give the events of one study, or of all that a viewer may see, as server-sent events.
+        """Return the events of one study, or of all that a viewer may see, as server-sent events.
 
         Parameters
         ----------
-        viewer : who listens
-        study : its id, or None for all
-        first : what is told at once
+        viewer : User
+            Who listens.
+        study : str or None
+            Its id, or None for all.
+        first : Study or None
+            What is told at once.
         """
         listener = _Listener(viewer, study)
         self._listeners.add(listener)

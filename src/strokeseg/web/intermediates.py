@@ -148,7 +148,7 @@ def load_answer(folder: Path) -> tuple[Prediction, float]:
     Raises
     ------
     ModelError
-        if the model has gone since
+        If the model has gone since.
     """
     kept = _StoredAnswer.model_validate_json((folder / "answer.json").read_bytes())
     with np.load(folder / "answer.npz", allow_pickle=False) as arrays:

@@ -42,7 +42,8 @@ class JobQueue:
 
     Parameters
     ----------
-    settings, engine, storage : of the application; ``settings.workers`` is how many studies at once, 0 for none
+    settings, engine, storage : ServerSettings
+        Of the application; ``settings.workers`` is how many studies at once, 0 for none.
     """
 
     def __init__(self, settings: ServerSettings, engine: Engine, storage: Storage) -> None:

@@ -19,16 +19,19 @@ class Leases:
 
     Parameters
     ----------
-    engine : of that database
-    own : the process's id, which is DBOS's executor id too
-    lease_s : a process without a sign for so long is dead
+    engine : Engine
+        Of that database.
+    own : str
+        The process's id, which is DBOS's executor id too.
+    lease_s : float
+        A process without a sign for so long is dead.
     """
 
     def __init__(self, engine: Engine, own: str, lease_s: float) -> None:
         self._engine, self._own, self._lease_s = engine, own, lease_s
 
     def renew(self) -> None:
-        """Give a sign of life."""
+        """Return a sign of life."""
         at = current_time(self._engine)
         row = {"id": self._own, "machine": _identify_machine(), "pid": os.getpid(), "started": at, "seen": at}
         with self._engine.begin() as connection:
@@ -55,7 +58,7 @@ class Leases:
                     connection.execute(delete(workers).where(same))
 
     def find_orphans(self, executors: set[str]) -> set[str]:
-        """Give those of some processes that have no row: a slow one may have died just after it lost its own."""
+        """Return those of some processes that have no row: a slow one may have died just after it lost its own."""
         with self._engine.connect() as connection:
             known = set(connection.execute(select(workers.c.id)).scalars())
         return executors - known

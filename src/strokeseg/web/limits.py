@@ -87,7 +87,7 @@ class TimeoutProtocol(H11Protocol):
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
-        """Give what is left of a body a little time."""
+        """Return what is left of a body a little time."""
         super().on_response_complete()
         if self._unwanted():
             self._rest = DISCARD_BYTES
@@ -102,7 +102,7 @@ class TimeoutProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _unwanted(self) -> bool:
-        """Say whether a body still comes whose request was answered."""
+        """Return whether a body still comes whose request was answered."""
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
     def _close_after(self, seconds: float) -> None:

@@ -52,14 +52,15 @@ async def receive_form(request: Request, folder: Path) -> tuple[dict[str, str], 
 
     Returns
     -------
-    The fields that are known, and the files in their order
+    tuple of (dict of str to str, list of ReceivedFile)
+        The fields that are known, and the files in their order.
 
     Raises
     ------
     UsageError
-        `usage`, if it is no multipart body, or has a field that is too long
+        `usage`, if it is no multipart body, or has a field that is too long.
     TooLarge
-        `too-large`, for too many files
+        `too-large`, for too many files.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
@@ -169,7 +170,7 @@ def pack_files(files: list[ReceivedFile], folder: Path) -> Path:
     Raises
     ------
     EmptyInput
-        `empty`, if there is nothing
+        `empty`, if there is nothing.
     """
     files = [file for file in files if file.size or len(files) == 1]
     if not files or not any(file.size for file in files):
@@ -189,7 +190,7 @@ def pack_files(files: list[ReceivedFile], folder: Path) -> Path:
 
 
 def compute_fingerprint(parts: Iterable[str], options: StudyOptions) -> str:
-    """Give a checksum of all that makes a study, to tell the same POST sent twice from another one."""
+    """Return a checksum of all that makes a study, to tell the same POST sent twice from another one."""
     digest = hashlib.sha256(StudyOptions.model_dump_json(options, include=set(StudyOptions.model_fields)).encode())
     for part in parts:
         digest.update(f"{part}\n".encode())
@@ -202,7 +203,7 @@ def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        `usage`, if one is not of its form
+        `usage`, if one is not of its form.
     """
     return {
         "window": _parse_numbers(options.window, 2, "window", "CENTRE,WIDTH, as 40,80", least=None),

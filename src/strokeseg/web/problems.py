@@ -62,7 +62,7 @@ class HttpRefusal(Exception):  # noqa: N818 - named for what is wrong, as in err
 
 
 def get_status(error: StrokesegError) -> int:
-    """Give the HTTP status of an error."""
+    """Return the HTTP status of an error."""
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 

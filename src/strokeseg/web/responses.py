@@ -17,13 +17,13 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def matches_etag(request: Request, tag: str) -> bool:
-    """Say whether the client has what a tag names."""
+    """Return whether the client has what a tag names."""
     asked = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
     return f'"{tag}"' in asked or asked == ["*"]
 
 
 def create_cache_headers(tag: str) -> dict[str, str]:
-    """Give the headers of an answer that may be kept, and asked for again by its tag."""
+    """Return the headers of an answer that may be kept, and asked for again by its tag."""
     return {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
 
 
@@ -61,7 +61,7 @@ def send_file(request: Request, storage: Storage, key: str, known: ResultFile) -
 
 
 def stream_zip(storage: Storage, prefix: str, files: list[ResultFile]) -> Iterator[bytes]:
-    """Give a zip of files as it is made; nothing is compressed, since most of them are already."""
+    """Return a zip of files as it is made; nothing is compressed, since most of them are already."""
     sink = _ZipBuffer()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as made:  # type: ignore[call-overload]
         for known in files:

@@ -34,7 +34,7 @@ class Retention:
         Raises
         ------
         DiskFull
-            `disk-full`, beyond the quota, or if it would fill the disk
+            `disk-full`, beyond the quota, or if it would fill the disk.
         """
         quota = self._settings.quota_bytes
         remedy = "Delete studies, or ask the administrator for more space."

@@ -59,7 +59,7 @@ def _serialize_version(row: Row[Any]) -> StudyVersion:
 
 
 def encode_cursor(row: Row[Any]) -> str:
-    """Give the cursor that goes on after a study."""
+    """Return the cursor that goes on after a study."""
     return base64.urlsafe_b64encode(json.dumps([row.created, row.id]).encode()).decode()
 
 

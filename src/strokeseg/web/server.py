@@ -26,7 +26,7 @@ def run(settings: ServerSettings) -> None:
     Raises
     ------
     UsageError
-        `usage`, for settings that do not go together
+        `usage`, for settings that do not go together.
     """
     if settings.worker_only and not settings.workers:
         raise UsageError("--worker-only with no worker does nothing", "Give --workers 1 or more.")

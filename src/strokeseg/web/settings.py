@@ -20,25 +20,44 @@ class ServerSettings:
 
     Parameters
     ----------
-    host, port : where it listens
-    database : URL for SQLAlchemy: sqlite:///FILE or postgresql+psycopg://...
-    storage : a folder, or a URL that fsspec knows, as s3://bucket/prefix
-    workers : studies that this process works on at once; 0 answers requests alone
-    worker_only : work on studies, and answer no request
-    root_path : where a proxy shows the application, as /sub
-    max_upload_bytes : of one request and of one resumable upload
-    quota_bytes : of all files of all studies; None is no limit
-    keep_days : a study is deleted so long after it was made; None keeps it
-    ephemeral : database and files lie in a temporary folder that goes away with the process
-    memory_bytes : what a child process may use for data; a study that needs more fails alone
-    step_timeout_s : a step that takes longer is stopped and tried again
-    lease_s : a worker that gave no sign for so long is dead, and its studies are taken over
-    threads : of the network, a worker; 0 shares the cores among the workers
-    formats : what is written of every study, where it can be
-    tls_cert, tls_key : PEM files
-    auth_config : a TOML file that says who gets in
-    audit : where the audit log lies
-    trusted_proxies : addresses whose X-Forwarded-* headers count
+    host, port : str, default: "127.0.0.1"
+        Where it listens.
+    database : str, default: "sqlite:///strokeseg.db"
+        URL for SQLAlchemy: sqlite:///FILE or postgresql+psycopg://...
+    storage : str, default: "strokeseg-data"
+        A folder, or a URL that fsspec knows, as s3://bucket/prefix.
+    workers : int, default: 1
+        Studies that this process works on at once; 0 answers requests alone.
+    worker_only : bool, default: False
+        Work on studies, and answer no request.
+    root_path : str, default: ""
+        Where a proxy shows the application, as /sub.
+    max_upload_bytes : int, default: 4 * 2 ** 30
+        Of one request and of one resumable upload.
+    quota_bytes : int, optional
+        Of all files of all studies; None is no limit.
+    keep_days : float, optional
+        A study is deleted so long after it was made; None keeps it.
+    ephemeral : bool, default: False
+        Database and files lie in a temporary folder that goes away with the process.
+    memory_bytes : int, default: 8 * 2 ** 30
+        What a child process may use for data; a study that needs more fails alone.
+    step_timeout_s : float, default: 1800.0
+        A step that takes longer is stopped and tried again.
+    lease_s : float, default: 15.0
+        A worker that gave no sign for so long is dead, and its studies are taken over.
+    threads : int, default: 0
+        Of the network, a worker; 0 shares the cores among the workers.
+    formats : tuple of str, optional
+        What is written of every study, where it can be.
+    tls_cert, tls_key : Path, optional
+        PEM files.
+    auth_config : Path, optional
+        A TOML file that says who gets in.
+    audit : Path
+        Where the audit log lies.
+    trusted_proxies : tuple of str, default: ()
+        Addresses whose X-Forwarded-* headers count.
     """
 
     host: str = "127.0.0.1"
@@ -75,16 +94,17 @@ class ServerSettings:
 
 
 def parse_database_url(text: str) -> str:
-    """Give a database's URL with the driver that is installed.
+    """Return a database's URL with the driver that is installed.
 
     Parameters
     ----------
-    text : "sqlite", a sqlite:/// or a postgresql:// URL
+    text : str
+        "sqlite", a sqlite:/// or a postgresql:// URL.
 
     Raises
     ------
     UsageError
-        `usage`, for anything else; the sentence does not repeat it, as it may hold a password
+        `usage`, for anything else; the sentence does not repeat it, as it may hold a password.
     """
     try:
         url = make_url("sqlite:///strokeseg.db" if text == "sqlite" else text)
@@ -99,14 +119,14 @@ def parse_database_url(text: str) -> str:
 
 
 def parse_existing_database_url(text: str) -> str:
-    """Give the URL of a database that is there: what only looks into one must not make an empty file.
+    """Return the URL of a database that is there: what only looks into one must not make an empty file.
 
     Raises
     ------
     UsageError
-        as :func:`database_url`
+        As :func:`database_url`.
     NotFound
-        `not-found`, if there is no such file
+        `not-found`, if there is no such file.
     """
     url = parse_database_url(text)
     place = make_url(url)

@@ -31,10 +31,14 @@ class StudySteps:
 
     Parameters
     ----------
-    settings : of the application
-    studies, comparisons : their rows
-    storage : their files
-    crew : the child processes
+    settings : ServerSettings
+        Of the application.
+    studies, comparisons : StudyStore
+        Their rows.
+    storage : Storage
+        Their files.
+    crew : WorkerPool
+        The child processes.
     """
 
     def __init__(
@@ -159,7 +163,7 @@ class StudySteps:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Path]:
-        """Give a folder with an empty one, "out", in it; count the seconds."""
+        """Return a folder with an empty one, "out", in it; count the seconds."""
         begun = time.perf_counter()
         place = Path(tempfile.mkdtemp(dir=self._storage.scratch))
         (place / "out").mkdir()
@@ -186,7 +190,7 @@ class StudySteps:
 
 
 def classify_error(error: Exception) -> tuple[str, StrokesegError]:
-    """Give the status that an error leaves, and the error as it is told; a fault's own words are not."""
+    """Return the status that an error leaves, and the error as it is told; a fault's own words are not."""
     if isinstance(error, InputError | ModelError | UsageError):
         return "refused", error
     if isinstance(error, StrokesegError):

@@ -25,13 +25,15 @@ class Storage:
 
     Parameters
     ----------
-    place : a folder, made if missing, or a URL as s3://bucket/prefix
-    scratch : a folder on this machine for files on their way; kept apart, so that no container needs a second disk
+    place : str
+        A folder, made if missing, or a URL as s3://bucket/prefix.
+    scratch : Path, optional
+        A folder on this machine for files on their way; kept apart, so that no container needs a second disk.
 
     Raises
     ------
     UsageError
-        `usage`, if the place cannot be opened
+        `usage`, if the place cannot be opened.
     """
 
     def __init__(self, place: str, scratch: Path | None = None) -> None:
@@ -52,9 +54,9 @@ class Storage:
         Raises
         ------
         DiskFull
-            `disk-full`
+            `disk-full`.
         OSError
-            as the place tells it
+            As the place tells it.
         """
         try:
             if not self.is_local:
@@ -76,7 +78,7 @@ class Storage:
             self.put(path, f"{prefix}/{path.name}")
 
     def read(self, key: str) -> bytes:
-        """Give a small file's content; raises NotFound, `not-found`."""
+        """Return a small file's content; raises NotFound, `not-found`."""
         try:
             content: bytes = self._files.cat_file(self._resolve(key))
         except FileNotFoundError:
@@ -84,7 +86,7 @@ class Storage:
         return content
 
     def read_range(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop``, a piece at a time."""
+        """Return the bytes from ``start`` up to ``stop``, a piece at a time."""
         with self._files.open(self._resolve(key), "rb") as stream:
             stream.seek(start)
             left = stop - start
@@ -93,13 +95,16 @@ class Storage:
                 yield piece
 
     def provide_local(self, prefix: str, names: Sequence[str], folder: Path) -> Path:
-        """Give a folder on this machine in which to read files: their own, or one with copies inside ``folder``.
+        """Return a folder on this machine in which to read files: their own, or one with copies inside ``folder``.
 
         Parameters
         ----------
-        prefix : the files' common key
-        names : of the files below it
-        folder : for copies
+        prefix : str
+            The files' common key.
+        names : sequence of str
+            Of the files below it.
+        folder : Path
+            For copies.
         """
         if self.is_local:
             return Path(self._resolve(prefix))
@@ -110,7 +115,7 @@ class Storage:
         return place
 
     def exists(self, key: str) -> bool:
-        """Say whether a file is there."""
+        """Return whether a file is there."""
         return bool(self._files.exists(self._resolve(key)))
 
     def remove(self, prefix: str) -> None:
@@ -146,7 +151,7 @@ class Storage:
         self.remove(key)
 
     def read_free_bytes(self) -> int | None:
-        """Give the space left on the disk; None where that is not known."""
+        """Return the space left on the disk; None where that is not known."""
         return shutil.disk_usage(self._root).free if self.is_local else None
 
     def _resolve(self, key: str) -> str:
@@ -179,7 +184,7 @@ def _create_scratch(base: Path | None) -> Path:
 
 
 def is_process_alive(pid: int) -> bool:
-    """Say whether a process of this machine lives."""
+    """Return whether a process of this machine lives."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

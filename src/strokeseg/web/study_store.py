@@ -24,11 +24,16 @@ class NewStudy:
 
     Parameters
     ----------
-    id : of the study, under which its upload lies already
-    upload : the name of the uploaded file in the study's folder
-    size : of it, bytes
-    options : window, spacing_mm, series
-    key, fingerprint : of the idempotency key, if there is one
+    id : str
+        Of the study, under which its upload lies already.
+    upload : str
+        The name of the uploaded file in the study's folder.
+    size : int
+        Of it, bytes.
+    options : dict of str to object
+        Window, spacing_mm, series.
+    key, fingerprint : str, default: ""
+        Of the idempotency key, if there is one.
     """
 
     id: str
@@ -53,12 +58,13 @@ class StudyStore:
 
         Returns
         -------
-        The study's id, and whether it is new
+        tuple of (str, bool)
+            The study's id, and whether it is new.
 
         Raises
         ------
         Conflict
-            `conflict`, if the key made a study of something else
+            `conflict`, if the key made a study of something else.
         """
         at = current_time(self.engine)
         row = {
@@ -89,7 +95,7 @@ class StudyStore:
         return new.id, True
 
     def find_by_key(self, key: str, fingerprint: str, owner: str) -> str | None:
-        """Give the study that an idempotency key made, if it did; raises Conflict, `conflict`, for another content."""
+        """Return the study that an idempotency key made, if it did; raises Conflict, `conflict`, for another content."""
         query = select(idempotency_keys).where(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
         with self.engine.connect() as connection:
             found = connection.execute(query).one_or_none()
@@ -98,7 +104,7 @@ class StudyStore:
         return None if found is None else str(found.study)
 
     def get_row(self, study: str, viewer: User | None = None) -> Row[Any]:
-        """Give a study's row; raises NotFound, `not-found`, also where it is not the viewer's to see."""
+        """Return a study's row; raises NotFound, `not-found`, also where it is not the viewer's to see."""
         with self.engine.connect() as connection:
             query = select(studies).where(studies.c.id == study, ~studies.c.deleted)
             found = connection.execute(query).one_or_none()
@@ -107,7 +113,7 @@ class StudyStore:
         return found
 
     def get_study(self, study: str, viewer: User | None = None) -> Study:
-        """Give a study as the interface tells it; raises as :meth:`row`."""
+        """Return a study as the interface tells it; raises as :meth:`row`."""
         return self._serialize([self.get_row(study, viewer)])[0]
 
     def list_page(self, viewer: User, status: str, text: str, limit: int, cursor: str) -> StudyPage:
@@ -135,11 +141,13 @@ class StudyStore:
     def list_changes(
         self, since: float
     ) -> tuple[list[tuple[Study, str, str | None]], list[tuple[str, str, str | None]], float]:
-        """Give what changed since a time, by the database's clock.
+        """Return what changed since a time, by the database's clock.
 
         Returns
         -------
-        (study, owner, group) of each changed, (id, owner, group) of each deleted, and the time of the last change
+        tuple of (list of tuple of (Study, str, str or None), list of tuple of (str, str, str or None), float)
+            (study, owner, group) of each changed, (id, owner, group) of each deleted, and the time of the last
+            change.
         """
         with self.engine.connect() as connection:
             rows = connection.execute(select(studies).where(studies.c.changed > since)).all()
@@ -149,7 +157,7 @@ class StudyStore:
         return heard, gone, max((row.changed for row in rows), default=since)
 
     def read_clock(self) -> float:
-        """Give the database's time."""
+        """Return the database's time."""
         with self.engine.connect() as connection:
             return float(connection.execute(select(current_time(self.engine))).scalar_one())
 
@@ -165,7 +173,7 @@ class StudyStore:
             return connection.execute(query.values(values)).rowcount > 0
 
     def is_cancelled(self, study: str, version: int) -> bool:
-        """Say whether a study was cancelled or deleted, or the edit taken back."""
+        """Return whether a study was cancelled or deleted, or the edit taken back."""
         with self.engine.connect() as connection:
             found = connection.execute(select(studies.c.status, studies.c.deleted).where(studies.c.id == study)).first()
             if found is None or found.deleted or found.status == "cancelled":
@@ -256,7 +264,7 @@ class StudyStore:
         return True
 
     def get_version(self, study: str, version: int | None) -> Row[Any]:
-        """Give a delivered version, the latest where none is named; raises NotFound, `not-found`."""
+        """Return a delivered version, the latest where none is named; raises NotFound, `not-found`."""
         query = select(versions).where(versions.c.study == study, versions.c.folder.is_not(None))
         query = query.order_by(versions.c.version.desc()).limit(1)
         if version is not None:
@@ -268,7 +276,7 @@ class StudyStore:
         return found
 
     def get_edit_name(self, study: str, version: int) -> str:
-        """Give the name of the file with what a person drew; raises NotFound, `not-found`, if it was taken back."""
+        """Return the name of the file with what a person drew; raises NotFound, `not-found`, if it was taken back."""
         query = select(versions.c.edit).where(versions.c.study == study, versions.c.version == version)
         with self.engine.connect() as connection:
             found = connection.execute(query).scalar()

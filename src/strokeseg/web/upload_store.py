@@ -34,7 +34,7 @@ class UploadStore:
         return identity
 
     def get_row(self, upload: str, owner: str) -> Row[Any]:
-        """Give an upload's row; raises NotFound, `not-found`, also for another's."""
+        """Return an upload's row; raises NotFound, `not-found`, also for another's."""
         query = select(uploads).where(uploads.c.id == upload, uploads.c.owner == owner)
         with self._engine.connect() as connection:
             found = connection.execute(query).one_or_none()
@@ -48,7 +48,7 @@ class UploadStore:
         Raises
         ------
         Conflict
-            `conflict`, if another piece was stored there meanwhile; this one is dropped
+            `conflict`, if another piece was stored there meanwhile; this one is dropped.
         """
         name = f"{row.offset:020d}-{uuid4().hex[:12]}"
         self._storage.put(piece, f"uploads/{row.id}/{name}")
@@ -68,7 +68,7 @@ class UploadStore:
         Raises
         ------
         Conflict
-            `conflict`, if bytes are missing
+            `conflict`, if bytes are missing.
         """
         row = self.get_row(upload, owner)
         if row.offset != row.size:

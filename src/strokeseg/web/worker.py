@@ -130,7 +130,7 @@ def compare(earlier: tuple[str, str, str], later: tuple[str, str, str], out: str
 
 
 def summarize(findings: Findings) -> dict[str, Any]:
-    """Give what the list of studies shows of an answer."""
+    """Return what the list of studies shows of an answer."""
     return findings.model_dump(include={"hemorrhage", "confidence", "volume_ml", "volume_interval_ml"}, mode="json")
 
 
@@ -140,7 +140,7 @@ def decode_mask(data: bytes, shape: tuple[int, int, int]) -> np.ndarray[Any, np.
     Raises
     ------
     InconsistentGeometry
-        `geometry`, if it is damaged or of another size
+        `geometry`, if it is damaged or of another size.
     """
     size = int(np.prod(shape))
     packer = zlib.decompressobj(31)

@@ -39,9 +39,12 @@ class WorkerPool:
 
     Parameters
     ----------
-    count : how many
-    memory_bytes : what each may use for data
-    model : is loaded by each at its start
+    count : int
+        How many.
+    memory_bytes : int
+        What each may use for data.
+    model : str, default: "default"
+        Is loaded by each at its start.
     """
 
     def __init__(self, count: int, memory_bytes: int, model: str = "default") -> None:
@@ -63,19 +66,23 @@ class WorkerPool:
 
         Parameters
         ----------
-        step : the function's name
-        arguments : its own, without the last one
-        progress : is called with what the child reports
-        stopped : is asked now and then; True ends the child
+        step : str
+            The function's name.
+        arguments : object
+            Its own, without the last one.
+        progress : callable, default: lambda done, total: None
+            Is called with what the child reports.
+        stopped : object
+            Is asked now and then; True ends the child.
 
         Raises
         ------
         StrokesegError, OSError
-            as the function raises them
+            As the function raises them.
         Crashed
-            if the child ended by itself, or took too long
+            If the child ended by itself, or took too long.
         Stopped
-            if ``stopped`` said so
+            If ``stopped`` said so.
         """
         child = self._free.get()
         try:

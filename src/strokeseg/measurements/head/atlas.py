@@ -48,11 +48,16 @@ class AtlasFit:
 
     Parameters
     ----------
-    plane : the mid-sagittal plane
-    origin_mm : (3,), LPS mm, where the template's (0, 0, 0) lies, the middle of the anterior commissure
-    forward, up : (3,), LPS unit vectors of the template's y and z, in the plane
-    scales : (3,), the head's size / the template's, along x, y, z
-    residual_mm : how far the skull's inner surface is off the template's, median
+    plane : object
+        The mid-sagittal plane.
+    origin_mm : Floats
+        (3,), LPS mm, where the template's (0, 0, 0) lies, the middle of the anterior commissure.
+    forward, up : Floats
+        (3,), LPS unit vectors of the template's y and z, in the plane.
+    scales : Floats
+        (3,), the head's size / the template's, along x, y, z.
+    residual_mm : float
+        How far the skull's inner surface is off the template's, median.
     """
 
     midplane: Midplane
@@ -77,11 +82,13 @@ class AtlasFit:
 
         Parameters
         ----------
-        places_mm : (..., 3), LPS mm
+        places_mm : Floats
+            (..., 3), LPS mm.
 
         Returns
         -------
-        (...)
+        Floats
+            (...).
         """
         return _sample_map(name, self.to_template_mm(places_mm)) * float(np.prod(self.scales)) ** (1 / 3)
 
@@ -96,8 +103,9 @@ def fit_atlas(head: CoarseHead, plane: Midplane, table: InnerTable) -> AtlasFit 
 
     Returns
     -------
-    None where the spacing is not known, the plane is not sure, fewer than six slices or less than 45 mm show the inner
-    table, or where the template lies more than 4 mm off it (median)
+    AtlasFit or None
+        None where the spacing is not known, the plane is not sure, fewer than six slices or less than 45 mm show the
+        inner table, or where the template lies more than 4 mm off it (median).
     """
     if not head.scan.spacing_known or not plane.reliable or len(head.hu) < _MIN_SLICES or not len(table.points_mm):
         return None
@@ -142,7 +150,7 @@ class _FitProblem:
         ]
 
     def solve(self, start: Floats, most: int) -> tuple[Floats, float]:
-        """Give the parameters from a start, and their cost."""
+        """Return the parameters from a start, and their cost."""
         points = self.points[:most]
         weight = np.sqrt(_INDEPENDENT / len(points))
 
@@ -196,7 +204,7 @@ def load_maps() -> dict[str, NDArray[np.float32]]:
 
 
 def _sample_map(name: AtlasMap, template_mm: Floats) -> Floats:
-    """Give a map at places, (..., 3), |x|, y, z; beyond its edge its last value."""
+    """Return a map at places, (..., 3), |x|, y, z; beyond its edge its last value."""
     at = (template_mm.reshape(-1, 3) - ORIGIN_MM) / STEP_MM
     values = ndimage.map_coordinates(load_maps()[name], at.T, order=1, mode="nearest")
     return np.asarray(values, dtype=np.float64).reshape(template_mm.shape[:-1])

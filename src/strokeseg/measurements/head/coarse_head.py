@@ -20,11 +20,17 @@ class CoarseHead:
 
     Parameters
     ----------
-    scan : the scan itself
-    samples : shares of soft tissue and bone (:func:`strokeseg.imaging.brain_mask.sample_tissue`); it tells which pixels a sample is made of
-    brain : bool, what the skull encloses (:func:`strokeseg.imaging.brain_mask.segment_brain`), without the spinal canal
-    hu : float32, mean HU of each sample
-    blood : float32, the share of each sample that the mask outlines
+    scan : Scan
+        The scan itself.
+    samples : TissueSamples
+        Shares of soft tissue and bone (:func:`strokeseg.imaging.brain_mask.sample_tissue`); it tells which pixels a
+        sample is made of.
+    brain : ndarray of bool
+        Bool, what the skull encloses (:func:`strokeseg.imaging.brain_mask.segment_brain`), without the spinal canal.
+    hu : ndarray of float32
+        Float32, mean HU of each sample.
+    blood : ndarray of float32
+        Float32, the share of each sample that the mask outlines.
     """
 
     scan: Scan
@@ -40,7 +46,7 @@ class CoarseHead:
         return np.arange(step // 2, self.scan.shape[0], step)
 
     def sample_positions_mm(self) -> Floats:
-        """Give (slices, rows, columns, 3), the LPS mm of every sample's centre."""
+        """Return (slices, rows, columns, 3), the LPS mm of every sample's centre."""
         planes, step = self.scan.planes, self.samples.pixel_step
         row_mm, column_mm = planes.pixel_spacing_mm
         rows, columns = (np.arange(count) * step + (step - 1) / 2 for count in self.hu.shape[1:])
@@ -49,7 +55,7 @@ class CoarseHead:
         return planes.positions_mm[self.slices][:, None, None] + (down + along)[None]
 
     def to_sample_indices(self, places_mm: Floats) -> Floats:
-        """Give (3, ...), the fractional (slice, row, column) among the samples of places (..., 3), LPS mm.
+        """Return (3, ...), the fractional (slice, row, column) among the samples of places (..., 3), LPS mm.
 
         Beyond the first and the last slice, the index is that slice's.
         """
@@ -71,11 +77,13 @@ def sample_head(scan: Scan, blood: Mask) -> CoarseHead | None:
 
     Parameters
     ----------
-    blood : bool, (slices, rows, columns); what is bright there is blood, not bone
+    blood : ndarray of bool, shape (slices, rows, columns)
+        What is bright there is blood, not bone.
 
     Returns
     -------
-    None where no brain is found
+    CoarseHead or None
+        None where no brain is found.
     """
     samples = brain_mask.sample_tissue(scan, blood)
     found = brain_mask.segment_brain(samples, scan.planes, stem_mm=0)

@@ -25,10 +25,14 @@ class InnerSkull:
 
     Parameters
     ----------
-    places_mm : (slices, angles, 3), LPS mm
-    normals : the same shape, unit vectors, outwards
-    bony : bool, (slices, angles), whether bone lies there
-    samples : (slices,), the head's sample slice that each comes from
+    places_mm : object
+        (slices, angles, 3), LPS mm.
+    normals : Floats
+        The same shape, unit vectors, outwards.
+    bony : ndarray of bool, shape (slices, angles)
+        Whether bone lies there.
+    samples : object
+        (slices,), the head's sample slice that each comes from.
     """
 
     points_mm: Floats
@@ -37,11 +41,12 @@ class InnerSkull:
     sample_slices: NDArray[np.intp]
 
     def intersect_plane(self, point_mm: Floats, normal: Floats, forward: Floats) -> Floats:
-        """Give (slices, 2, 3), LPS mm: where a plane meets the surface in front and at the back of every slice.
+        """Return (slices, 2, 3), LPS mm: where a plane meets the surface in front and at the back of every slice.
 
         Parameters
         ----------
-        forward : (3,), LPS, the way to the front; NaN stands where a slice is not met
+        forward : Floats
+            (3,), LPS, the way to the front; NaN stands where a slice is not met.
         """
         away = (self.points_mm - point_mm) @ normal
         after = np.roll(away, -1, 1)

@@ -25,8 +25,10 @@ class InnerTable:
 
     Parameters
     ----------
-    places_mm : (n, 3), LPS mm
-    normals : (n, 3), unit vectors, outwards; 0 where none is known
+    places_mm : object
+        (n, 3), LPS mm.
+    normals : Floats
+        (n, 3), unit vectors, outwards; 0 where none is known.
     """
 
     points_mm: Floats
@@ -52,17 +54,19 @@ class InnerTable:
         return cls(np.concatenate([places, further]), np.concatenate([normals, np.zeros_like(further)]))
 
     def distance_mm(self, places_mm: Floats) -> Floats:
-        """Give how far inside of the inner table places lie, mm, negative outside of it.
+        """Return how far inside of the inner table places lie, mm, negative outside of it.
 
         Infinite where the table next to a place is not seen: a hole in the skull has none.
 
         Parameters
         ----------
-        places_mm : (n, 3), LPS mm
+        places_mm : Floats
+            (n, 3), LPS mm.
 
         Returns
         -------
-        (n,)
+        Floats
+            (n,).
         """
         if not len(self.points_mm):
             return np.full(len(places_mm), np.inf)

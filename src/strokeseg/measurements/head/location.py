@@ -54,9 +54,12 @@ class Locations:
 
     Parameters
     ----------
-    lesions : one a lesion
-    side : all together; None without a lesion
-    blood : in the ventricles; None where the atlas does not lie on the head
+    lesions : tuple of LesionLocation
+        One a lesion.
+    side : Side or None
+        All together; None without a lesion.
+    blood : object
+        In the ventricles; None where the atlas does not lie on the head.
     """
 
     lesions: tuple[LesionLocation, ...]
@@ -69,8 +72,10 @@ def locate_lesions(labels: Labels, count: int, head: CoarseHead, plane: Midplane
 
     Parameters
     ----------
-    labels : (slices, rows, columns), 1 to ``count``, on the scan's own grid
-    plane : None where it was not found
+    labels : Labels
+        (slices, rows, columns), 1 to ``count``, on the scan's own grid.
+    plane : Midplane or None
+        None where it was not found.
     """
     table = InnerTable.from_head(head)
     fit = None if plane is None else atlas.fit_atlas(head, plane, table)
@@ -122,7 +127,7 @@ def is_outside_skull(lesion: LesionPoints, fit: AtlasFit | None) -> bool:
 
 
 def find_tentorial_level(lesion: LesionPoints, fit: AtlasFit | None) -> Tentorium:
-    """Tell whether a lesion lies above or below the tentorium.
+    """Return whether a lesion lies above or below the tentorium.
 
     Both: 15 % of it or more on each side. What lies within 3 mm of the tentorium is not asked; where that is more
     than 70 % of the lesion, and where the atlas does not lie on the head, the answer is unsure.
@@ -151,9 +156,12 @@ def classify_place(
 
     Parameters
     ----------
-    ventricular : the share of it that lies in the ventricles, 0 to 1
-    level : what :func:`tentorium` gives
-    unit : see :func:`unit_mm`
+    ventricular : float
+        The share of it that lies in the ventricles, 0 to 1.
+    level : Tentorium
+        What :func:`tentorium` gives.
+    unit : float, default: 1.0
+        See :func:`unit_mm`.
     """
     if ventricular > 0.6:
         return "ventricle"

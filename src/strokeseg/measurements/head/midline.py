@@ -37,9 +37,12 @@ class MidlineShift:
 
     Parameters
     ----------
-    mm : the septum's distance from the mid-sagittal plane
-    side : of the patient, to which it is pushed; None below 1 mm
-    figure : where it was measured
+    mm : object
+        The septum's distance from the mid-sagittal plane.
+    side : {"left", "right"} or None
+        Of the patient, to which it is pushed; None below 1 mm.
+    figure : object
+        Where it was measured.
     """
 
     shift_mm: float
@@ -61,10 +64,14 @@ class _SeptumLevel:
 
     Parameters
     ----------
-    slice_index : of the scan
-    off_mm : the septum's distance from the plane, positive towards the patient's left
-    weight : how well it is seen, times how likely it is to be seen there
-    figure : its place
+    slice_index : int
+        Of the scan.
+    off_mm : object
+        The septum's distance from the plane, positive towards the patient's left.
+    weight : float
+        How well it is seen, times how likely it is to be seen there.
+    figure : object
+        Its place.
     """
 
     slice_index: int
@@ -81,7 +88,8 @@ def measure_shift(head: CoarseHead, plane: Midplane | None) -> MidlineShift | Sh
 
     Parameters
     ----------
-    plane : the mid-sagittal plane of the same head
+    plane : Midplane or None
+        The mid-sagittal plane of the same head.
     """
     if not head.scan.spacing_known:
         return ShiftNotMeasured("no-spacing", "The midline shift was not measured: the pixel spacing is not known.")

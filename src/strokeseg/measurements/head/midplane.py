@@ -58,10 +58,14 @@ class Midplane:
 
     Parameters
     ----------
-    point_mm : (3,), LPS mm, a point on it, inside the head
-    normal : (3,), unit vector, LPS; it points to the patient's left (``normal[0] > 0``)
-    asymmetry : 0 to 1, what the plane leaves unexplained: 0 is a skull that meets its mirror image everywhere
-    sure : False where so little of the skull is symmetric or seen that nothing near the plane can be given a side
+    point_mm : Floats
+        (3,), LPS mm, a point on it, inside the head.
+    normal : Floats
+        (3,), unit vector, LPS; it points to the patient's left (``normal[0] > 0``).
+    asymmetry : float
+        0 to 1, what the plane leaves unexplained: 0 is a skull that meets its mirror image everywhere.
+    sure : object
+        False where so little of the skull is symmetric or seen that nothing near the plane can be given a side.
     """
 
     point_mm: Floats
@@ -74,11 +78,13 @@ class Midplane:
 
         Parameters
         ----------
-        places_mm : (..., 3), LPS mm
+        places_mm : object
+            (..., 3), LPS mm.
 
         Returns
         -------
-        (...)
+        Floats
+            (...).
         """
         return np.asarray((np.asarray(places_mm, dtype=np.float64) - self.point_mm) @ self.normal)
 
@@ -91,7 +97,8 @@ def find_midplane(head: CoarseHead) -> Midplane | None:
 
     Returns
     -------
-    None where the skull's ring is not seen on any slice, or the slices are not axial
+    Midplane or None
+        None where the skull's ring is not seen on any slice, or the slices are not axial.
     """
     if abs(head.scan.planes.normal[2]) < _MIN_AXIAL_COSINE:
         return None

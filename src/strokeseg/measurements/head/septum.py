@@ -50,8 +50,10 @@ class Septum:
 
     Parameters
     ----------
-    place_mm : (3,), LPS mm
-    weight : how well it is seen: the gaps that it is made of, narrow ones near the foramen of Monro counting most
+    place_mm : object
+        (3,), LPS mm.
+    weight : float
+        How well it is seen: the gaps that it is made of, narrow ones near the foramen of Monro counting most.
     """
 
     point_mm: Floats
@@ -63,13 +65,17 @@ def find_septum(head: CoarseHead, sample: int, ends_mm: Floats, *, level_known: 
 
     Parameters
     ----------
-    sample : index of the head's sample slice
-    ends_mm : (2, 3), LPS mm, the front and the back end of the ideal midline on it
-    level_known : whether the slice is known to lie at the ventricles' level: only then may blood be what fills them
+    sample : int
+        Index of the head's sample slice.
+    ends_mm : Floats
+        (2, 3), LPS mm, the front and the back end of the ideal midline on it.
+    level_known : bool
+        Whether the slice is known to lie at the ventricles' level: only then may blood be what fills them.
 
     Returns
     -------
-    None where nothing parts two ventricles
+    Septum or None
+        None where nothing parts two ventricles.
     """
     front_mm, back_mm = ends_mm
     length = float(np.linalg.norm(back_mm - front_mm))
@@ -132,7 +138,7 @@ def _find_gaps_at_levels(grey: Floats, brain: float, fluid: float, along: Floats
 
 
 def _find_gaps(fluid: NDArray[np.bool_], along: Floats, aside: Floats) -> Floats:
-    """Give (n, 7) of every gap: place along and aside, width, both runs' widths, weight, how well it is seen.
+    """Return (n, 7) of every gap: place along and aside, width, both runs' widths, weight, how well it is seen.
 
     A gap is what lies between two neighbouring runs of fluid on one line across; runs that leave the grid are open.
     """

@@ -43,10 +43,13 @@ class Ventricles:
 
     Parameters
     ----------
-    fluid : bool, (slices, rows, columns), CSF in them
-    fluid_ml : its volume, ml
-    wider_mm : (2,), how much further out their walls lie than the template's, on the right and on the left: a bleed
-        presses those on its own side together
+    fluid : ndarray of bool, shape (slices, rows, columns)
+        CSF in them.
+    fluid_ml : float
+        Its volume, ml.
+    wider_mm : object
+        (2,), how much further out their walls lie than the template's, on the right and on the left: a bleed presses
+        those on its own side together.
     """
 
     fluid: Mask
@@ -60,10 +63,14 @@ class VentricularBlood:
 
     Parameters
     ----------
-    lesions_ml : one a lesion, ml
-    total_ml : of all lesions
-    share : of the ventricles' volume, 0 to 1; None where neither fluid nor blood is seen in them
-    present : whether there is any, 0.2 ml or more
+    lesions_ml : tuple of float
+        One a lesion, ml.
+    total_ml : float
+        Of all lesions.
+    share : float or None
+        Of the ventricles' volume, 0 to 1; None where neither fluid nor blood is seen in them.
+    present : bool
+        Whether there is any, 0.2 ml or more.
     """
 
     lesions_ml: tuple[float, ...]
@@ -104,7 +111,8 @@ def measure_ventricular_blood(spreads: list[LesionPoints], fit: AtlasFit, found:
 
     Parameters
     ----------
-    spreads : one a lesion
+    spreads : list of LesionPoints
+        One a lesion.
     """
     inside = [mark_intraventricular(each, fit, found) for each in spreads]
     lesions = [float(each.volumes_ml[within].sum()) for each, within in zip(spreads, inside, strict=True)]
@@ -139,7 +147,7 @@ def _max_reach_mm(part: NDArray[np.float64], other: NDArray[np.float64]) -> floa
 
 
 def _measure_widening_mm(distance: NDArray[np.float64], fluid: Mask) -> float:
-    """Give the level of the template's distance that holds as much as the fluid."""
+    """Return the level of the template's distance that holds as much as the fluid."""
     if distance.size < 50 or (distance < 0).sum() < 20:
         return _USUAL_WIDENING_MM
     level = np.quantile(distance, min(1.0, fluid.mean()))

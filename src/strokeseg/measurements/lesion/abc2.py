@@ -34,17 +34,20 @@ def abc2_ml(mask: Mask, scan: Scan) -> float | None:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), one lesion
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        One lesion.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    float, ml, 0.0 for an empty mask; None where the pixel spacing or the slice weights are not known
+    float or None
+        Float, ml, 0.0 for an empty mask; None where the pixel spacing or the slice weights are not known.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
 
     References
     ----------
@@ -66,14 +69,14 @@ def abc2_ml(mask: Mask, scan: Scan) -> float | None:
 
 
 def abc2_differs(abc2_ml: float | None, volume_ml: float | None) -> bool:
-    """Tell whether ABC/2 is more than 30 % off the planimetric volume, of a lesion of 0.5 ml or more."""
+    """Return whether ABC/2 is more than 30 % off the planimetric volume, of a lesion of 0.5 ml or more."""
     if abc2_ml is None or volume_ml is None or volume_ml < MIN_COMPARED_ML:
         return False
     return abs(abc2_ml - volume_ml) > MAX_RELATIVE_DIFFERENCE * volume_ml
 
 
 def _longest_perpendicular_mm(plane: Mask, along: Floats, spacing_mm: tuple[float, float]) -> float:
-    """Give the longest unbroken line inside a slice's pixels at right angles to a direction, mm.
+    """Return the longest unbroken line inside a slice's pixels at right angles to a direction, mm.
 
     Lines a tenth of a pixel apart are cut with every edge between a pixel inside and one outside; on each line the
     crossings lead in and out by turns.

@@ -21,9 +21,12 @@ class LesionPoints:
 
     Parameters
     ----------
-    places_mm : (n, 3), LPS mm
-    shares_ml : (n,), the volume that each stands for; nominal where the spacing is not known: then only ratios count
-    height_mm : of the slices that the lesion is on, along their normal, nominal likewise
+    places_mm : object
+        (n, 3), LPS mm.
+    shares_ml : object
+        (n,), the volume that each stands for; nominal where the spacing is not known: then only ratios count.
+    height_mm : float
+        Of the slices that the lesion is on, along their normal, nominal likewise.
     """
 
     points_mm: Floats
@@ -50,7 +53,8 @@ def sample_lesions(labels: Labels, count: int, scan: Scan) -> list[LesionPoints]
 
     Parameters
     ----------
-    labels : (slices, rows, columns), 1 to ``count``
+    labels : Labels
+        (slices, rows, columns), 1 to ``count``.
     """
     places = components.find_labelled_pixels(labels)
     order = np.argsort(labels.ravel()[places], kind="stable")

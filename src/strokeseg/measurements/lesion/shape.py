@@ -25,21 +25,24 @@ _SQUARE_MM = 8.0
 
 
 def max_diameter_mm(mask: Mask, scan: Scan) -> float | None:
-    """Give the longest distance between two pixel corners of one lesion on one slice.
+    """Return the longest distance between two pixel corners of one lesion on one slice.
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), one lesion
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        One lesion.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    float, mm, 0.0 for an empty mask; None where the pixel spacing is not known
+    float or None
+        Float, mm, 0.0 for an empty mask; None where the pixel spacing is not known.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
     """
     components.check_mask(mask, scan)
     if not scan.spacing_known:
@@ -49,16 +52,19 @@ def max_diameter_mm(mask: Mask, scan: Scan) -> float | None:
 
 
 def diameter_mm(plane: Mask, spacing_mm: tuple[float, float]) -> tuple[float, Floats]:
-    """Give the longest distance between two pixel corners on a slice that is not empty, and its direction.
+    """Return the longest distance between two pixel corners on a slice that is not empty, and its direction.
 
     Parameters
     ----------
-    plane : bool, (rows, columns)
-    spacing_mm : (between rows, between columns)
+    plane : ndarray of bool, shape (rows, columns)
+        Plane.
+    spacing_mm : tuple of (float, float)
+        (between rows, between columns).
 
     Returns
     -------
-    float, mm; and (2,), a unit vector (down, right) in mm
+    tuple of (float, Floats)
+        Float, mm; and (2,), a unit vector (down, right) in mm.
     """
     rows = np.flatnonzero(plane.any(1))
     first, last = plane[rows].argmax(1), plane.shape[1] - 1 - plane[rows, ::-1].argmax(1)
@@ -91,17 +97,21 @@ def surface_mm2(mask: Mask, scan: Scan) -> float | None:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), one lesion
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        One lesion.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    float, mm²; None where the spacing or the slice weights are not known, or no slice has :data:`FEWEST_PX` pixels
+    float or None
+        Float, mm²; None where the spacing or the slice weights are not known, or no slice has :data:`FEWEST_PX`
+        pixels.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
     """
     components.check_mask(mask, scan)
     weights = scan.weights_mm
@@ -129,11 +139,12 @@ def surface_mm2(mask: Mask, scan: Scan) -> float | None:
 
 
 def sphericity(volume_ml: float | None, surface_mm2: float | None) -> float | None:
-    """Give the surface of the ball of the same volume, as a share of the surface: 1 is a ball, less is irregular.
+    """Return the surface of the ball of the same volume, as a share of the surface: 1 is a ball, less is irregular.
 
     Returns
     -------
-    At most 1.0; None where one of the two is not known or zero
+    float or None
+        At most 1.0; None where one of the two is not known or zero.
 
     References
     ----------
@@ -145,19 +156,20 @@ def sphericity(volume_ml: float | None, surface_mm2: float | None) -> float | No
 
 
 def density_hu(mask: Mask, scan: Scan) -> tuple[float, float | None] | None:
-    """Give the mean and the standard deviation of a lesion's Hounsfield units, every pixel with its slice's weight.
+    """Return the mean and the standard deviation of a lesion's Hounsfield units, every pixel with its slice's weight.
 
     Where the weights are not known, every pixel counts alike.
 
     Returns
     -------
-    None where the scan is not calibrated or the mask is empty; the deviation alone is None for a lesion of fewer than
-    :data:`FEWEST_PX` pixels
+    tuple of (float, float or None) or None
+        None where the scan is not calibrated or the mask is empty; the deviation alone is None for a lesion of fewer
+        than :data:`FEWEST_PX` pixels.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
     """
     components.check_mask(mask, scan)
     places = np.nonzero(mask)
@@ -213,7 +225,7 @@ def _half_extents_mm(planes: Planes) -> Floats:
 
 
 def _wall_mm2(pair: Mask, outlines: tuple[Floats, Floats], planes: Planes, low: int) -> float:
-    """Give the area of the wall between the outlines of two neighbouring slices, the lower of them ``low``."""
+    """Return the area of the wall between the outlines of two neighbouring slices, the lower of them ``low``."""
     row, column = components.compute_offsets_px(planes)[low]
     wide = int(np.ceil(max(abs(row), abs(column)))) + 2
     below, above = np.pad(pair[0], wide).astype(np.float64), np.pad(pair[1], wide).astype(np.float64)

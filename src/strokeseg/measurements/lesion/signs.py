@@ -82,18 +82,21 @@ def detect_signs(mask: Mask, scan: Scan) -> Signs | None:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), one lesion
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        One lesion.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    None where the scan is not calibrated, the spacing or a slice's weight is not known, the lesion has less than
-    :data:`SMALLEST_ML`, or no slice of its core has 60 mm²
+    Signs or None
+        None where the scan is not calibrated, the spacing or a slice's weight is not known, the lesion has less than
+        :data:`SMALLEST_ML`, or no slice of its core has 60 mm².
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
 
     References
     ----------
@@ -118,7 +121,7 @@ def detect_signs(mask: Mask, scan: Scan) -> Signs | None:
 
 
 def _extract_core(mask: Mask, scan: Scan) -> tuple[_Core | None, int]:
-    """Give a lesion's core, and the slice that its first is."""
+    """Return a lesion's core, and the slice that its first is."""
     planes = scan.planes
     held = np.flatnonzero(areas_px(mask))
     rows, columns = np.flatnonzero(mask.any((0, 2))), np.flatnonzero(mask.any((0, 1)))
@@ -226,20 +229,20 @@ def _has_swirl(core: _Core, scan: Scan, first: int) -> bool:
 
 
 def _reaches_edge(part: Mask, inside: Mask) -> bool:
-    """Tell whether a part of the core touches what is not core."""
+    """Return whether a part of the core touches what is not core."""
     around = np.pad(part, 1)
     grown = ndimage.binary_dilation(around, structure=np.ones((3, 3), dtype=bool))
     return bool((grown & ~np.pad(inside, 1)).any())
 
 
 def _is_wide(part: Mask, spacing_mm: tuple[float, float]) -> bool:
-    """Tell whether a disc of 5 mm fits into a part."""
+    """Return whether a disc of 5 mm fits into a part."""
     apart_mm = ndimage.distance_transform_edt(np.pad(part, 1), sampling=spacing_mm)
     return bool(apart_mm.max() >= _BLEND_WIDTH_MM / 2)
 
 
 def _margin_step_hu(part: Mask, dense: Mask, hu: Values, spacing_mm: tuple[float, float]) -> float:
-    """Give how much denser the strip on the dense side of a part's margin is than the strip on the part's side."""
+    """Return how much denser the strip on the dense side of a part's margin is than the strip on the part's side."""
     near, far = _MARGIN_MM
     to_part = ndimage.distance_transform_edt(~part, sampling=spacing_mm)
     to_dense = ndimage.distance_transform_edt(~dense, sampling=spacing_mm)

@@ -48,10 +48,14 @@ class LesionSection:
 
     Parameters
     ----------
-    slice : index, inferior first
-    share : its area, as a share of the area inside of the skull
-    weight : its area times the slice's weight
-    features : (25,), in the order of :data:`FEATURES`
+    slice : int
+        Index, inferior first.
+    share : object
+        Its area, as a share of the area inside of the skull.
+    weight : float
+        Its area times the slice's weight.
+    features : Floats
+        (25,), in the order of :data:`FEATURES`.
     """
 
     slice: int
@@ -222,8 +226,9 @@ def _measure_surroundings(seen: _SliceGeometry, crop: tuple[slice, ...], own: Ma
 
     Returns
     -------
-    shares of dark and of fluid pixels in the ring around it, and of fluid farther out; its density above the brain's;
-    the share of the ring that is not inside of the skull
+    tuple of float
+        Shares of dark and of fluid pixels in the ring around it, and of fluid farther out; its density above the
+        brain's; the share of the ring that is not inside of the skull.
     """
     away = ndimage.distance_transform_edt(~own) / _RADIUS_PX
     above, free = seen.hu[crop] - seen.brain_hu, seen.free[crop]
@@ -242,9 +247,10 @@ def _arc_features(ahead: Floats, aside: Floats, depths: Floats) -> tuple[float, 
 
     Returns
     -------
-    log of its length; its greatest thickness; the curve of its inner border, from the parabola through its depths
-    (below 0 bulges into the brain, as a lens does; 0 follows the skull, as a crescent does); log of thickness over
-    length; the depth at its ends relative to the greatest
+    tuple of float
+        Log of its length; its greatest thickness; the curve of its inner border, from the parabola through its depths
+        (below 0 bulges into the brain, as a lens does; 0 follows the skull, as a crescent does); log of thickness
+        over length; the depth at its ends relative to the greatest.
     """
     angle = np.arctan2(aside, ahead)
     apart = np.angle(np.exp(1j * (angle - np.angle(np.exp(1j * angle).mean()))))

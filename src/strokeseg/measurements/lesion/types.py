@@ -38,21 +38,26 @@ def predict_probabilities(
 
     Parameters
     ----------
-    scan : a whole scan or one slice, calibrated or not
-    lesion_mask : bool, (slices, rows, columns), one lesion
-    head : the same scan's, looked at with the whole mask; what else bleeds is no brain
-    plane : the mid-sagittal plane; without it, or where it is not sure, the long axis of each slice's inside stands
-        for it
+    scan : Scan
+        A whole scan or one slice, calibrated or not.
+    lesion_mask : ndarray of bool, shape (slices, rows, columns)
+        One lesion.
+    head : CoarseHead or None
+        The same scan's, looked at with the whole mask; what else bleeds is no brain.
+    plane : Midplane, optional
+        The mid-sagittal plane; without it, or where it is not sure, the long axis of each slice's inside stands for
+        it.
 
     Returns
     -------
-    Probabilities that sum to 1; None where no head is found, where every piece is smaller than 0.1 % of the inside of
-    the skull on its slice, or where the mask fills the head
+    dict of HemorrhageType to float or None
+        Probabilities that sum to 1; None where no head is found, where every piece is smaller than 0.1 % of the
+        inside of the skull on its slice, or where the mask fills the head.
 
     Raises
     ------
     ValueError
-        if the shapes differ
+        If the shapes differ.
     """
     found = measure_sections(scan, lesion_mask, head, plane)
     if not found:
@@ -73,7 +78,7 @@ class TypeClassifier:
     bias: Floats
 
     def predict(self, features: Floats) -> Floats:
-        """Give (n, types) probabilities for (n, features)."""
+        """Return (n, types) probabilities for (n, features)."""
         scores = np.clip((features - self.mean) / self.scale, -self.limit, self.limit) @ self.weights.T + self.bias
         powers = np.exp(scores - scores.max(1, keepdims=True))
         return np.asarray(powers / powers.sum(1, keepdims=True))

@@ -12,21 +12,24 @@ Mask = NDArray[np.bool_]
 
 
 def volume_ml(mask: Mask, scan: Scan) -> float | None:
-    """Give a lesion's volume: pixels x pixel area x slice weight, summed (planimetry).
+    """Return a lesion's volume: pixels x pixel area x slice weight, summed (planimetry).
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    float, ml, 0.0 for an empty mask; None where the pixel spacing or the slice weights are not known
+    float or None
+        Float, ml, 0.0 for an empty mask; None where the pixel spacing or the slice weights are not known.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
     """
     components.check_mask(mask, scan)
     weights = scan.weights_mm
@@ -36,21 +39,24 @@ def volume_ml(mask: Mask, scan: Scan) -> float | None:
 
 
 def centroid_lps_mm(mask: Mask, scan: Scan) -> tuple[float, float, float] | None:
-    """Give a lesion's centre of mass, LPS mm, every pixel with its slice's weight.
+    """Return a lesion's centre of mass, LPS mm, every pixel with its slice's weight.
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
-    scan : its scan
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask.
+    scan : Scan
+        Its scan.
 
     Returns
     -------
-    None where the spacing or the slice weights are not known, or the mask is empty
+    tuple of (float, float, float) or None
+        None where the spacing or the slice weights are not known, or the mask is empty.
 
     Raises
     ------
     ValueError
-        if the mask is not bool or not of the scan's shape
+        If the mask is not bool or not of the scan's shape.
     """
     components.check_mask(mask, scan)
     weights = scan.weights_mm

@@ -26,7 +26,7 @@ def check_formats(scan: Scan, formats: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        `usage`
+        `usage`.
     """
     asked = [name for name in formats if name in FORMATS]
     if not asked:
@@ -59,17 +59,25 @@ def save(
 
     Parameters
     ----------
-    scan : that :func:`check` has let through
-    document : the result
-    labels : (slices, rows, columns), on the scan's grid; 1 is the largest lesion
-    probability : float16, the same shape; None where there is none
-    formats : of :data:`FORMATS`; "sr" writes the segmentation to which it refers as well, and "pdf-dicom" needs ``pdf``
-    pdf : a PDF, to be wrapped
-    made : when the objects are made; now where None. All else is a function of the input, the network and the software.
+    scan : Scan
+        That :func:`check` has let through.
+    document : ResultDocument
+        The result.
+    labels : Labels
+        (slices, rows, columns), on the scan's grid; 1 is the largest lesion.
+    probability : ndarray of float16 or None
+        The same shape; None where there is none.
+    formats : sequence of str
+        Of :data:`FORMATS`; "sr" writes the segmentation to which it refers as well, and "pdf-dicom" needs ``pdf``.
+    pdf : bytes, optional
+        A PDF, to be wrapped.
+    made : datetime, optional
+        When the objects are made; now where None. All else is a function of the input, the network and the software.
 
     Returns
     -------
-    The names of the files, and what was left out
+    tuple of (dict of str to str, list of Remark)
+        The names of the files, and what was left out.
     """
     if not set(FORMATS) & set(formats) and pdf is None:
         return {}, []

@@ -109,7 +109,7 @@ class LesionCodes:
 
 
 def choose_lesion_codes(lesion: Lesion) -> LesionCodes:
-    """Give a lesion's codes.
+    """Return a lesion's codes.
 
     A type above 0.5 decides where types were asked for; else the place does, and without either it is an intracranial
     hemorrhage of the brain. An intraparenchymal bleed outside of the cerebrum keeps the general code.
@@ -122,5 +122,5 @@ def choose_lesion_codes(lesion: Lesion) -> LesionCodes:
 
 
 def get_side_code(name: Side | None) -> Code | None:
-    """Give the code of a side; None for one that is not known."""
+    """Return the code of a side; None for one that is not known."""
     return SIDE_CODES.get(name or "")

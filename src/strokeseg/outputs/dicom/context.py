@@ -48,12 +48,18 @@ class ObjectContext:
 
     Parameters
     ----------
-    source : of the scan; its UIDs are those that stand in the objects
-    study_uid, series_uid : of the input, as they stand in the objects
-    rows, columns : of a stored frame
-    seed : what all new UIDs follow from
-    model, software : who answered
-    made : when
+    source : DicomSource
+        Of the scan; its UIDs are those that stand in the objects.
+    study_uid, series_uid : str
+        Of the input, as they stand in the objects.
+    rows, columns : int
+        Of a stored frame.
+    seed : tuple of str
+        What all new UIDs follow from.
+    model, software : ModelInfo
+        Who answered.
+    made : object
+        When.
     """
 
     source: DicomSource
@@ -67,7 +73,7 @@ class ObjectContext:
     created: datetime
 
     def derive_uid(self, *parts: str) -> str:
-        """Give the UID of a part of this result."""
+        """Return the UID of a part of this result."""
         return uids.derive_uid(*self.seed, *parts)
 
     @property
@@ -87,7 +93,7 @@ class ObjectContext:
         return {"threshold": str(model.threshold), "precision": model.precision, "sha256": model.sha256}
 
     def group_frames(self, slices: Sequence[int] | None = None) -> dict[SourceFrame, list[int]]:
-        """Give the objects that hold slices (all where None), each with the numbers of its frames, in their order.
+        """Return the objects that hold slices (all where None), each with the numbers of its frames, in their order.
 
         The list is empty for an object of a single frame.
         """
@@ -100,7 +106,7 @@ class ObjectContext:
         return dict(found.values())
 
     def make_reference(self, slice_index: int) -> Dataset:
-        """Give an item that refers to the frame of a slice."""
+        """Return an item that refers to the frame of a slice."""
         frame = self.source.frames[slice_index]
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = frame.sop_class, frame.sop_uid
@@ -109,7 +115,7 @@ class ObjectContext:
         return item
 
     def make_evidence(self) -> list[Dataset]:
-        """Give the input's objects as far as a structured report looks at them."""
+        """Return the input's objects as far as a structured report looks at them."""
         found = []
         for frame in self.group_frames():
             image = self._make_image()
@@ -118,7 +124,7 @@ class ObjectContext:
         return found
 
     def make_plane_images(self) -> list[Dataset]:
-        """Give one single-frame image for each slice, whatever its object is: what highdicom takes geometry from.
+        """Return one single-frame image for each slice, whatever its object is: what highdicom takes geometry from.
 
         Its UID is the slice's index below 1.1, to be replaced by :meth:`reference`.
         """
@@ -144,7 +150,7 @@ class ObjectContext:
         return float(np.median(np.abs(steps))) if steps.size else 1.0
 
     def _make_image(self) -> Dataset:
-        """Give an image of the study without a patient: :meth:`stamp` names one in what is made of it."""
+        """Return an image of the study without a patient: :meth:`stamp` names one in what is made of it."""
         image = Dataset()
         image.StudyInstanceUID, image.SeriesInstanceUID = self.study_uid, self.series_uid
         for keyword in _REQUIRED_ATTRIBUTES:
@@ -156,9 +162,12 @@ class ObjectContext:
 
         Parameters
         ----------
-        made : the object; changed
-        kind : of object; each is a series of its own
-        instance : which one of its series
+        made : Dataset
+            The object; changed.
+        kind : str
+            Of object; each is a series of its own.
+        instance : str, default: "1"
+            Which one of its series.
         """
         made.SpecificCharacterSet = "ISO_IR 192"
         attributes = dict(self.source.attributes)
@@ -201,13 +210,17 @@ def make_context(
 
     Parameters
     ----------
-    scan : with a source without fault
-    labels : (slices, rows, columns)
-    made : when the objects are made
+    scan : Scan
+        With a source without fault.
+    labels : Labels
+        (slices, rows, columns).
+    made : datetime
+        When the objects are made.
 
     Returns
     -------
-    And what the reader must know of it
+    tuple of (ObjectContext, list of Remark)
+        And what the reader must know of it.
     """
     assert scan.source is not None
     source, series = scan.source, scan.series_uid or ""

@@ -21,14 +21,17 @@ def encapsulate_pdf(
 
     Parameters
     ----------
-    data : the PDF's bytes
-    title : of the document
-    burnt_in : whether the PDF names the patient
+    data : bytes
+        The PDF's bytes.
+    title : str, default: "StrokeSeg report"
+        Of the document.
+    burnt_in : object
+        Whether the PDF names the patient.
 
     Raises
     ------
     ValueError
-        for bytes that do not begin as a PDF
+        For bytes that do not begin as a PDF.
     """
     if not data.startswith(b"%PDF-"):
         raise ValueError("these bytes are no PDF")

@@ -27,8 +27,10 @@ def make_captures(study: ObjectContext, scan: Scan, mask: NDArray[np.bool_], lab
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
-    labels : the same shape, 1 is the largest lesion
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask.
+    labels : Labels
+        The same shape, 1 is the largest lesion.
     """
     chosen = slice_images.choose_key_slices(labels)
     return [_make_capture(study, scan, mask, index, number) for number, index in enumerate(chosen, 1)]

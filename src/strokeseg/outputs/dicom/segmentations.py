@@ -30,7 +30,7 @@ _SERIES_NUMBERS = {"seg": 7001, "seg-labelmap": 7002, "seg-probability": 7003}
 
 
 def make_tracking(study: ObjectContext, lesion: int) -> tuple[str, str]:
-    """Give the (identifier, UID) by which segmentation and report name the same lesion."""
+    """Return the (identifier, UID) by which segmentation and report name the same lesion."""
     return f"StrokeSeg lesion {lesion}", study.derive_uid("lesion", str(lesion))
 
 
@@ -41,13 +41,17 @@ def make_lesion_segmentation(
 
     Parameters
     ----------
-    labels : (slices, rows, columns), on the scan's grid; 1 is the largest lesion, and there is at least one
-    found : the lesions' numbers, in the order of the labels
-    labelmap : LABELMAP (one value a segment in one frame a slice) instead of BINARY (one bit, a frame a segment)
+    labels : Labels
+        (slices, rows, columns), on the scan's grid; 1 is the largest lesion, and there is at least one.
+    found : list of Lesion
+        The lesions' numbers, in the order of the labels.
+    labelmap : bool, default: False
+        LABELMAP (one value a segment in one frame a slice) instead of BINARY (one bit, a frame a segment).
 
     Returns
     -------
-    Segment ``n`` is the lesion with id ``n``; slices without bleeding have no frame
+    Segmentation
+        Segment ``n`` is the lesion with id ``n``; slices without bleeding have no frame.
     """
     kind: SegmentationKind = "seg-labelmap" if labelmap else "seg"
     small = np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16
@@ -60,11 +64,13 @@ def make_probability_segmentation(study: ObjectContext, values: NDArray[np.float
 
     Parameters
     ----------
-    values : float16, (slices, rows, columns), on the scan's grid
+    values : ndarray of float16, shape (slices, rows, columns)
+        On the scan's grid.
 
     Returns
     -------
-    None where it is 0 everywhere
+    Segmentation or None
+        None where it is 0 everywhere.
     """
     stored = study.source.to_stored(values)
     whole = np.zeros(stored.shape, dtype=np.uint8)
@@ -78,7 +84,7 @@ def make_probability_segmentation(study: ObjectContext, values: NDArray[np.float
 
 
 def find_segment_slices(study: ObjectContext, segmentation: Segmentation, number: int) -> list[int]:
-    """Give the scan's slices on which a segment has a frame, in their order."""
+    """Return the scan's slices on which a segment has a frame, in their order."""
     index = {(frame.sop_uid, frame.number): place for place, frame in enumerate(study.source.frames)}
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     found = []
@@ -182,7 +188,7 @@ def _replace_references(study: ObjectContext, made: Segmentation) -> list[int]:
 
 
 def _set_dimension_uids(study: ObjectContext, made: Segmentation, kind: SegmentationKind) -> None:
-    """Give the organization of the dimensions a UID that is a function of the input too."""
+    """Return the organization of the dimensions a UID that is a function of the input too."""
     uid = study.derive_uid(kind, "dimensions")
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid

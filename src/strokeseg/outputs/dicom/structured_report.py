@@ -47,13 +47,16 @@ def make_report(study: ObjectContext, document: ResultDocument, segmentation: Se
 
     Parameters
     ----------
-    document : the findings and remarks
-    segmentation : of the lesions; None where there are none
+    document : ResultDocument
+        The findings and remarks.
+    segmentation : Segmentation or None
+        Of the lesions; None where there are none.
 
     Returns
     -------
-    A Comprehensive SR with a group for the whole scan, one for the ventricles and one for the midline where they were
-    measured, and one for each lesion
+    ComprehensiveSR
+        A Comprehensive SR with a group for the whole scan, one for the ventricles and one for the midline where they
+        were measured, and one for each lesion.
     """
     found = document.findings
     groups: list[MeasurementGroup] = [_make_scan_group(study, document)]
@@ -106,7 +109,7 @@ def _make_observer(study: ObjectContext) -> ObservationContext:
 
 
 def _make_scan_group(study: ObjectContext, document: ResultDocument) -> MeasurementsAndQualitativeEvaluations:
-    """Say whether there is blood and how much; warnings and the disclaimer are comments."""
+    """Return whether there is blood and how much; warnings and the disclaimer are comments."""
     found = document.findings
     low, high = found.volume_interval_ml or (None, None)
     numbers = [

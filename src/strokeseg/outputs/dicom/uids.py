@@ -12,7 +12,7 @@ MAX_LENGTH = 64
 
 
 def derive_uid(*parts: str) -> str:
-    """Give the UID of a name that consists of parts: 2.25 and a name-based UUID (RFC 9562 version 5, PS3.5 B.2)."""
+    """Return the UID of a name that consists of parts: 2.25 and a name-based UUID (RFC 9562 version 5, PS3.5 B.2)."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
 
 
@@ -26,5 +26,5 @@ def is_usable(uid: str) -> bool:
 
 
 def repair_uid(uid: str, *place: str) -> str:
-    """Give a UID that can stand in an object: itself, or one that follows from it, or from its place if it is empty."""
+    """Return a UID that can stand in an object: itself, or one that follows from it, or from its place if it is empty."""
     return uid if is_usable(uid) else derive_uid("mended", *((uid,) if uid else place))

@@ -24,11 +24,13 @@ def save(folder: Path, scan: Scan, mask: NDArray[np.bool_], findings: Findings) 
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), on the scan's grid
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On the scan's grid.
 
     Returns
     -------
-    The name of the file; nothing where no shift was measured
+    dict of str to str
+        The name of the file; nothing where no shift was measured.
     """
     drawn = draw_midline_shift(scan, mask, findings)
     if drawn is None:
@@ -45,7 +47,9 @@ def draw_midline_shift(scan: Scan, mask: NDArray[np.bool_], findings: Findings) 
 
     Returns
     -------
-    RGB picture, as :func:`strokeseg.outputs.images.slice_images.draw_key_slice`; None where no shift was measured
+    Image or None
+        RGB picture, as :func:`strokeseg.outputs.images.slice_images.draw_key_slice`; None where no shift was
+        measured.
     """
     measured = findings.midline
     if measured is None or findings.midline_shift_mm is None:
@@ -84,15 +88,17 @@ def draw_midline_shift(scan: Scan, mask: NDArray[np.bool_], findings: Findings) 
 
 
 def project_midline(scan: Scan, measured: Midline, size: Sequence[int]) -> Floats:
-    """Give where the front end, the back end and the septum lie in an upright picture of the slice.
+    """Return where the front end, the back end and the septum lie in an upright picture of the slice.
 
     Parameters
     ----------
-    size : (width, height) of the picture
+    size : sequence of int
+        (width, height) of the picture.
 
     Returns
     -------
-    (3, 2), (x, y) from the picture's top left corner
+    Floats
+        (3, 2), (x, y) from the picture's top left corner.
     """
     points = np.array([measured.front_lps_mm, measured.back_lps_mm, measured.septum_lps_mm])
     rows, columns = orthogonal_planes.lps_to_indices(scan.planes, points)[:, 1:].T

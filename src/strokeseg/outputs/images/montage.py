@@ -33,11 +33,13 @@ def draw_montage(scan: Scan, mask: NDArray[np.bool_]) -> Image.Image:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), on the scan's grid
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On the scan's grid.
 
     Returns
     -------
-    RGB picture, about 1920 pixels wide
+    Image
+        RGB picture, about 1920 pixels wide.
     """
     top, bottom, left, right = find_head_box(scan, mask)
     planes = scan.planes
@@ -69,7 +71,8 @@ def find_head_box(scan: Scan, mask: NDArray[np.bool_]) -> tuple[int, int, int, i
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask.
     """
     from scipy import ndimage
 

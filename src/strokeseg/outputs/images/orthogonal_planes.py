@@ -28,9 +28,12 @@ class Panel:
 
     Parameters
     ----------
-    name : "axial", "coronal" or "sagittal"
-    right, down : (3,), unit vectors, LPS, along the picture's columns and rows
-    letters : what lies at the picture's left and right edge
+    name : str
+        "axial", "coronal" or "sagittal".
+    right, down : Floats
+        (3,), unit vectors, LPS, along the picture's columns and rows.
+    letters : tuple of (str, str)
+        What lies at the picture's left and right edge.
     """
 
     name: str
@@ -47,11 +50,13 @@ def draw_lesion_planes(scan: Scan, labels: Labels) -> list[Image.Image]:
 
     Parameters
     ----------
-    labels : (slices, rows, columns), 1 is the largest lesion
+    labels : Labels
+        (slices, rows, columns), 1 is the largest lesion.
 
     Returns
     -------
-    RGB pictures, in the order of the lesions
+    list of Image
+        RGB pictures, in the order of the lesions.
     """
     head = find_head_box(scan, labels > 0)
     lesions = range(1, min(int(labels.max(initial=0)), _MAX_LESIONS) + 1)
@@ -66,13 +71,17 @@ def draw_planes(
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns)
-    place : (slice, row, column)
-    head : rows (first, end) and columns (first, end) to show
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask.
+    place : tuple of (int, int, int)
+        (slice, row, column).
+    head : tuple of (int, int, int, int)
+        Rows (first, end) and columns (first, end) to show.
 
     Returns
     -------
-    RGB picture
+    Image
+        RGB picture.
     """
     frame = compute_axes(scan.planes)
     centre = frame @ scan.planes.to_lps_mm([place])[0]
@@ -102,7 +111,7 @@ def compute_axes(planes: Planes) -> Floats:
 
 
 def make_panels(frame: Floats) -> tuple[Panel, Panel, Panel]:
-    """Give the three planes in a frame from :func:`axes`; left is on the right, the face is above or on the left."""
+    """Return the three planes in a frame from :func:`axes`; left is on the right, the face is above or on the left."""
     left, back, feet = frame
     return (
         Panel("axial", left, back, ("R", "L")),
@@ -116,11 +125,14 @@ def lps_to_indices(planes: Planes, points_mm: Floats) -> Floats:
 
     Parameters
     ----------
-    points_mm : (..., 3)
+    points_mm : Floats
+        (..., 3).
 
     Returns
     -------
-    (..., 3); NaN where no slice stands for the place: beyond the end slices' faces, and in a gap of missing slices
+    Floats
+        (..., 3); NaN where no slice stands for the place: beyond the end slices' faces, and in a gap of missing
+        slices.
     """
     depth, count = planes.along_normal_mm, len(planes.positions_mm)
     along = points_mm @ planes.normal
@@ -213,7 +225,7 @@ def _compute_box_mm(scan: Scan, head: tuple[int, int, int, int], slices: tuple[i
 
 
 def _find_deepest_pixel(lesion: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Give the pixel deepest inside a lesion, on the slice on which it is largest."""
+    """Return the pixel deepest inside a lesion, on the slice on which it is largest."""
     from scipy import ndimage
 
     held = components.find_bounding_box(lesion)

@@ -24,11 +24,16 @@ class ResultImages:
 
     Parameters
     ----------
-    scan : the scan
-    mask : bool, (slices, rows, columns), on its grid: all lesions together
-    labels : the same shape; 0 is background, 1 the largest lesion
-    findings : what was measured
-    scene : the meshes; None where none were made
+    scan : Scan
+        The scan.
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On its grid: all lesions together.
+    labels : Labels
+        The same shape; 0 is background, 1 the largest lesion.
+    findings : Findings
+        What was measured.
+    scene : Scene, optional
+        The meshes; None where none were made.
     """
 
     scan: Scan
@@ -73,7 +78,8 @@ class ResultImages:
 
         Parameters
         ----------
-        formats : of "report", "pdf" and "pdf-dicom"; any other is passed over
+        formats : sequence of str
+            Of "report", "pdf" and "pdf-dicom"; any other is passed over.
         """
         if "report" in formats:
             _ = self.slice_stack, self.midline
@@ -85,12 +91,14 @@ class ResultImages:
 
         Parameters
         ----------
-        formats : of "keys" (`key_1.png`, ..., and `midline.png` where a shift was measured), "montage", "planes"
-            (`planes_1.png`, ...) and "views"; any other is passed over
+        formats : sequence of str
+            Of "keys" (`key_1.png`, ..., and `midline.png` where a shift was measured), "montage", "planes"
+            (`planes_1.png`, ...) and "views"; any other is passed over.
 
         Returns
         -------
-        The names of the files
+        dict of str to str
+            The names of the files.
         """
         drawn: dict[str, Image.Image | None] = {}
         if "keys" in formats:

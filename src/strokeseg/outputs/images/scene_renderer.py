@@ -38,9 +38,12 @@ class Camera:
 
     Parameters
     ----------
-    turn : (3, 3), rows are the picture's right, its up, and towards the viewer, as unit vectors in LPS
-    centre_mm : (3,), LPS mm, what lies in the middle of the picture
-    half_mm : half of the scene's width
+    turn : object
+        (3, 3), rows are the picture's right, its up, and towards the viewer, as unit vectors in LPS.
+    centre_mm : Floats
+        (3,), LPS mm, what lies in the middle of the picture.
+    half_mm : float
+        Half of the scene's width.
     """
 
     rotation: Floats
@@ -48,7 +51,7 @@ class Camera:
     half_mm: float
 
     def project(self, points_mm: NDArray[Any], side: int) -> Floats:
-        """Give (n, 3): column and row in a square picture of ``side`` pixels, and how near (larger is nearer)."""
+        """Return (n, 3): column and row in a square picture of ``side`` pixels, and how near (larger is nearer)."""
         seen = (np.asarray(points_mm, dtype=np.float64) - self.centre_mm) @ self.rotation.T / self.half_mm
         near = 1 / (_VIEW_DISTANCE - seen[:, 2])
         middle = (side - 1) / 2
@@ -77,7 +80,7 @@ class RenderMeshes(NamedTuple):
 
 
 def fit_camera(scene: Scene, turn: Floats) -> Camera | None:
-    """Give the camera that shows brain and lesions whole from the side that ``turn`` tells; None for an empty scene."""
+    """Return the camera that shows brain and lesions whole from the side that ``turn`` tells; None for an empty scene."""
     if not _list_visible_meshes(scene):
         return None
     low, high = _compute_bounds_mm(scene)
@@ -105,13 +108,17 @@ def render_scene(scene: RenderMeshes, camera: Camera, side: int, smooth: float =
 
     Parameters
     ----------
-    scene : from :func:`models`
-    side : of the picture, pixels
-    smooth : drawn larger by so much, then averaged
+    scene : RenderMeshes
+        From :func:`models`.
+    side : int
+        Of the picture, pixels.
+    smooth : float, default: 1.5
+        Drawn larger by so much, then averaged.
 
     Returns
     -------
-    uint8, (side, side, 3), RGB
+    ndarray of uint8, shape (side, side, 3)
+        RGB.
     """
     fine = round(side * smooth)
     pixels = np.empty((fine * fine, 3), np.uint8)
@@ -139,9 +146,12 @@ def rasterize(mesh: Mesh, vertex_normals: Floats, camera: Camera, side: int) -> 
 
     Parameters
     ----------
-    mesh : closed and outward
-    vertex_normals : from :func:`vertex_normals`
-    side : of the square picture, pixels
+    mesh : Mesh
+        Closed and outward.
+    vertex_normals : Floats
+        From :func:`vertex_normals`.
+    side : int
+        Of the square picture, pixels.
     """
     corners = camera.project(mesh.vertices_mm, side)[mesh.faces]
     # Rows grow downwards, so a triangle that faces the viewer turns the other way round.
@@ -211,7 +221,7 @@ def _split_into_runs(corners: Floats, side: int) -> tuple[NDArray[np.int64], ...
 def _compute_barycentric(
     corners: Image3, columns: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
-    """Give the share of each of the three corners (barycentric coordinates) of n triangles at a pixel each."""
+    """Return the share of each of the three corners (barycentric coordinates) of n triangles at a pixel each."""
     (a, b, c), at = corners.transpose(1, 0, 2), np.column_stack([columns, rows]).astype(np.float32)
     whole = _compute_signed_area(a, b, c)
     of_b, of_c = (
@@ -227,7 +237,7 @@ def _compute_signed_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> N
 
 
 def compute_vertex_normals(mesh: Mesh) -> Floats:
-    """Give (n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
+    """Return (n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
     points = mesh.vertices_mm.astype(np.float64)[mesh.faces]
     across = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
     total = [

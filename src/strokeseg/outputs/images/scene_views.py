@@ -35,7 +35,8 @@ def draw_views(scan: Scan, scene: Scene) -> Image.Image | None:
 
     Returns
     -------
-    RGB picture, two by two; None for a scene without any surface
+    Image or None
+        RGB picture, two by two; None for a scene without any surface.
     """
 
     def seen(title: str, turn: Floats) -> Image.Image:
@@ -62,7 +63,8 @@ def save_turn(folder: Path, scan: Scan, scene: Scene) -> dict[str, str]:
 
     Returns
     -------
-    The name of the file; nothing for a scene without any surface
+    dict of str to str
+        The name of the file; nothing for a scene without any surface.
     """
     frames = draw_turn(scan, scene, _TURN_SIDE)
     if not frames:
@@ -96,16 +98,19 @@ def write_animation(path: Path, frames: list[Image.Image]) -> None:
 
 
 def compute_camera_rotation(yaw_deg: float, pitch_deg: float) -> Floats:
-    """Give the camera's turn after a walk around the patient.
+    """Return the camera's turn after a walk around the patient.
 
     Parameters
     ----------
-    yaw_deg : 0 is before the face, 90 at the patient's left
-    pitch_deg : how far the viewer is raised
+    yaw_deg : float
+        0 is before the face, 90 at the patient's left.
+    pitch_deg : float
+        How far the viewer is raised.
 
     Returns
     -------
-    (3, 3), as :class:`strokeseg.outputs.images.scene_renderer.Camera` has it
+    Floats
+        (3, 3), as :class:`strokeseg.outputs.images.scene_renderer.Camera` has it.
     """
     yaw, pitch = np.radians([yaw_deg, pitch_deg])
     right = np.array([np.cos(yaw), np.sin(yaw), 0])

@@ -36,10 +36,14 @@ class SliceImage:
 
     Parameters
     ----------
-    index : the slice's index, inferior first
-    jpeg : grey, face up, the patient's left on the right, without outline
-    size : (width, height) of the picture, pixels
-    outlines : closed lines around the bleeding, each (n, 2), (x, y) in the picture's pixels from its top left corner
+    index : int
+        The slice's index, inferior first.
+    jpeg : bytes
+        Grey, face up, the patient's left on the right, without outline.
+    size : tuple of (int, int)
+        (width, height) of the picture, pixels.
+    outlines : tuple of Polyline
+        Closed lines around the bleeding, each (n, 2), (x, y) in the picture's pixels from its top left corner.
     """
 
     index: int
@@ -63,11 +67,13 @@ def choose_key_slices(labels: Labels) -> list[int]:
 
     Parameters
     ----------
-    labels : (slices, rows, columns), 1 is the largest lesion
+    labels : Labels
+        (slices, rows, columns), 1 is the largest lesion.
 
     Returns
     -------
-    Indices, the largest lesion's first, each once
+    list of int
+        Indices, the largest lesion's first, each once.
     """
     count = int(labels.max(initial=0))
     lesions = range(1, min(count, _MAX_KEY_SLICES) + 1)
@@ -101,7 +107,8 @@ def draw_key_slice(scan: Scan, mask: NDArray[np.bool_], index: int) -> Image.Ima
 
     Returns
     -------
-    RGB picture, at least 512 pixels a side, square pixels
+    Image
+        RGB picture, at least 512 pixels a side, square pixels.
     """
     grey = Image.fromarray(_render_slice(scan, index))
     image = draw_outlines(grey, trace_outlines(scan, mask[index], grey.size))
@@ -144,7 +151,7 @@ def _choose_evenly(count: int, most: int) -> NDArray[np.int64]:
 
 
 def _compute_image_size(scan: Scan) -> tuple[int, int]:
-    """Give (width, height) of a slice's picture: square pixels, sides of 512 to 2048, the upper bound first."""
+    """Return (width, height) of a slice's picture: square pixels, sides of 512 to 2048, the upper bound first."""
     row_mm, column_mm = scan.planes.pixel_spacing_mm
     finest = min(row_mm, column_mm)
     height, width = scan.shape[1] * row_mm / finest, scan.shape[2] * column_mm / finest
@@ -153,14 +160,14 @@ def _compute_image_size(scan: Scan) -> tuple[int, int]:
 
 
 def _render_slice(scan: Scan, index: int) -> NDArray[np.uint8]:
-    """Give one slice in the brain window as an upright picture, uint8 (height, width)."""
+    """Return one slice in the brain window as an upright picture, uint8 (height, width)."""
     image = Image.fromarray(apply_brain_window(scan.planes.turn_upright(scan.hu[index])))
     size = _compute_image_size(scan)
     return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC))
 
 
 def trace_outlines(scan: Scan, plane: NDArray[np.bool_], size: tuple[int, int]) -> tuple[Polyline, ...]:
-    """Give the closed lines around a slice's mask, (n, 2) each, (x, y) in a picture of the size (width, height)."""
+    """Return the closed lines around a slice's mask, (n, 2) each, (x, y) in a picture of the size (width, height)."""
     from skimage.measure import find_contours
 
     if not plane.any():

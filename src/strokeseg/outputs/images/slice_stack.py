@@ -43,12 +43,18 @@ class SliceStack:
 
     Parameters
     ----------
-    pngs : one a slice, 8-bit levels, face up, the patient's left on the right
-    size : (width, height), pixels
-    aspect : width by height in the patient
-    hu : (256,), what a level stands for, HU
-    outlines : of each slice, closed lines as in :class:`strokeseg.outputs.images.slice_images.SliceImage`
-    shrunk : by so much the slices are smaller than the scan's
+    pngs : tuple of bytes
+        One a slice, 8-bit levels, face up, the patient's left on the right.
+    size : tuple of (int, int)
+        (width, height), pixels.
+    aspect : float
+        Width by height in the patient.
+    hu : object
+        (256,), what a level stands for, HU.
+    outlines : tuple of tuple of Polyline
+        Of each slice, closed lines as in :class:`strokeseg.outputs.images.slice_images.SliceImage`.
+    shrunk : object
+        By so much the slices are smaller than the scan's.
     """
 
     pngs: tuple[bytes, ...]
@@ -64,7 +70,8 @@ def encode_stack(scan: Scan, mask: NDArray[np.bool_]) -> SliceStack:
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), on the scan's grid
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On the scan's grid.
     """
     count, rows, columns = scan.shape
     shrunk = 1
@@ -94,7 +101,7 @@ def encode_stack(scan: Scan, mask: NDArray[np.bool_]) -> SliceStack:
 
 
 def choose_windows(scan: Scan) -> dict[str, tuple[float, float]]:
-    """Give the windows in which a scan can be seen, by their names: pictures have only what they have."""
+    """Return the windows in which a scan can be seen, by their names: pictures have only what they have."""
     if scan.calibrated:
         return VIEWER_WINDOWS
     brain = {"brain": VIEWER_WINDOWS["brain"]}

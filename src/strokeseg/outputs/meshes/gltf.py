@@ -26,11 +26,13 @@ def convert_to_gltf_m(vertices_mm: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    vertices_mm : (n, 3), LPS mm
+    vertices_mm : ndarray of float32, shape (n, 3)
+        LPS mm.
 
     Returns
     -------
-    float32, (n, 3), metres
+    ndarray of float32, shape (n, 3)
+        Metres.
     """
     x, y, z = np.asarray(vertices_mm, dtype=np.float32).T / 1000
     return np.column_stack([x, z, -y]).astype(np.float32)
@@ -41,7 +43,8 @@ def save(folder: Path, scene: Scene) -> dict[str, str]:
 
     Returns
     -------
-    The name of the file; nothing for a scene without any surface, which has no file
+    dict of str to str
+        The name of the file; nothing for a scene without any surface, which has no file.
     """
     import trimesh
     from trimesh.visual import TextureVisuals
@@ -82,8 +85,9 @@ def pack_for_viewer(scene: Scene) -> dict[str, Any] | None:
 
     Returns
     -------
-    dict, ready for JSON: ``low`` and ``span`` of the box (glTF frame, metres), ``meshes`` with name, base64 uint16
-    positions and base64 uint32 faces (little endian); None for a scene without any surface
+    dict of str to object or None
+        Dict, ready for JSON: ``low`` and ``span`` of the box (glTF frame, metres), ``meshes`` with name, base64
+        uint16 positions and base64 uint32 faces (little endian); None for a scene without any surface.
     """
     parts = [
         (name, convert_to_gltf_m(mesh.vertices_mm), mesh.faces)
@@ -107,7 +111,7 @@ def pack_for_viewer(scene: Scene) -> dict[str, Any] | None:
 
 
 def list_surfaces(scene: Scene) -> list[tuple[str, Mesh]]:
-    """Give the scene's surfaces that have triangles, with their names: brain, skull, lesion_1, lesion_2, ..."""
+    """Return the scene's surfaces that have triangles, with their names: brain, skull, lesion_1, lesion_2, ..."""
     whole = [("brain", scene.brain), ("skull", scene.skull)]
     whole += [(f"lesion_{number}", mesh) for number, mesh in enumerate(scene.lesions, 1)]
     return [(name, mesh) for name, mesh in whole if mesh is not None and len(mesh.faces)]

@@ -32,7 +32,7 @@ def check(scan: Scan, formats: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        `usage`
+        `usage`.
     """
     asked = [name for name in formats if name in FORMATS]
     if asked and not scan.spacing_known:
@@ -52,12 +52,15 @@ def save(folder: Path, scene: Scene, kind: str) -> dict[str, str]:
 
     Parameters
     ----------
-    scene : to scale; its coordinates are written as they are, LPS mm
-    kind : of :data:`FORMATS`
+    scene : Scene
+        To scale; its coordinates are written as they are, LPS mm.
+    kind : str
+        Of :data:`FORMATS`.
 
     Returns
     -------
-    The names of the files; nothing for a scene without any surface
+    dict of str to str
+        The names of the files; nothing for a scene without any surface.
     """
     parts = list_surfaces(scene)
     if kind == "obj":
@@ -71,14 +74,14 @@ def save(folder: Path, scene: Scene, kind: str) -> dict[str, str]:
 
 
 def get_surface_rgb(name: str) -> tuple[int, int, int]:
-    """Give the colour (0 to 255 each) of a part of the scene."""
+    """Return the colour (0 to 255 each) of a part of the scene."""
     if name in ("brain", "skull"):
         return _BRAIN_RGB if name == "brain" else _SKULL_RGB
     return lesion_labels.get_lesion_rgb(int(name.removeprefix("lesion_")))
 
 
 def encode_stl(mesh: Mesh) -> bytes:
-    """Give a surface as binary STL, LPS mm."""
+    """Return a surface as binary STL, LPS mm."""
     corners = mesh.vertices_mm[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
@@ -89,7 +92,7 @@ def encode_stl(mesh: Mesh) -> bytes:
 
 
 def encode_ply(mesh: Mesh, rgb: tuple[int, int, int]) -> bytes:
-    """Give a surface as binary PLY, LPS mm, all in one colour."""
+    """Return a surface as binary PLY, LPS mm, all in one colour."""
     vertices, faces = np.zeros(len(mesh.vertices_mm), dtype=_VERTEX), np.zeros(len(mesh.faces), dtype=_FACE)
     vertices["place"], vertices["colour"] = mesh.vertices_mm, rgb
     faces["count"], faces["corners"] = 3, mesh.faces

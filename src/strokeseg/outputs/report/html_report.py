@@ -32,14 +32,16 @@ def save(folder: Path, document: ResultDocument, gallery: ResultImages) -> None:
 
     Parameters
     ----------
-    document : the result as `result.json` holds it; every figure and sentence of the report comes from it
-    gallery : the result's pictures; without any surface the report says that there is none
+    document : ResultDocument
+        The result as `result.json` holds it; every figure and sentence of the report comes from it.
+    gallery : ResultImages
+        The result's pictures; without any surface the report says that there is none.
     """
     (folder / NAME).write_text(render_html(document, gallery), "utf-8")
 
 
 def render_html(document: ResultDocument, gallery: ResultImages, language: str = "en") -> str:
-    """Give the report's text; all that comes from the document is escaped."""
+    """Return the report's text; all that comes from the document is escaped."""
     environment = Environment(
         loader=PackageLoader("strokeseg.outputs"),
         autoescape=True,
@@ -78,7 +80,7 @@ def render_html(document: ResultDocument, gallery: ResultImages, language: str =
 
 
 def _describe_stack(gallery: ResultImages, document: ResultDocument, say: Texts) -> dict[str, Any]:
-    """Give what the page's viewer of all slices needs, ready for JSON."""
+    """Return what the page's viewer of all slices needs, ready for JSON."""
     packed = gallery.slice_stack
     count = len(packed.pngs)
     said = []
@@ -103,7 +105,7 @@ def _describe_stack(gallery: ResultImages, document: ResultDocument, say: Texts)
 
 
 def _describe_slice(picture: SliceImage, document: ResultDocument) -> dict[str, object]:
-    """Give what the template needs of one slice."""
+    """Return what the template needs of one slice."""
     inside = _list_lesions_on_slice(document, picture.index) if picture.outlines else []
     more = ", …" if len(inside) > _MAX_NAMED_LESIONS else ""
     return {

@@ -26,14 +26,14 @@ _TEXT_COLOUR = HexColor("#18212b")
 
 
 def make_style(size: float, colour: Color = _TEXT_COLOUR, *, bold: bool = False) -> ParagraphStyle:
-    """Give a paragraph's style; a word that is longer than the line is broken."""
+    """Return a paragraph's style; a word that is longer than the line is broken."""
     _register_vera()
     font = BOLD if bold else PLAIN
     return ParagraphStyle(f"{font} {size}", fontName=font, fontSize=size, leading=size * 1.28, textColor=colour)
 
 
 def escape_markup(text: str) -> str:
-    """Give a text as reportlab's markup: nothing in it is read as such, and every letter is in a font that has it."""
+    """Return a text as reportlab's markup: nothing in it is read as such, and every letter is in a font that has it."""
     pieces, end = [], 0
     for asian in _ASIAN.finditer(text):
         font = _KOREAN if _HANGUL.search(asian[0]) else _JAPANESE if _KANA.search(text) else _CHINESE

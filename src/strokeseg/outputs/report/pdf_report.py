@@ -60,13 +60,17 @@ def render_pdf(document: ResultDocument, gallery: ResultImages, language: str = 
 
     Parameters
     ----------
-    document : the result; every figure and sentence comes from it. Its timing and files are not shown
-    gallery : the result's pictures
-    language : of the words
+    document : ResultDocument
+        The result; every figure and sentence comes from it. Its timing and files are not shown.
+    gallery : ResultImages
+        The result's pictures.
+    language : str, default: "en"
+        Of the words.
 
     Returns
     -------
-    The file's bytes
+    bytes
+        The file's bytes.
     """
     say, written = texts.load_texts(language), io.BytesIO()
     with _binary_images():

@@ -18,29 +18,31 @@ class Texts:
 
     Parameters
     ----------
-    language : its tag as in HTML, such as "en"
-    entries : (key, text) pairs; ``{name}`` in a text is filled in
+    language : str
+        Its tag as in HTML, such as "en".
+    entries : dict of str to str
+        (key, text) pairs; ``{name}`` in a text is filled in.
     """
 
     language: str
     entries: dict[str, str]
 
     def __call__(self, key: str, **values: object) -> str:
-        """Give a text with its values filled in.
+        """Return a text with its values filled in.
 
         Raises
         ------
         KeyError
-            for a key that the language's file lacks, or a value that was not given
+            For a key that the language's file lacks, or a value that was not given.
         """
         return self.entries[key].format(**values)
 
     def pluralize(self, key: str, count: int, **values: object) -> str:
-        """Give the text for one (`KEY.one`) or for any other number of things (`KEY.other`)."""
+        """Return the text for one (`KEY.one`) or for any other number of things (`KEY.other`)."""
         return self(f"{key}.one" if count == 1 else f"{key}.other", count=count, **values)
 
     def translate_value(self, name: str | None) -> str | None:
-        """Give the word for a value of `result.json` such as "left"; None for None."""
+        """Return the word for a value of `result.json` such as "left"; None for None."""
         return None if name is None else self(f"value.{name}")
 
 

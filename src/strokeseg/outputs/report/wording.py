@@ -48,7 +48,7 @@ def summarize(document: ResultDocument, say: Texts) -> str:
 
 
 def list_figures(document: ResultDocument, say: Texts) -> list[Figure]:
-    """Give the few figures at the top; what was not measured of no bleeding is left out."""
+    """Return the few figures at the top; what was not measured of no bleeding is left out."""
     found = document.findings
     given: list[Figure] = []
     if found.hemorrhage:
@@ -93,7 +93,7 @@ def _list_ventricle_figures(found: Findings, say: Texts) -> list[Figure]:
 
 
 def list_columns(document: ResultDocument, say: Texts) -> list[Column]:
-    """Give the columns of the table of lesions, each with why a cell of it would be empty."""
+    """Return the columns of the table of lesions, each with why a cell of it would be empty."""
     version = say("reason.version")
     length = version if document.input.pixel_spacing_mm else say("reason.spacing")
     volume = length if document.input.slice_weights_mm or length != version else say("reason.thickness")
@@ -143,7 +143,7 @@ def format_remark_slices(indices: list[int], say: Texts) -> str:
 
 
 def list_input_facts(document: ResultDocument, say: Texts) -> list[Fact]:
-    """Give the input's form."""
+    """Return the input's form."""
     info, unknown = document.input, say("not_known")
     weights, spacing = info.slice_weights_mm, info.pixel_spacing_mm
     step = unknown
@@ -181,7 +181,7 @@ def list_model_facts(document: ResultDocument, say: Texts) -> list[Fact]:
 
 
 def list_time_facts(document: ResultDocument, say: Texts) -> list[Fact]:
-    """Give how long each step took."""
+    """Return how long each step took."""
     steps = document.timing_s.model_dump()
     return [(say(f"time.{step}"), say("time.value", seconds=f"{taken:.2f}")) for step, taken in steps.items()]
 
@@ -205,7 +205,7 @@ def _format_slices(lesion: Lesion, say: Texts) -> str:
 
 
 def _format_location(lesion: Lesion, say: Texts) -> str | None:
-    """Give the place and on which side of the tentorium, where that adds something."""
+    """Return the place and on which side of the tentorium, where that adds something."""
     place = say.translate_value(lesion.place)
     if lesion.place in (None, "cerebellum", "brainstem") or lesion.tentorium in (None, "unsure"):
         return place

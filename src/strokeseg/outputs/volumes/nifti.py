@@ -45,9 +45,12 @@ class ResampledCt:
 
     Parameters
     ----------
-    hu : of the scan
-    shape : (slices, rows, columns) of the grid
-    planes : a slice each; None where it lies in a gap in which slices are missing, and is air
+    hu : ndarray of int16
+        Of the scan.
+    shape : tuple of (int, int, int)
+        (slices, rows, columns) of the grid.
+    planes : tuple of _GridSlice or None
+        A slice each; None where it lies in a gap in which slices are missing, and is air.
     """
 
     hu: NDArray[np.int16]
@@ -84,11 +87,13 @@ def save(folder: Path, scan: Scan, volume: RegularVolume) -> dict[str, str]:
 
     Parameters
     ----------
-    volume : from :func:`regular`
+    volume : RegularVolume
+        From :func:`regular`.
 
     Returns
     -------
-    The names of the files
+    dict of str to str
+        The names of the files.
     """
     number = np.dtype(np.uint8 if int(volume.labels.max(initial=0)) < 256 else np.uint16)
     mask, ct, lesions = (folder / f"{name}.nii.gz" for name in ("mask", "ct", "lesions"))
@@ -112,11 +117,13 @@ def save_native(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> dict[str, 
 
     Parameters
     ----------
-    mask : bool, (slices, rows, columns), on the scan's grid
+    mask : ndarray of bool, shape (slices, rows, columns)
+        On the scan's grid.
 
     Returns
     -------
-    The names of the files; none where no affine can say where the planes lie (:func:`native_affine`)
+    dict of str to str
+        The names of the files; none where no affine can say where the planes lie (:func:`native_affine`).
     """
     affine = compute_native_affine(scan)
     if affine is None:
@@ -127,11 +134,12 @@ def save_native(folder: Path, scan: Scan, mask: NDArray[np.bool_]) -> dict[str, 
 
 
 def compute_native_affine(scan: Scan) -> Floats | None:
-    """Give the affine (column, row, slice) to LPS mm of the planes as acquired, sheared where the gantry was tilted.
+    """Return the affine (column, row, slice) to LPS mm of the planes as acquired, sheared where the gantry was tilted.
 
     Returns
     -------
-    (4, 4); None where the planes are not evenly stepped (to 0.05 mm), which no affine can say
+    Floats or None
+        (4, 4); None where the planes are not evenly stepped (to 0.05 mm), which no affine can say.
     """
     planes = scan.planes
     if not scan.spacing_known:
@@ -165,7 +173,8 @@ def make_regular(scan: Scan, labels: Labels) -> RegularVolume:
 
     Parameters
     ----------
-    labels : (slices, rows, columns), on the scan's grid; 0 is background, 1 the largest lesion
+    labels : Labels
+        (slices, rows, columns), on the scan's grid; 0 is background, 1 the largest lesion.
     """
     planes, affine = scan.planes, compute_native_affine(scan)
     if affine is not None:
@@ -222,7 +231,7 @@ def _resample(scan: Scan, labels: Labels) -> RegularVolume:
 
 
 def _interpolate_labels(lower: Labels, upper: Labels, part: float) -> Labels:
-    """Give the lesions at a part of the way from one plane to the next.
+    """Return the lesions at a part of the way from one plane to the next.
 
     What overlaps on both planes changes its outline evenly (signed distances are blended: shape-based interpolation,
     Raya and Udupa, IEEE Trans Med Imaging 1990;9:32); what is on one plane only reaches half the way. A pixel so found
@@ -265,7 +274,7 @@ def _shift_plane(plane: NDArray[np.float32], row: float, column: float, shape: t
 
 
 def _make_affine(origin_mm: Floats, planes: Planes, step_mm: Floats, spacing_mm: tuple[float, float]) -> Floats:
-    """Give the affine (column, row, slice) to LPS mm; ``step_mm`` (3,) leads from slice to slice."""
+    """Return the affine (column, row, slice) to LPS mm; ``step_mm`` (3,) leads from slice to slice."""
     affine = np.eye(4)
     affine[:3, 0] = planes.row_cosine * spacing_mm[1]
     affine[:3, 1] = planes.column_cosine * spacing_mm[0]

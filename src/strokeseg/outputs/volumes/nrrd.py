@@ -31,12 +31,15 @@ def save(folder: Path, volume: RegularVolume, to_scale: bool) -> dict[str, str]:
 
     Parameters
     ----------
-    volume : from :func:`strokeseg.outputs.volumes.nifti.make_regular`
-    to_scale : False where a voxel's size is not known: it is then 1 along every axis, and the file says so
+    volume : RegularVolume
+        From :func:`strokeseg.outputs.volumes.nifti.make_regular`.
+    to_scale : bool
+        False where a voxel's size is not known: it is then 1 along every axis, and the file says so.
 
     Returns
     -------
-    The name of the file
+    dict of str to str
+        The name of the file.
     """
     count = int(volume.labels.max(initial=0))
     values: Labels = volume.labels.astype(np.uint8 if count < 256 else np.uint16)
@@ -52,7 +55,7 @@ def save(folder: Path, volume: RegularVolume, to_scale: bool) -> dict[str, str]:
 
 
 def _format_grid(values: NDArray[Any], affine_lps: Floats) -> list[str]:
-    """Give the lines of form and place; NRRD counts axes from the fastest on: column, row, slice."""
+    """Return the lines of form and place; NRRD counts axes from the fastest on: column, row, slice."""
     column, row, along, origin = (_format_vector(affine_lps[:3, axis]) for axis in range(4))
     slices, rows, columns = values.shape
     return [
@@ -70,7 +73,7 @@ def _format_grid(values: NDArray[Any], affine_lps: Floats) -> list[str]:
 
 
 def _format_scene_fields(to_scale: bool) -> list[str]:
-    """Give what Slicer asks of a segmentation as a whole."""
+    """Return what Slicer asks of a segmentation as a whole."""
     return [
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
         "Segmentation_MasterRepresentation:=Binary labelmap",
@@ -80,7 +83,7 @@ def _format_scene_fields(to_scale: bool) -> list[str]:
 
 
 def _format_segment(number: int, box: BoundingBox | None) -> list[str]:
-    """Give the fields of one lesion; its extent is first and last column, row and slice, `0 -1` where it is empty."""
+    """Return the fields of one lesion; its extent is first and last column, row and slice, `0 -1` where it is empty."""
     extent = [0, -1] * 3 if box is None else [end for side in box[::-1] for end in (side.start, side.stop - 1)]
     fields = {
         "ID": f"lesion_{number}",

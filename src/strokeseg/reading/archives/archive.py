@@ -42,11 +42,11 @@ def open_archive(path: Path) -> Iterator[list[InputFile] | None]:
     ------
     UnsafeArchive
         `unsafe-archive`, if a member's name leaves the archive, a member is a link, a device, encrypted, or packed
-        neither with deflate nor not at all, or the whole unpacks to more than 200 times its size
+        neither with deflate nor not at all, or the whole unpacks to more than 200 times its size.
     TooLarge
-        `too-large`, beyond 20,000 files or 4 GiB
+        `too-large`, beyond 20,000 files or 4 GiB.
     UnreadableFile, EmptyInput
-        `unreadable`, if it is damaged; `empty`
+        `unreadable`, if it is damaged; `empty`.
     """
     start = InputFile(path.name, path=path).read_start(262)
     with ExitStack() as stack:

@@ -21,8 +21,10 @@ class CodestreamHeader:
 
     Parameters
     ----------
-    kind : "jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000" (high-throughput too), or "" for a JPEG that no CT has
-    rows, columns, samples, bits : of the frame
+    kind : str
+        "jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000" (high-throughput too), or "" for a JPEG that no CT has.
+    rows, columns, samples, bits : int
+        Of the frame.
     """
 
     kind: str
@@ -43,7 +45,7 @@ def has_end_marker(frame: bytes) -> bool:
 
 
 def strip_jp2_boxes(frame: bytes) -> bytes:
-    """Give a JPEG 2000's code stream without the boxes around it; anything else as it is.
+    """Return a JPEG 2000's code stream without the boxes around it; anything else as it is.
 
     The boxes say a form of their own, which a decoder may take instead: they are walked, and only the first `jp2c` box
     is let through. Empty where there is none.

@@ -29,7 +29,7 @@ def decode_hounsfield(frame: EncodedFrame, header: SliceHeader) -> NDArray[np.in
     Raises
     ------
     UnreadableFile, UnsupportedTransferSyntax, NoHounsfield
-        `unreadable`, `transfer-syntax`, `no-hounsfield`
+        `unreadable`, `transfer-syntax`, `no-hounsfield`.
     """
     factor, offset = _check_rescale(header)
     try:

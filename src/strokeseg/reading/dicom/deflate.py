@@ -22,7 +22,7 @@ def open_inflated(member: InputFile) -> BinaryIO:
     Raises
     ------
     TooLarge
-        `too-large`, if it inflates to more than 1 GiB, or to 100 MiB and 200 times its size
+        `too-large`, if it inflates to more than 1 GiB, or to 100 MiB and 200 times its size.
     """
     start = member.read_start(1024)
     if start[128:132] != b"DICM" or _DEFLATED_SYNTAX not in start:

@@ -18,8 +18,10 @@ def check_missing_files(index: InputFile, members: list[InputFile]) -> Remark | 
 
     Parameters
     ----------
-    index : the DICOMDIR
-    members : all files, the DICOMDIR among them; names are compared without regard to case, as on a CD
+    index : InputFile
+        The DICOMDIR.
+    members : list of InputFile
+        All files, the DICOMDIR among them; names are compared without regard to case, as on a CD.
     """
     try:
         data = dcmread(io.BytesIO(index.read_start(_MAX_BYTES)), force=True)

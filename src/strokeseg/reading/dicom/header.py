@@ -77,20 +77,34 @@ class SliceHeader:
 
     Parameters
     ----------
-    member : the file
-    sop_class, sop_uid, series_uid : empty where they are missing or no UID
-    modality : empty where it is missing, "unknown" where it is no modality
-    image_type : in capitals
-    shape : (rows, columns); (0, 0) for what is no image
-    frame, frames : number of this frame, from 0, and of all
-    place : None where it is missing or no number
-    slope, intercept : of the rescale; None where missing, NaN where no number
-    rescale_unit : empty, or what the rescale gives instead of Hounsfield units
-    sharp, contrast, derived : kernel for bone; contrast medium named; made from other images
-    stack, acquisition : of frames that belong together, and of what was measured at once; empty where none is named
-    part : of a concatenation
-    stored : how the pixels lie in the file
-    owner : undecoded, whose the slice is: see :mod:`strokeseg.reading.dicom.source_attributes`
+    member : object
+        The file.
+    sop_class, sop_uid, series_uid : str
+        Empty where they are missing or no UID.
+    modality : str
+        Empty where it is missing, "unknown" where it is no modality.
+    image_type : tuple of str
+        In capitals.
+    shape : tuple of (int, int)
+        (rows, columns); (0, 0) for what is no image.
+    frame, frames : object
+        Number of this frame, from 0, and of all.
+    place : object
+        None where it is missing or no number.
+    slope, intercept : float or None
+        Of the rescale; None where missing, NaN where no number.
+    rescale_unit : str
+        Empty, or what the rescale gives instead of Hounsfield units.
+    sharp, contrast, derived : object
+        Kernel for bone; contrast medium named; made from other images.
+    stack, acquisition : object
+        Of frames that belong together, and of what was measured at once; empty where none is named.
+    part : object
+        Of a concatenation.
+    stored : object
+        How the pixels lie in the file.
+    owner : object
+        Undecoded, whose the slice is: see :mod:`strokeseg.reading.dicom.source_attributes`.
     """
 
     file: InputFile
@@ -154,9 +168,10 @@ def read_headers(member: InputFile, most_frames: int = MAX_FILES) -> list[SliceH
     Raises
     ------
     UnreadableFile
-        `unreadable`, if the file says that it is DICOM and breaks off before its pixels
+        `unreadable`, if the file says that it is DICOM and breaks off before its pixels.
     TooLarge
-        `too-large`, beyond 20,000 frames or those that others have left of them, or if it inflates to more than it may
+        `too-large`, beyond 20,000 frames or those that others have left of them, or if it inflates to more than it
+        may.
     """
     start = member.read_start(132)
     marked = start[128:132] == b"DICM"
@@ -386,7 +401,7 @@ def refuse_misnamed_dicom(members: list[InputFile]) -> None:
     Raises
     ------
     UnreadableFile
-        `unreadable`
+        `unreadable`.
     """
     for member in members:
         if member.name.lower().endswith(_DICOM_ENDINGS):

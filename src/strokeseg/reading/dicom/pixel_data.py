@@ -21,14 +21,22 @@ class PixelFormat:
 
     Parameters
     ----------
-    offset : of the first byte of the pixels, in the file as :func:`deflated.opened` gives it
-    length : bytes; None for fragments
-    syntax : UID; empty where the file names none
-    little : the byte order that the header was parsed with
-    rows, columns, samples, frames, bits_allocated, bits_stored, high_bit : as the header has them
-    signed : whether a stored number may be negative
-    padding : (value, limit of the range), as stored; None where none is given
-    overlaid : an overlay lies in the bits that the pixels leave unused
+    offset : int
+        Of the first byte of the pixels, in the file as :func:`deflated.opened` gives it.
+    length : int or None
+        Bytes; None for fragments.
+    syntax : object
+        UID; empty where the file names none.
+    little : object
+        The byte order that the header was parsed with.
+    rows, columns, samples, frames, bits_allocated, bits_stored, high_bit : int
+        As the header has them.
+    signed : bool
+        Whether a stored number may be negative.
+    padding : tuple of (int, int) or None
+        (value, limit of the range), as stored; None where none is given.
+    overlaid : object
+        An overlay lies in the bits that the pixels leave unused.
     """
 
     offset: int
@@ -83,7 +91,7 @@ class FrameReader:
         Raises
         ------
         EOFError, ValueError, and what reading raises
-            if the bytes are not there or their chain is broken
+            If the bytes are not there or their chain is broken.
         """
         if self._key != id(stored) or self._stream is None:
             self._open(member, stored)
@@ -123,7 +131,7 @@ def _read_exactly(stream: BinaryIO, start: int, size: int) -> bytes:
 
 
 def _group_fragments(stream: BinaryIO, stored: PixelFormat) -> list[list[tuple[int, int]]]:
-    """Give each frame's fragments: by the table of offsets if it fits, else one each, else by where a frame begins."""
+    """Return each frame's fragments: by the table of offsets if it fits, else one each, else by where a frame begins."""
     table, fragments = _list_fragments(stream, stored.offset)
     count = stored.frame_count
     if count == 1:

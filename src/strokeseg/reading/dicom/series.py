@@ -27,9 +27,12 @@ class Series:
 
     Parameters
     ----------
-    slices : sorted along their normal, one at each place
-    twice : (slice, index of the one of ``slices`` at the same place) for what is there more than once
-    remarks : what was left out or found missing
+    slices : tuple of SliceHeader
+        Sorted along their normal, one at each place.
+    twice : object
+        (slice, index of the one of ``slices`` at the same place) for what is there more than once.
+    remarks : tuple of Remark
+        What was left out or found missing.
     """
 
     slices: tuple[SliceHeader, ...]
@@ -73,18 +76,21 @@ def group_into_series(
 
     Parameters
     ----------
-    headers : of every slice in every DICOM file
-    others : what else was found, in words
-    uid : keep the series of this instance UID, or the only one whose UID begins so; all where None
+    headers : list of SliceHeader
+        Of every slice in every DICOM file.
+    others : list of str
+        What else was found, in words.
+    uid : str or None
+        Keep the series of this instance UID, or the only one whose UID begins so; all where None.
 
     Raises
     ------
     NotCT
-        `not-ct`, if no CT slice is among them
+        `not-ct`, if no CT slice is among them.
     UnreadableFile
-        `unreadable`, if no series has the UID that was asked for
+        `unreadable`, if no series has the UID that was asked for.
     SeveralSeries
-        `several-series`, if the beginning of a UID fits several
+        `several-series`, if the beginning of a UID fits several.
     """
     reasons = [item.exclusion_reason for item in headers]
     if None not in reasons:  # a reformat alone is better than nothing
@@ -182,12 +188,12 @@ def remark_left_out(reasons: list[str]) -> Remark:
 
 
 def require_plane(item: SliceHeader) -> SlicePlane:
-    """Give a slice's place.
+    """Return a slice's place.
 
     Raises
     ------
     UnreadableFile
-        `unreadable`, if the header lacks it
+        `unreadable`, if the header lacks it.
     """
     if item.plane is None and item.frame_count > 1:
         raise UnreadableFile(
@@ -208,8 +214,8 @@ def select_consistent(headers: list[SliceHeader]) -> Series:
     Raises
     ------
     InconsistentGeometry, UnreadableFile
-        `geometry`, if no form dominates, the slices are not axial, or two lie side by side in one plane; `unreadable`,
-        if one has no place
+        `geometry`, if no form dominates, the slices are not axial, or two lie side by side in one plane;
+        `unreadable`, if one has no place.
     """
     forms: list[list[SliceHeader]] = []
     for item in headers:
@@ -295,14 +301,14 @@ def _drop_duplicates(ordered: list[SliceHeader], normal: Floats, remarks: list[R
 
 
 def make_conflict_error(one: SliceHeader, other: SliceHeader) -> InconsistentGeometry:
-    """Give the refusal of two different slices in one plane."""
+    """Return the refusal of two different slices in one plane."""
     return InconsistentGeometry(
         f"{one.name} and {other.name} lie in one plane but show different pixels", "Give one series, one phase alone."
     )
 
 
 def select_preferred(ready: list[Series]) -> list[Series]:
-    """Give the series that no other beats: one, where one stands out.
+    """Return the series that no other beats: one, where one stands out.
 
     A series beats another that it covers at least 70 % of, if it has fewer faults (:attr:`Series.faults`) and none
     that the other has not, or the same ones and three times the slices; and any that covers less than a third of what

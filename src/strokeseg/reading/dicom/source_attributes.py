@@ -54,7 +54,7 @@ _TAGS = {keyword: _get_tag(keyword) for keyword in ("SpecificCharacterSet", *_PA
 
 
 def select_elements(data: Dataset) -> Dataset:
-    """Give a header's elements that :func:`source` reads, undecoded."""
+    """Return a header's elements that :func:`source` reads, undecoded."""
     slim = Dataset()
     for tag in _TAGS.values():
         element = data.get_item(tag, keep_deferred=True)
@@ -68,8 +68,10 @@ def build_source(slices: Sequence[SliceHeader], *, transposed: bool, mirrored: b
 
     Parameters
     ----------
-    slices : in the scan's order
-    transposed, mirrored : how the scan's pixels came from the stored ones
+    slices : sequence of SliceHeader
+        In the scan's order.
+    transposed, mirrored : bool
+        How the scan's pixels came from the stored ones.
     """
     first, place = slices[0], slices[0].plane
     assert place is not None
@@ -105,7 +107,7 @@ def _read_attributes(owner: Dataset) -> tuple[tuple[tuple[str, str], ...], tuple
 
 
 def _read_text(owner: Dataset, keyword: str) -> str:
-    r"""Give a value as text: "\" where it cannot be decoded or there are several, which no form allows."""
+    r"""Return a value as text: "\" where it cannot be decoded or there are several, which no form allows."""
     try:
         value = owner.get(keyword)
     except Exception:  # as in headers: pydicom reads lazily, and a damaged element may raise nearly anything

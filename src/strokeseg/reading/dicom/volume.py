@@ -31,13 +31,15 @@ def read_series(found: Series, progress: Progress | None = None) -> Scan:
 
     Parameters
     ----------
-    found : slices that fit together
-    progress : is called with (slices done, slices in all)
+    found : Series
+        Slices that fit together.
+    progress : Progress, optional
+        Is called with (slices done, slices in all).
 
     Raises
     ------
     NoHounsfield, InconsistentGeometry, UnreadableFile, UnsupportedTransferSyntax, TooLarge
-        `no-hounsfield`, `geometry`, `unreadable`, `transfer-syntax`, `too-large`
+        `no-hounsfield`, `geometry`, `unreadable`, `transfer-syntax`, `too-large`.
     """
     slices, first = found.slices, series.require_plane(found.slices[0])
     rows, columns = slices[0].shape
@@ -74,9 +76,12 @@ class _AxisChange:
 
     Parameters
     ----------
-    across : rows and columns change places
-    flip : every row is turned end for end
-    backwards : the last slice is the first
+    across : object
+        Rows and columns change places.
+    flip : object
+        Every row is turned end for end.
+    backwards : object
+        The last slice is the first.
     """
 
     transpose: bool = False

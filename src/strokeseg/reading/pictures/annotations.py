@@ -24,9 +24,12 @@ def check_annotations(stack: NDArray[Any], white: float, coloured: list[float]) 
 
     Parameters
     ----------
-    stack : (slices, rows, columns), grey
-    white : the value of white
-    coloured : (slices,), share of each picture's pixels that have a colour
+    stack : ndarray, shape (slices, rows, columns)
+        Grey.
+    white : float
+        The value of white.
+    coloured : list of float
+        (slices,), share of each picture's pixels that have a colour.
     """
     found = []
     lines = [count_characters_on_line(plane, white) for plane in stack]

@@ -58,9 +58,9 @@ def read_stack(
     ------
     UnreadableFile, TooLarge, InconsistentGeometry, NotHead, SeveralSeries
         `unreadable`, `too-large`; `geometry` if sizes or depths differ; `not-head` for a colour picture;
-        `several-series` if they lie in several folders
+        `several-series` if they lie in several folders.
     UsageError
-        `usage`, for a window or spacing that is not above zero
+        `usage`, for a window or spacing that is not above zero.
     """
     _check_options(window, spacing_mm)
     ordered = sorted(members, key=lambda member: natural_sort_key(member.name))
@@ -93,7 +93,7 @@ def read_stack(
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int | str]]:
-    """Give a key that sorts numbers in names by their value: 077_2 before 077_10."""
+    """Return a key that sorts numbers in names by their value: 077_2 before 077_10."""
     parts = re.split(r"([0-9]+)", str(PurePosixPath(name.replace("\\", "/"))).lower())
     return [(0, int(part[:4000])) if part.isdecimal() else (1, part) for part in parts]
 
@@ -116,15 +116,18 @@ def read_pictures(
 
     Parameters
     ----------
-    member : the file
-    most : pixels in all
-    like : the name and (columns, rows) of the picture that it must be as large as
+    member : InputFile
+        The file.
+    most : object
+        Pixels in all.
+    like : object
+        The name and (columns, rows) of the picture that it must be as large as.
 
     Raises
     ------
     UnreadableFile, TooLarge, NotHead, InconsistentGeometry
         `unreadable`, `too-large`; `not-head` if its colours differ on more than 2 % of the pixels; `geometry` if the
-        size is another
+        size is another.
     """
     data = limits.read_within(member, limits.MAX_PICTURE_BYTES)
     try:
@@ -140,7 +143,7 @@ def read_pictures(
 
 
 def _read_page_sizes(image: Image.Image, name: str) -> list[tuple[int, int]]:
-    """Give (columns, rows) of each page, from the headers alone."""
+    """Return (columns, rows) of each page, from the headers alone."""
     stack = image.format == "TIFF" and name.lower().endswith(_MULTI_PAGE_ENDINGS)
     if not stack and getattr(image, "n_frames", 1) > 1:
         raise UnreadableFile(f"{name}: holds several pictures", "Give one picture a file, or a TIFF.")
@@ -215,8 +218,10 @@ def estimate_window(stack: Grey, whole: float) -> tuple[float, float]:
 
     Parameters
     ----------
-    stack : (slices, rows, columns)
-    whole : the value of white
+    stack : Grey
+        (slices, rows, columns).
+    whole : float
+        The value of white.
     """
     levels = TissueThresholds.for_window(whole / 2, whole)
     found: list[NDArray[Any]] = [
@@ -282,7 +287,7 @@ def _stack_pictures(ordered: list[InputFile]) -> tuple[Grey, list[float]]:
 
 
 def _find_white_value(stack: Grey) -> float:
-    """Give the value of white: by the type for 8 bits, else the least usual depth that holds the highest value."""
+    """Return the value of white: by the type for 8 bits, else the least usual depth that holds the highest value."""
     if stack.dtype == np.uint8:
         return 255.0
     top = float(stack.max())

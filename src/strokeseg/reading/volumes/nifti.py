@@ -30,7 +30,7 @@ def read_nifti(member: InputFile) -> Scan:
     Raises
     ------
     UnreadableFile, TooLarge, InconsistentGeometry, NoHounsfield
-        `unreadable`, `too-large`, `geometry`, `no-hounsfield`
+        `unreadable`, `too-large`, `geometry`, `no-hounsfield`.
     """
     data = limits.read_within(member, limits.MAX_VOLUME_BYTES)
     try:
@@ -47,7 +47,7 @@ def read_nifti(member: InputFile) -> Scan:
 
 
 def _load_voxels(data: bytes, name: str) -> tuple[NDArray[Any], tuple[float, float], Floats, bool, list[Remark]]:
-    """Give the stored voxels, their slope and intercept, the affine (LPS), whether it states sides, and remarks."""
+    """Return the stored voxels, their slope and intercept, the affine (LPS), whether it states sides, and remarks."""
     import nibabel
 
     kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
@@ -107,7 +107,7 @@ def decompress(data: bytes, name: str) -> bytes:
     Raises
     ------
     TooLarge
-        `too-large`
+        `too-large`.
     """
     if data[:2] != b"\x1f\x8b":
         return data

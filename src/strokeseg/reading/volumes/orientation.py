@@ -31,15 +31,19 @@ def orient_volume(
 
     Parameters
     ----------
-    values : the voxels in the file's own axes; further axes of length 1 are dropped
-    affine : (4, 4), maps indices in the order of these axes to LPS mm
-    placed : whether the file states where the voxels lie; if not, sides are not known
-    scale : slope and intercept that make Hounsfield units of the values
+    values : ndarray
+        The voxels in the file's own axes; further axes of length 1 are dropped.
+    affine : Floats
+        (4, 4), maps indices in the order of these axes to LPS mm.
+    placed : object
+        Whether the file states where the voxels lie; if not, sides are not known.
+    scale : tuple of (float, float), default: (1.0, 0.0)
+        Slope and intercept that make Hounsfield units of the values.
 
     Raises
     ------
     UnreadableFile, InconsistentGeometry, NoHounsfield
-        `unreadable`, if it is no single volume of grey values; `geometry`, `no-hounsfield`
+        `unreadable`, if it is no single volume of grey values; `geometry`, `no-hounsfield`.
     """
     values = _drop_singleton_axes(values, name)
     axes, flips = _choose_axes(affine[:3, :3], name)

@@ -67,14 +67,22 @@ class VolumeHeader:
 
     Parameters
     ----------
-    sizes : of the axes, the fastest first
-    dtype : of a voxel, with its byte order
-    packing : raw | zlib | gzip | bzip2
-    beside : name of the file that holds the voxels; None where they follow the header
-    start : bytes to skip there; -1 where the voxels are the file's end
-    skipped : bytes to skip of what is unpacked
-    affine : (4, 4), indices in the order of the axes to LPS mm
-    placed : whether the affine states sides
+    sizes : tuple of int
+        Of the axes, the fastest first.
+    dtype : str
+        Of a voxel, with its byte order.
+    packing : object
+        Raw | zlib | gzip | bzip2.
+    beside : object
+        Name of the file that holds the voxels; None where they follow the header.
+    start : object
+        Bytes to skip there; -1 where the voxels are the file's end.
+    skipped : object
+        Bytes to skip of what is unpacked.
+    affine : Floats
+        (4, 4), indices in the order of the axes to LPS mm.
+    placed : object
+        Whether the affine states sides.
     """
 
     sizes: tuple[int, ...]
@@ -92,13 +100,15 @@ def read_volume(member: InputFile, members: Sequence[InputFile]) -> Scan:
 
     Parameters
     ----------
-    member : the volume or its header
-    members : all that lie with it; voxels beside a header are looked for among them
+    member : InputFile
+        The volume or its header.
+    members : sequence of InputFile
+        All that lie with it; voxels beside a header are looked for among them.
 
     Raises
     ------
     UnreadableFile, TooLarge, InconsistentGeometry, NoHounsfield
-        `unreadable`, `too-large`, `geometry`, `no-hounsfield`
+        `unreadable`, `too-large`, `geometry`, `no-hounsfield`.
     """
     ending = PurePosixPath(member.name.lower()).suffix
     if ending not in _NRRD_ENDINGS + _METAIMAGE_ENDINGS:
@@ -250,7 +260,7 @@ def _parse_numbers(text: str) -> Floats:
 
 
 def _make_affine(matrix: Floats, origin: Floats) -> Floats:
-    """Give a (4, 4) affine of three axes; a two-dimensional one gets a third of length 1."""
+    """Return a (4, 4) affine of three axes; a two-dimensional one gets a third of length 1."""
     affine = np.eye(4)
     count = min(3, *matrix.shape)
     affine[:count, :count] = matrix[:count, :count]

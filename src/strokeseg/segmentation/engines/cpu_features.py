@@ -22,10 +22,14 @@ class Hardware:
 
     Parameters
     ----------
-    processor : its name, or its kind where the system tells no name
-    cores : that this process may use
-    flags : of the instruction sets that matter here, those that it has
-    nvidia : whether a card by NVIDIA and its driver are there
+    processor : str
+        Its name, or its kind where the system tells no name.
+    cores : int
+        That this process may use.
+    flags : tuple of str, default: ()
+        Of the instruction sets that matter here, those that it has.
+    nvidia : object
+        Whether a card by NVIDIA and its driver are there.
     """
 
     processor: str
@@ -86,7 +90,7 @@ def _has_nvidia_gpu() -> bool:
 
 
 def usable_memory_bytes() -> int | None:
-    """Give the memory that this process may use: the machine's, or less where a container's bound is lower."""
+    """Return the memory that this process may use: the machine's, or less where a container's bound is lower."""
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return None
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -34,10 +34,14 @@ class Engine(Protocol):
 
     Parameters
     ----------
-    name : the engine's, as :data:`ENGINES` has it
-    card : the network's
-    precision : of the arithmetic: fp32, int8, bf16
-    at_once : how many slices may be asked for at once, each from a thread of its own
+    name : str
+        The engine's, as :data:`ENGINES` has it.
+    card : Card
+        The network's.
+    precision : str
+        Of the arithmetic: fp32, int8, bf16.
+    at_once : object
+        How many slices may be asked for at once, each from a thread of its own.
     """
 
     name: str
@@ -66,14 +70,17 @@ class OnnxRuntime:
 
     Parameters
     ----------
-    data : the bytes of the .onnx file
-    threads : 0 is all usable cores
-    name : of :data:`strokeseg.segmentation.engines.selection.PROVIDERS`
+    data : bytes
+        The bytes of the .onnx file.
+    threads : int
+        0 is all usable cores.
+    name : str, default: "onnxruntime"
+        Of :data:`strokeseg.segmentation.engines.selection.PROVIDERS`.
 
     Raises
     ------
     EngineMissing, CorruptModel
-        `engine-missing`, `model-checksum`
+        `engine-missing`, `model-checksum`.
     """
 
     def __init__(self, card: Card, data: bytes, threads: int, name: str = "onnxruntime") -> None:
@@ -116,16 +123,19 @@ def load_engine(model: str = "default", engine: str = "auto", threads: int = 0) 
 
     Parameters
     ----------
-    model : name of an installed model
-    engine : one of :data:`ENGINES`; "auto" is what :func:`strokeseg.segmentation.engines.selection.select_engine` takes
-    threads : 0 is all usable cores
+    model : str, default: "default"
+        Name of an installed model.
+    engine : str, default: "auto"
+        One of :data:`ENGINES`; "auto" is what :func:`strokeseg.segmentation.engines.selection.select_engine` takes.
+    threads : int, default: 0
+        0 is all usable cores.
 
     Raises
     ------
     EngineMissing, UsageError
-        `engine-missing`; `usage` for fewer than 0 threads
+        `engine-missing`; `usage` for fewer than 0 threads.
     UnknownModel, CorruptModel
-        `unknown-model`, `model-checksum`
+        `unknown-model`, `model-checksum`.
     """
     if engine not in ENGINES:
         raise EngineMissing(f"no engine named {engine!r}; there are {', '.join(ENGINES)}")

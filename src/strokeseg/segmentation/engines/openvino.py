@@ -27,14 +27,17 @@ class OpenVino:
 
     Parameters
     ----------
-    data : the bytes of the .onnx file
-    threads : 0 is all usable cores
-    name : "openvino" | "openvino-bf16"
+    data : bytes
+        The bytes of the .onnx file.
+    threads : int
+        0 is all usable cores.
+    name : str, default: "openvino"
+        "openvino" | "openvino-bf16".
 
     Raises
     ------
     EngineMissing, CorruptModel
-        `engine-missing`, `model-checksum`
+        `engine-missing`, `model-checksum`.
     """
 
     def __init__(self, card: Card, data: bytes, threads: int, name: str = "openvino") -> None:

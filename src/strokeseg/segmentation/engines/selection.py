@@ -62,14 +62,17 @@ def select_engine(precision: str, hardware: Hardware, installed: tuple[str, ...]
 
     Parameters
     ----------
-    precision : of the network's card
-    machine : :func:`strokeseg.segmentation.engines.cpu_features.detect_hardware`
-    there : :func:`installed`
+    precision : str
+        Of the network's card.
+    machine : object
+        :func:`strokeseg.segmentation.engines.cpu_features.detect_hardware`.
+    there : object
+        :func:`installed`.
 
     Raises
     ------
     EngineMissing
-        `engine-missing`, if neither ONNX Runtime nor OpenVINO is installed
+        `engine-missing`, if neither ONNX Runtime nor OpenVINO is installed.
     """
     if "onnxruntime" not in installed and "openvino" not in installed:
         raise missing_engine_error("onnxruntime")

@@ -33,9 +33,12 @@ class SliceGroup:
 
     Parameters
     ----------
-    scan : the slices as the network gets them
-    truth_ml : the volume that is drawn, nominal
-    known : bool, (slices, rows, columns) of the scan; False where the truth is not known
+    scan : Scan
+        The slices as the network gets them.
+    truth_ml : float
+        The volume that is drawn, nominal.
+    known : ndarray of bool, shape (slices, rows, columns)
+        Of the scan; False where the truth is not known.
     """
 
     scan: Scan
@@ -126,7 +129,7 @@ ASSUMED_FACTORS = {"contrast-medium": 2.0, "missing-files": 1.5, "coloured-overl
 
 
 def _replace_hu(part: SliceGroup, hu: NDArray[np.floating]) -> SliceGroup:
-    """Give the slices other values; a picture's stay in its window."""
+    """Return the slices other values; a picture's stay in its window."""
     scan = part.scan
     low, high = (-1024.0, 3071.0)
     if scan.window is not None:

@@ -34,7 +34,7 @@ _PROBABILITY_FLOOR = 0.02
 
 
 def clopper_pearson(hits: int, of: int, level: float = 0.95) -> tuple[float, float]:
-    """Give the exact interval of a share (Clopper & Pearson, Biometrika 1934;26:404)."""
+    """Return the exact interval of a share (Clopper & Pearson, Biometrika 1934;26:404)."""
     outside = (1 - level) / 2
     low = 0.0 if hits == 0 else float(beta.ppf(outside, hits, of - hits + 1))
     high = 1.0 if hits == of else float(beta.ppf(1 - outside, hits + 1, of - hits))
@@ -42,7 +42,7 @@ def clopper_pearson(hits: int, of: int, level: float = 0.95) -> tuple[float, flo
 
 
 def share_with_interval(hits: int, of: int) -> dict[str, Any]:
-    """Give a share with its 95 % interval, for a card."""
+    """Return a share with its 95 % interval, for a card."""
     if not of:
         return {"hits": 0, "of": 0, "low": None, "high": None}
     low, high = clopper_pearson(hits, of)
@@ -81,7 +81,7 @@ def compare_interval_designs(rows: Sequence[CasePrediction]) -> list[dict[str, A
 
 
 def leave_one_out_intervals(truth: Floats, volume: Floats, below: Floats, above: Floats) -> Intervals:
-    """Give each patient's interval by the quantile of all others' scores, (patients,) lows and highs, ml."""
+    """Return each patient's interval by the quantile of all others' scores, (patients,) lows and highs, ml."""
     scores = compute_nonconformity(truth, volume, below, above)
     reach = np.array([conformal_quantile(np.delete(scores, each), INTERVAL_LEVEL)[0] for each in range(len(scores))])
     return np.maximum(0, volume - reach * below), volume + reach * above
@@ -197,7 +197,7 @@ def _ece(table: Floats) -> float:
 def _bootstrap_statistic(
     rows: Sequence[CasePrediction], table: Floats, statistic: Callable[[Floats], float]
 ) -> dict[str, Any]:
-    """Give a statistic of the rows' table with its 95 % bootstrap interval; patients are drawn, with all their rows."""
+    """Return a statistic of the rows' table with its 95 % bootstrap interval; patients are drawn, with all their rows."""
     patients = np.array([row.patient for row in rows])
     of = [np.flatnonzero(patients == patient) for patient in dict.fromkeys(patients.tolist())]
     low, high = bootstrap_interval(
@@ -210,7 +210,7 @@ def _bootstrap_statistic(
 
 
 def compute_figures(found: CalibrationFit) -> dict[str, Any]:
-    """Give all figures of a calibration on its own patients."""
+    """Return all figures of a calibration on its own patients."""
     calibration = found.calibration
     told: dict[str, Any] = {"volume": compute_volume_figures(found.patient_predictions)}
     if calibration.blood is not None:
@@ -255,7 +255,7 @@ def _count_yes(rows: Sequence[CasePrediction], slices: int, blood: HemorrhageCal
 
 
 def compute_intervals(rows: Sequence[CasePrediction], volume: VolumeCalibration) -> Intervals:
-    """Give the intervals of rows by a calibration, (rows,) lows and highs, ml."""
+    """Return the intervals of rows by a calibration, (rows,) lows and highs, ml."""
     _, answered, below, above = _volume_columns(rows)
     reach, slack = volume.quantile, volume.slack_ml
     return np.maximum(0, answered - reach * (below + slack)), answered + reach * (above + slack)

@@ -63,12 +63,18 @@ class CasePrediction:
 
     Parameters
     ----------
-    blood : whether any slice holds some
-    truth_ml, volume_ml : drawn and answered, nominal; pixels of unknown truth count in neither
-    below_ml, above_ml : the answer's doubt, without slack
-    lesion_ml : the largest lesion answered
-    soft_ml : the largest sum of probabilities over a lesion
-    mean, top : the highest mean and the highest top probability of a lesion
+    blood : bool
+        Whether any slice holds some.
+    truth_ml, volume_ml : float
+        Drawn and answered, nominal; pixels of unknown truth count in neither.
+    below_ml, above_ml : float
+        The answer's doubt, without slack.
+    lesion_ml : float
+        The largest lesion answered.
+    soft_ml : float, default: 0.0
+        The largest sum of probabilities over a lesion.
+    mean, top : object
+        The highest mean and the highest top probability of a lesion.
     """
 
     patient: str
@@ -90,7 +96,7 @@ def read_validation_samples(card: Card, root: Path) -> list[Sample]:
     Raises
     ------
     TrainError
-        `train`, if the card names none, or the data lack one of them
+        `train`, if the card names none, or the data lack one of them.
     """
     patients = set(card.training.get("validation_patients", ()))
     if not patients:
@@ -145,7 +151,7 @@ def split_into_slices(samples: Iterable[Sample]) -> list[Case]:
 
 
 def load_uncalibrated_engine(engine: Engine) -> Engine:
-    """Give the engine without its calibration, so that it outlines whatever it sees."""
+    """Return the engine without its calibration, so that it outlines whatever it sees."""
     card, weights = models.load_weights(engine.card.name)
     return OnnxRuntime(card.model_copy(update={"calibration": None}), weights, 1)
 
@@ -167,13 +173,13 @@ def predict_case(case: Case, engine: Engine, change: Degradation | None = None) 
 
 
 def _pixel_volumes_ml(scan: Scan) -> Floats:
-    """Give each pixel's volume, (slices, rows, columns), ml."""
+    """Return each pixel's volume, (slices, rows, columns), ml."""
     weights_mm = np.asarray(scan.weights_mm, dtype=np.float64)[:, None, None]
     return np.broadcast_to(weights_mm * scan.planes.pixel_area_mm2 / 1000, scan.shape)
 
 
 def _lesion_figures(answer: segmentation.Prediction, scan: Scan) -> list[Floats]:
-    """Give each lesion's (volume, sum of probabilities, mean probability, top probability)."""
+    """Return each lesion's (volume, sum of probabilities, mean probability, top probability)."""
     labels, count = components.label(answer.mask, scan)
     numbers = np.arange(1, count + 1)
     if not count:
@@ -184,7 +190,7 @@ def _lesion_figures(answer: segmentation.Prediction, scan: Scan) -> list[Floats]
 
 
 def conformal_scores(rows: Sequence[CasePrediction]) -> Floats:
-    """Give the conformal score of each row."""
+    """Return the conformal score of each row."""
     truth, volume, below, above = (
         np.array([getattr(row, name) for row in rows]) for name in ("truth_ml", "volume_ml", "below_ml", "above_ml")
     )
@@ -245,8 +251,10 @@ def fit_logistic(evidence_ml: Floats, blood: NDArray[np.bool_], weights: Floats)
 
     Parameters
     ----------
-    evidence_ml : (rows,), at least the floor
-    weights : (rows,), as many patients as a row stands for
+    evidence_ml : Floats
+        (rows,), at least the floor.
+    weights : Floats
+        (rows,), as many patients as a row stands for.
     """
     with_blood, without = float(weights[blood].sum()), float(weights[~blood].sum())
     target = np.where(blood, (with_blood + 1) / (with_blood + 2), 1 / (without + 2))
@@ -262,7 +270,7 @@ def fit_logistic(evidence_ml: Floats, blood: NDArray[np.bool_], weights: Floats)
 
 
 def collect_evidence(rows: Sequence[CasePrediction]) -> tuple[Floats, NDArray[np.bool_], Floats]:
-    """Give (evidence, blood, weights) of rows: each patient weighs 1, whatever its number of rows with blood."""
+    """Return (evidence, blood, weights) of rows: each patient weighs 1, whatever its number of rows with blood."""
     kinds = [(row.patient, row.blood) for row in rows]
     weights = np.array([1 / kinds.count(kind) for kind in kinds])
     sizes = np.maximum([row.lesion_ml for row in rows], FLOOR_ML)
@@ -298,8 +306,10 @@ def fit_calibration(engine: Engine, samples: Sequence[Sample], *, degraded: bool
 
     Parameters
     ----------
-    samples : as :func:`load` gives them
-    degraded : measure the factors of the remarks too; without, only the stated ones are there
+    samples : sequence of Sample
+        As :func:`load` gives them.
+    degraded : bool, default: True
+        Measure the factors of the remarks too; without, only the stated ones are there.
     """
     plain, found = load_uncalibrated_engine(engine), group_by_patient(samples)
     rows, alone = (tuple(_predict_cases(each, plain)) for each in (found, split_into_slices(samples)))
@@ -311,7 +321,7 @@ def fit_calibration(engine: Engine, samples: Sequence[Sample], *, degraded: bool
 
 
 def add_calibration(card: Card, calibration: Calibration) -> Card:
-    """Give a card a calibration, and say so among its limits."""
+    """Return a card a calibration, and say so among its limits."""
     limits = [
         *(limit for limit in card.limits if limit not in (UNCALIBRATED_LIMIT, CALIBRATED_LIMIT)),
         CALIBRATED_LIMIT,

@@ -25,13 +25,15 @@ class AuditLog:
 
     Parameters
     ----------
-    path : the file; its folder is made if missing
-    most_bytes : a file that has grown beyond it is set aside
+    path : Path
+        The file; its folder is made if missing.
+    most_bytes : object
+        A file that has grown beyond it is set aside.
 
     Raises
     ------
     NotWritable, DiskFull
-        `not-writable`, `disk-full`; also from :meth:`append`
+        `not-writable`, `disk-full`; also from :meth:`append`.
     """
 
     def __init__(self, path: Path, max_bytes: int = 64 * 2**20) -> None:

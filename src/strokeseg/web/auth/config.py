@@ -99,7 +99,7 @@ def load_config(path: Path | None) -> AuthConfig:
     Raises
     ------
     UsageError
-        `usage`, with the key that is wrong; values are not repeated
+        `usage`, with the key that is wrong; values are not repeated.
     """
     if path is None:
         return AuthConfig()

@@ -64,7 +64,7 @@ def generate_secret() -> str:
 
 
 def hash_secret(text: str) -> str:
-    """Give what is stored of a secret."""
+    """Return what is stored of a secret."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -64,8 +64,10 @@ class Guard:
 
     Parameters
     ----------
-    mode : "off" where only this machine can ask, "token", or "oidc" where people can also sign in at a service
-    login_path : where signing in begins, relative to the page; None without a service
+    mode : object
+        "off" where only this machine can ask, "token", or "oidc" where people can also sign in at a service.
+    login_path : object
+        Where signing in begins, relative to the page; None without a service.
     """
 
     def __init__(self, settings: GuardSettings, engine: Engine) -> None:
@@ -80,11 +82,11 @@ class Guard:
         credentials.create_tables(engine)
 
     def require(self, scope: Scope) -> RequireScope:
-        """Give the dependency that lets in who has a scope, and gives the route its :class:`User`."""
+        """Return the dependency that lets in who has a scope, and gives the route its :class:`User`."""
         return self._needs[scope]
 
     def find_user(self, request: Request) -> User | None:
-        """Give the user of a request, or None; nothing is refused or counted."""
+        """Return the user of a request, or None; nothing is refused or counted."""
         if self.mode == "off":
             return LOCAL_USER
         bearer = get_bearer_token(request)
@@ -95,13 +97,13 @@ class Guard:
         return sessions.find_user(self.engine, cookie) if cookie else None
 
     def authorize(self, request: Request, scope: Scope) -> User:
-        """Give the user of a request that needs a scope.
+        """Return the user of a request that needs a scope.
 
         Raises
         ------
         Refused
-            401 `unauthorized` without or with a wrong token, 403 without the scope or the header, 429 `busy` after too
-            many wrong ones
+            401 `unauthorized` without or with a wrong token, 403 without the scope or the header, 429 `busy` after
+            too many wrong ones.
         """
         user = self.find_user(request)
         if user is None:
@@ -137,16 +139,21 @@ class Guard:
 
         Parameters
         ----------
-        user : None is somebody unknown
-        action : a word of ours, as "upload"; nothing that a user wrote
-        study_id : its id, never its name
-        outcome : "done", "refused" or an error's code
-        request : where it comes from
+        user : User or None
+            None is somebody unknown.
+        action : str
+            A word of ours, as "upload"; nothing that a user wrote.
+        study_id : str or None
+            Its id, never its name.
+        outcome : str
+            "done", "refused" or an error's code.
+        request : Request
+            Where it comes from.
 
         Raises
         ------
         NotWritable, DiskFull
-            `not-writable`, `disk-full`: what cannot be logged must not be done
+            `not-writable`, `disk-full`: what cannot be logged must not be done.
         """
         self._audit.append(user.name if user else None, action, study_id, outcome, get_client_address(request))
 
@@ -156,7 +163,7 @@ class Guard:
         Raises
         ------
         RuntimeError
-            if a route of the interface asks nobody for a scope
+            If a route of the interface asks nobody for a scope.
         """
         from strokeseg.web.auth import routes
 
@@ -173,21 +180,23 @@ def create_guard(settings: GuardSettings, engine: Engine) -> Guard:
 
     Parameters
     ----------
-    settings : of the server
-    engine : of its database; missing tables are made
+    settings : GuardSettings
+        Of the server.
+    engine : Engine
+        Of its database; missing tables are made.
 
     Raises
     ------
     UsageError
-        `usage`, if the file of --auth-config is wrong
+        `usage`, if the file of --auth-config is wrong.
     NotWritable, DiskFull
-        `not-writable`, `disk-full`, if the audit log cannot be written
+        `not-writable`, `disk-full`, if the audit log cannot be written.
     """
     return Guard(settings, engine)
 
 
 def find_open_routes(app: FastAPI) -> set[str]:
-    """Give the paths, beside the sign-in's, that ask for no scope."""
+    """Return the paths, beside the sign-in's, that ask for no scope."""
     return {
         str(route.path)
         for route in iter_route_contexts(app.routes)
@@ -211,13 +220,13 @@ def check_csrf_header(request: Request) -> None:
 
 
 def get_bearer_token(request: Request) -> str | None:
-    """Give the token of a request's Authorization header."""
+    """Return the token of a request's Authorization header."""
     scheme, value = get_authorization_scheme_param(request.headers.get("Authorization"))
     return value if scheme.lower() == "bearer" else None
 
 
 def get_client_address(request: Request) -> str:
-    """Give where a request comes from; the server has put the address behind a trusted proxy there."""
+    """Return where a request comes from; the server has put the address behind a trusted proxy there."""
     return request.client.host[:64] if request.client else "unknown"
 
 

@@ -39,9 +39,11 @@ class SecurityMiddleware:
 
     Parameters
     ----------
-    app : what is shielded
-    local_only : nobody is asked who they are, so only pages of this machine may ask: a name that another web site
-        pointed at 127.0.0.1 is refused, and so is what a proxy brings
+    app : ASGIApp
+        What is shielded.
+    local_only : bool
+        Nobody is asked who they are, so only pages of this machine may ask: a name that another web site pointed at
+        127.0.0.1 is refused, and so is what a proxy brings.
     """
 
     def __init__(self, app: ASGIApp, local_only: bool) -> None:

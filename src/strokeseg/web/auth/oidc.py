@@ -54,12 +54,12 @@ class Provider:
         )
 
     async def start_login(self, request: Request) -> tuple[Response, str]:
-        """Give the redirect to the service, and what the login cookie must hold.
+        """Return the redirect to the service, and what the login cookie must hold.
 
         Raises
         ------
         Refused
-            503 `busy`, if the service does not answer as it should
+            503 `busy`, if the service does not answer as it should.
         """
         request.scope["session"] = {}
         try:
@@ -77,7 +77,7 @@ class Provider:
         Raises
         ------
         Refused
-            401 or 403 `unauthorized`; 503 `busy`, if the service does not answer as it should
+            401 or 403 `unauthorized`; 503 `busy`, if the service does not answer as it should.
         """
         try:
             request.scope["session"] = self._signer.loads(

@@ -22,13 +22,17 @@ def record_failure(engine: Engine, address: str, window_s: float) -> tuple[int, 
 
     Parameters
     ----------
-    engine : of the server's database
-    address : where it came from; of IPv6 the first half counts, which is one customer's
-    window_s : how long it is remembered, from the first one on
+    engine : Engine
+        Of the server's database.
+    address : str
+        Where it came from; of IPv6 the first half counts, which is one customer's.
+    window_s : float
+        How long it is remembered, from the first one on.
 
     Returns
     -------
-    How many there were within the window, this one included, and the seconds until they are forgotten
+    tuple of (int, float)
+        How many there were within the window, this one included, and the seconds until they are forgotten.
     """
     table, now, place = credentials.failures, time.time(), get_network(address)
     more = update(table).where(table.c.address == place, table.c.until > now).values(count=table.c.count + 1)
@@ -51,7 +55,7 @@ def record_failure(engine: Engine, address: str, window_s: float) -> tuple[int, 
 
 
 def get_network(address: str) -> str:
-    """Give what of an address is counted together."""
+    """Return what of an address is counted together."""
     try:
         parsed = ipaddress.ip_address(address.split("%")[0])
     except ValueError:

@@ -39,7 +39,7 @@ TokenText = Annotated[str, Body(embed=True, alias="token", max_length=200)]
 
 
 def create_router(guard: Guard) -> APIRouter:
-    """Give the routes under /auth."""
+    """Return the routes under /auth."""
     routes = APIRouter()
     rules, engine = guard.config, guard.engine
     provider = oidc.Provider(rules.oidc) if guard.mode == "oidc" and rules.oidc else None

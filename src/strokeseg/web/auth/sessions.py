@@ -19,14 +19,19 @@ def create_session(engine: Engine, user: User, hours: float, token: Token | None
 
     Parameters
     ----------
-    engine : of the server's database
-    user : who
-    hours : how long it lasts at most
-    token : what it was opened with; it ends with it
+    engine : Engine
+        Of the server's database.
+    user : User
+        Who.
+    hours : float
+        How long it lasts at most.
+    token : Token, optional
+        What it was opened with; it ends with it.
 
     Returns
     -------
-    What the cookie holds; stored nowhere
+    str
+        What the cookie holds; stored nowhere.
     """
     value, table, now = credentials.generate_secret(), credentials.sessions, time.time()
     expires = now + hours * 3600

@@ -51,19 +51,24 @@ def create_token(
 
     Parameters
     ----------
-    engine : of the server's database
-    owner, group : as :class:`User` has them
-    named : scopes
-    days : until it expires; None is never
+    engine : Engine
+        Of the server's database.
+    owner, group : str
+        As :class:`User` has them.
+    named : object
+        Scopes.
+    days : float or None
+        Until it expires; None is never.
 
     Returns
     -------
-    The token itself, which is stored nowhere, and what is kept of it
+    tuple of (str, Token)
+        The token itself, which is stored nowhere, and what is kept of it.
 
     Raises
     ------
     UsageError
-        `usage`
+        `usage`.
     """
     for what, name in (("owner", owner), ("group", group)):
         if name is not None and not (name.isprintable() and name.strip() == name and 0 < len(name) <= 255):
@@ -95,7 +100,7 @@ def revoke_token(engine: Engine, token_id: str) -> Token:
     Raises
     ------
     NotFound
-        `not-found`
+        `not-found`.
     """
     table = credentials.tokens
     with engine.begin() as connection:
@@ -110,7 +115,7 @@ def revoke_token(engine: Engine, token_id: str) -> Token:
 
 
 def find_valid_token(engine: Engine, text: str) -> Token | None:
-    """Give what is kept of a token, if it is one and still opens."""
+    """Return what is kept of a token, if it is one and still opens."""
     match = _TOKEN_PATTERN.fullmatch(text)
     if match is None:
         return None

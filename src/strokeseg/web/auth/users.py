@@ -13,12 +13,12 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 
 
 def expand_scopes(names: Iterable[str]) -> frozenset[str]:
-    """Give the scopes that are named and those that each holds: admin holds write, write holds read.
+    """Return the scopes that are named and those that each holds: admin holds write, write holds read.
 
     Raises
     ------
     UsageError
-        `usage`, for an unknown one or none
+        `usage`, for an unknown one or none.
     """
     named = [name.strip() for name in names if name.strip()]
     unknown = sorted(set(named) - set(SCOPES))
@@ -35,9 +35,12 @@ class User:
 
     Parameters
     ----------
-    name : of a person or a program; what they upload belongs to it
-    group : whose studies they also see; None is no group
-    scopes : of "read", "write", "admin"
+    name : str
+        Of a person or a program; what they upload belongs to it.
+    group : str or None
+        Whose studies they also see; None is no group.
+    scopes : frozenset of str
+        Of "read", "write", "admin".
     """
 
     name: str

@@ -70,7 +70,7 @@ def _add_slices(here: AppContext, routes: APIRouter) -> None:
         request: Request,
         user: User = read,
     ) -> Response:
-        """Give a slice: rows x columns Hounsfield units, int16, little endian, gzip'd."""
+        """Return a slice: rows x columns Hounsfield units, int16, little endian, gzip'd."""
         here.jobs.studies.get_row(study_id, user)
         offsets = form(study_id)["offsets"]
         if index + 1 >= len(offsets):
@@ -91,14 +91,14 @@ def _add_slices(here: AppContext, routes: APIRouter) -> None:
         },
     )
     def thumbnail(study_id: StudyId, request: Request, user: User = read) -> Response:
-        """Give a small picture: the middle slice, later the one with most blood."""
+        """Return a small picture: the middle slice, later the one with most blood."""
         row = here.jobs.studies.get_row(study_id, user)
         data = here.storage.read(f"studies/{study_id}/scan/{intermediates.PAGE_FILES[1]}")
         return sending.send_content(request, f"{study_id}-{row.version}", data, "image/png", {})
 
     @routes.get("/studies/{study_id}/mask", response_class=Response, responses={**_BYTES, **document_problems(404)})
     def mask(study_id: StudyId, request: Request, user: User = read, version: VersionNumber = None) -> Response:
-        """Give the number of each pixel's lesion: slices x rows x columns bytes, gzip'd; 0 is none, 255 any beyond."""
+        """Return the number of each pixel's lesion: slices x rows x columns bytes, gzip'd; 0 is none, 255 any beyond."""
         here.jobs.studies.get_row(study_id, user)
         found = here.jobs.studies.get_version(study_id, version)
         data = here.storage.read(f"studies/{study_id}/{found.folder}/{LABELS}")
@@ -116,7 +116,7 @@ def _add_files(here: AppContext, routes: APIRouter) -> None:
 
     @routes.get("/studies/{study_id}/result", response_model=ResultDocument, responses=document_problems(404))
     def result(study_id: StudyId, user: User = read, version: VersionNumber = None) -> Response:
-        """Give `result.json` (docs/outputs.md)."""
+        """Return `result.json` (docs/outputs.md)."""
         prefix, _ = known(study_id, user, version)
         return Response(here.storage.read(f"{prefix}/result.json"), media_type="application/json")
 
@@ -134,7 +134,7 @@ def _add_files(here: AppContext, routes: APIRouter) -> None:
     def file(
         study_id: StudyId, name: FileName, request: Request, user: User = read, version: VersionNumber = None
     ) -> Response:
-        """Give a file, or the part of it that a Range header asks for."""
+        """Return a file, or the part of it that a Range header asks for."""
         prefix, listed = known(study_id, user, version)
         return _send_listed_file(here, request, prefix, listed, name)
 
@@ -146,7 +146,7 @@ def _add_files(here: AppContext, routes: APIRouter) -> None:
     def download(
         study_id: StudyId, request: Request, user: User = read, version: VersionNumber = None
     ) -> StreamingResponse:
-        """Give all files of a result as one zip."""
+        """Return all files of a result as one zip."""
         prefix, listed = known(study_id, user, version)
         here.guard.audit(user, "download", study_id, "done", request)
         headers = {"Content-Disposition": f'attachment; filename="strokeseg-{study_id[:8]}.zip"'}
@@ -171,7 +171,7 @@ def _add_versions(here: AppContext, routes: APIRouter) -> None:
         note: Annotated[str, Query(max_length=1000)] = "",
         accepted: Annotated[Literal["true", "false", ""], Query(description="fit to train a network with")] = "",
     ) -> Study:
-        """Give a corrected mask: gzip'd bytes, slices x rows x columns, not 0 where there is blood.
+        """Return a corrected mask: gzip'd bytes, slices x rows x columns, not 0 where there is blood.
 
         The machine's answer stays version 0; measures and files of the new version are made like those of the first.
         """
@@ -240,7 +240,7 @@ def _add_comparisons(here: AppContext, routes: APIRouter) -> None:
         "/comparisons/{comparison_id}/result", response_class=Response, responses=_document_json("`change.json`")
     )
     def result(comparison_id: ComparisonId, user: User = read) -> Response:
-        """Give `change.json` (docs/compare.md)."""
+        """Return `change.json` (docs/compare.md)."""
         prefix, _ = known(comparison_id, user)
         return Response(here.storage.read(f"{prefix}/change.json"), media_type="application/json")
 
@@ -250,7 +250,7 @@ def _add_comparisons(here: AppContext, routes: APIRouter) -> None:
         responses={**_FILE, **document_problems(404)},
     )
     def file(comparison_id: ComparisonId, name: FileName, request: Request, user: User = read) -> Response:
-        """Give a file of a comparison."""
+        """Return a file of a comparison."""
         prefix, listed = known(comparison_id, user)
         return _send_listed_file(here, request, prefix, listed, name)
 

@@ -53,7 +53,7 @@ def create_router(here: AppContext) -> APIRouter:
 
     @routes.get("/health/ready", responses={503: {"model": Health, "description": "it cannot work now"}})
     async def ready() -> Response:
-        """Say whether the database and the storage answer."""
+        """Return whether the database and the storage answer."""
         checks = {
             "database": await asyncio.to_thread(_succeeds, here.jobs.studies.read_clock),
             "storage": await asyncio.to_thread(_succeeds, here.storage.check_writable),
@@ -106,7 +106,7 @@ class _MetricsCollector(Collector):
 
 
 def _succeeds(check: Callable[[], object]) -> bool:
-    """Say whether a check passes; whatever a storage's own library raises, the answer is no."""
+    """Return whether a check passes; whatever a storage's own library raises, the answer is no."""
     try:
         check()
     except Exception:

@@ -102,7 +102,7 @@ def create_router(here: AppContext) -> APIRouter:
 
     @routes.get("/studies/{study_id}", responses=document_problems(404))
     def one(study_id: StudyId, user: User = read) -> Study:
-        """Give a study."""
+        """Return a study."""
         return here.jobs.studies.get_study(study_id, user)
 
     @routes.get(

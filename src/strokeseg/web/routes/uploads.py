@@ -78,7 +78,7 @@ def create_router(here: AppContext) -> APIRouter:
 
     @routes.delete("/uploads/{upload_id}", status_code=204, responses=document_problems(404))
     def remove(upload_id: UploadId, user: User = write) -> None:
-        """Give an upload up."""
+        """Return an upload up."""
         here.uploads.get_row(upload_id, user.name)
         here.uploads.delete(upload_id)
 
