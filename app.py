@@ -24,7 +24,8 @@ from strokeseg.errors import StrokesegError
 from strokeseg.imaging import components
 from strokeseg.outputs.images import slice_images, slice_stack
 from strokeseg.outputs.report import texts, wording
-from strokeseg.result import DISCLAIMER, Mesh, Scene, are_sides_known
+from strokeseg.result import DISCLAIMER, are_sides_known
+from strokeseg.scene import Mesh, Scene
 
 FORMATS = {
     "report": "report to read and print (HTML)",

@@ -17,8 +17,9 @@ from strokeseg.errors import UsageError
 from strokeseg.imaging import components
 from strokeseg.measurements import measure
 from strokeseg.reading import deidentification, read_one
-from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Scene, Timing
+from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
+from strokeseg.scene import Scene
 from strokeseg.segmentation import Progress
 from strokeseg.segmentation.interval import volume_interval_ml
 from strokeseg.segmentation.models import Card

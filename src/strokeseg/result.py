@@ -7,11 +7,8 @@ null, never a guess; a remark says why.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = "strokeseg.result/1"
@@ -179,36 +176,6 @@ class ResultDocument(_FrozenModel):
     disclaimer: str = DISCLAIMER
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """A closed triangle surface.
-
-    Parameters
-    ----------
-    vertices_mm : ndarray of float32, shape (n, 3)
-        LPS mm.
-    faces : ndarray of int32, shape (m, 3)
-        Indices into the vertices, counter-clockwise seen from outside.
-    """
-
-    vertices_mm: NDArray[np.float32]
-    faces: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The head in three dimensions.
-
-    ``lesions[i]`` is the surface of the lesion with id ``i + 1``. ``to_scale`` is False where the spacing is not known.
-    ``skull`` is None where it was not asked for or no bone is found.
-    """
-
-    brain: Mesh | None
-    lesions: tuple[Mesh, ...]
-    to_scale: bool
-    skull: Mesh | None = None
 
 
 def build_json_schema() -> dict[str, Any]:

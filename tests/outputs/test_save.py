@@ -14,7 +14,7 @@ from strokeseg import outputs
 from strokeseg.errors import DiskFull, NotWritable, UsageError
 from strokeseg.outputs.meshes import gltf
 from strokeseg.outputs.report import html_report
-from strokeseg.result import Scene
+from strokeseg.scene import Scene
 
 NIFTI = {"mask.nii.gz", "ct.nii.gz", "lesions.nii.gz", "lesions.ctbl", "lesions_itksnap.txt"}
 ALL = NIFTI | {

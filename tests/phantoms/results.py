@@ -16,15 +16,14 @@ from strokeseg.result import (
     IchScoreParts,
     InputInfo,
     Lesion,
-    Mesh,
     Midline,
     ModelInfo,
     Remark,
     ResultDocument,
-    Scene,
     Timing,
 )
 from strokeseg.scan import Planes, Scan
+from strokeseg.scene import Mesh, Scene
 
 TIMING = Timing(read=0.5, infer=1.5, write=0.25, total=2.25)
 

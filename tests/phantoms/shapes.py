@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import trimesh
 
-from strokeseg.result import Mesh
 from strokeseg.scan import Planes, Scan
+from strokeseg.scene import Mesh
 
 
 def make_planes(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strokeseg.result import Mesh, Scene
+from strokeseg.scene import Mesh, Scene
 from strokeseg.surfaces import check_solid, remark_not_printable
 
 CUBE = np.array([(x, y, z) for x in (0, 20) for y in (0, 20) for z in (0, 20)], np.float32)

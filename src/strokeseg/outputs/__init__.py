@@ -16,8 +16,9 @@ from strokeseg.imaging.components import Labels
 from strokeseg.outputs import dicom
 from strokeseg.outputs.folder import OutputFolder
 from strokeseg.outputs.meshes import solids
-from strokeseg.result import Findings, Remark, ResultDocument, Scene, Timing
+from strokeseg.result import Findings, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
+from strokeseg.scene import Scene
 
 if TYPE_CHECKING:
     from strokeseg.outputs.images.result_images import ResultImages

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from strokeseg.imaging.components import Labels
-from strokeseg.result import Scene
 from strokeseg.scan import Scan
+from strokeseg.scene import Scene
 from strokeseg.surfaces import brain, lesions
 from strokeseg.surfaces import skull as bone
 from strokeseg.surfaces.solidity import SolidCheck, check_solid, remark_not_printable

@@ -7,8 +7,8 @@ import numpy as np
 from strokeseg.imaging import brain_mask
 from strokeseg.imaging.brain_mask import TissueSamples
 from strokeseg.imaging.components import Labels
-from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Planes, Scan
+from strokeseg.scene import Mesh
 from strokeseg.surfaces import meshing
 from strokeseg.surfaces.meshing import Mask
 

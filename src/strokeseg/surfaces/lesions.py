@@ -8,8 +8,8 @@ import numpy as np
 
 from strokeseg.imaging import components
 from strokeseg.imaging.components import Labels
-from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Planes, Scan
+from strokeseg.scene import Mesh
 from strokeseg.surfaces import meshing
 from strokeseg.surfaces.meshing import Field, Mask
 

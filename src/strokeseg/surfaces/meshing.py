@@ -16,8 +16,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
-from strokeseg.result import Mesh
 from strokeseg.scan import Floats
+from strokeseg.scene import Mesh
 
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]

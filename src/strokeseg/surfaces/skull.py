@@ -7,8 +7,8 @@ from scipy import ndimage
 
 from strokeseg.imaging import brain_mask
 from strokeseg.imaging.components import Labels
-from strokeseg.result import Mesh
 from strokeseg.scan import Floats, Scan
+from strokeseg.scene import Mesh
 from strokeseg.surfaces import meshing
 from strokeseg.surfaces.meshing import Mask
 

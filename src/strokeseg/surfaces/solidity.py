@@ -8,7 +8,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from strokeseg.result import Mesh, Remark, Scene
+from strokeseg.result import Remark
+from strokeseg.scene import Mesh, Scene
 from strokeseg.surfaces import meshing as surfaces
 
 

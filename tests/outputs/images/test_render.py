@@ -10,8 +10,9 @@ from PIL import Image
 from phantoms.results import make_scene, make_sphere
 from slowdown import measure_slowdown
 from strokeseg.outputs.images import scene_renderer, scene_views
-from strokeseg.result import Mesh, Remark, Scene
+from strokeseg.result import Remark
 from strokeseg.scan import Scan
+from strokeseg.scene import Mesh, Scene
 
 FRONT = scene_views.VIEWS["from the front"]
 ABOVE = scene_views.VIEWS["from above, face down"]

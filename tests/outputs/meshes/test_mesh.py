@@ -7,7 +7,7 @@ import trimesh
 
 from phantoms.results import make_scene, make_sphere
 from strokeseg.outputs.meshes import gltf as mesh
-from strokeseg.result import Scene
+from strokeseg.scene import Scene
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from phantoms.results import make_planes, make_scan, make_scene, make_sphere
 from strokeseg import surfaces
 from strokeseg.errors import UsageError
 from strokeseg.outputs.meshes import gltf, solids
-from strokeseg.result import Scene
 from strokeseg.scan import Scan
+from strokeseg.scene import Scene
 
 EVEN = np.arange(20) * 2.5
 GRIDS = {

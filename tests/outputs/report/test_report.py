@@ -23,8 +23,9 @@ from phantoms.results import (
 )
 from strokeseg.outputs.images import slice_images, slice_stack
 from strokeseg.outputs.report import html_report, texts
-from strokeseg.result import InputInfo, Midline, ModelInfo, Remark, Scene
+from strokeseg.result import InputInfo, Midline, ModelInfo, Remark
 from strokeseg.scan import Scan
+from strokeseg.scene import Scene
 
 
 class Page(HTMLParser):

@@ -14,8 +14,9 @@ from PIL import Image
 from strokeseg.imaging.components import Labels
 from strokeseg.outputs.images import midline_image, montage, orthogonal_planes, scene_views, slice_images, slice_stack
 from strokeseg.outputs.images.slice_stack import SliceStack
-from strokeseg.result import Findings, Scene
+from strokeseg.result import Findings
 from strokeseg.scan import Scan
+from strokeseg.scene import Scene
 
 
 @dataclass(frozen=True)

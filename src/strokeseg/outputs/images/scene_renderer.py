@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from strokeseg.result import Mesh, Scene
 from strokeseg.scan import Floats
+from strokeseg.scene import Mesh, Scene
 
 Image3 = NDArray[np.float32]
 

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from strokeseg.outputs.images import scene_renderer
-from strokeseg.result import Scene, are_sides_known
+from strokeseg.result import are_sides_known
 from strokeseg.scan import Floats, Scan
+from strokeseg.scene import Scene
 
 TURN_NAME = "turn.webp"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.result import Mesh, Scene
+from strokeseg.scene import Mesh, Scene
 
 NAME = "scene.glb"
 

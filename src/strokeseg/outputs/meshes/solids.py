@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from strokeseg.errors import UsageError
 from strokeseg.outputs import lesion_labels
 from strokeseg.outputs.meshes.gltf import list_surfaces
-from strokeseg.result import Mesh, Scene
 from strokeseg.scan import Scan
+from strokeseg.scene import Mesh, Scene
 
 FORMATS = ("stl", "ply", "obj")
 
