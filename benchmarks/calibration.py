@@ -11,7 +11,7 @@ from strokeseg import atomic_write, evaluation, segmentation
 from strokeseg.evaluation.pairs import PICTURE_ENDINGS, Pair
 from strokeseg.reading import read_one
 from strokeseg.segmentation import models
-from strokeseg.segmentation.engines.onnxruntime import Engine
+from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.models import Card
 from strokeseg.training.calibration import figures, fit
 from strokeseg.training.calibration.fit import Case, CasePrediction

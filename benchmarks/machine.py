@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from strokeseg.segmentation.engines.onnxruntime import count_usable_cores
+from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 
 
 def describe_machine() -> str:

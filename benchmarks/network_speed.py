@@ -24,7 +24,7 @@ from strokeseg.reading import read_one
 from strokeseg.segmentation import models
 from strokeseg.segmentation.engines import selection
 from strokeseg.segmentation.engines.cpu_features import count_usable_cores
-from strokeseg.segmentation.engines.onnxruntime import Engine
+from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.preprocess import find_head_square, make_network_input
 
 YARDSTICK_SIZE = 512

@@ -12,7 +12,7 @@ import pytest
 from slowdown import measure_slowdown
 from strokeseg import outputs, pipeline
 from strokeseg.cli import app, main, options, terminal
-from strokeseg.segmentation.engines import onnxruntime
+from strokeseg.segmentation.engines import selection
 from strokeseg.version import __version__
 
 STROKESEG = (sys.executable, "-c", "import sys; from strokeseg.cli import main; sys.exit(main())")
@@ -82,14 +82,14 @@ def test_wrong_usage_shows_the_right_form(run, arguments, told):
     assert "Value error" not in complaints and "Traceback" not in complaints
 
 
-def test_our_fault_is_said_without_the_exceptions_words(run, bleeding, monkeypatch):
+def test_an_internal_error_is_printed_without_the_exceptions_message(run, bleeding, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("patient Secret^Name")
 
     monkeypatch.setattr(pipeline, "segment", broken)
     code, said, complaints = run("segment", bleeding)
     assert (code, said) == (1, "")
-    assert complaints.startswith("error[internal]: this is a fault of StrokeSeg, not yours: RuntimeError in ")
+    assert complaints.startswith("error[internal]: internal error in StrokeSeg: RuntimeError in ")
     assert "Secret" not in complaints and "Traceback" not in complaints and "--debug" in complaints
     assert "Traceback" in run("--debug", "segment", bleeding)[2]
     monkeypatch.setenv("STROKESEG_DEBUG", "1")
@@ -192,7 +192,7 @@ def test_other_packages_warnings_are_not_the_users(run, bleeding, monkeypatch, r
 
 
 def test_engine_names_are_those_of_the_engines():
-    assert tuple(options.EngineName) == onnxruntime.ENGINES
+    assert tuple(options.EngineName) == selection.ENGINES
 
 
 def test_formats_by_default_are_all_that_can_be_written(run):

@@ -1,4 +1,4 @@
-"""Probabilities in 16 bits, held against NumPy's own conversion and comparison."""
+"""Conversion and comparison of float16 probabilities, compared with NumPy's own."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ def bits(values):
     return np.asarray(values, dtype=np.float16).view(np.uint16)
 
 
-@pytest.mark.parametrize("beside", [-np.inf, None, np.inf], ids=["just under", "at", "just above"])
-def test_every_float16_up_to_one_and_every_tie_between_two_is_rounded_as_numpy_rounds_it(beside):
+@pytest.mark.parametrize("offset", [-np.inf, None, np.inf], ids=["just below", "at", "just above"])
+def test_every_float16_up_to_one_and_every_tie_between_two_is_rounded_as_numpy_rounds_it(offset):
     every = np.arange(bits(1) + 1, dtype=np.uint16).view(np.float16).astype(np.float32)
     values = np.concatenate([every, (every[1:] + every[:-1]) / 2])
-    if beside is not None:
-        values = np.clip(np.nextafter(values, np.float32(beside)), 0, 1)
+    if offset is not None:
+        values = np.clip(np.nextafter(values, np.float32(offset)), 0, 1)
     with np.errstate(all="ignore"):
         assert np.array_equal(bits(float16.from_float32(values)), bits(values))
 

@@ -8,7 +8,7 @@ SIZE = 64
 
 @pytest.fixture
 def models_folder(tmp_path, monkeypatch):
-    """A folder with one model that answers at 50 HU and more."""
+    """Folder with one model that marks pixels of 50 HU and more."""
     folder = tmp_path / "models"
     networks.save_network(folder, "threshold", networks.make_bright_network(SIZE), SIZE)
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(folder))

@@ -21,25 +21,25 @@ BLOOD = HemorrhageCalibration(
 CALIBRATION = Calibration(volume=None, blood=BLOOD, figures={})
 
 
-def a_card(folder, **changes):
+def make_card(folder, **changes):
     networks.save_network(folder, "sure", networks.make_bright_network(64), 64, **changes)
     return models.read_card(folder / "sure.json")
 
 
-def a_mask(*spots, shape=(3, 40, 40)):
+def make_mask(*boxes, shape=(3, 40, 40)):
     mask = np.zeros(shape, dtype=bool)
-    for spot in spots:
-        mask[spot] = True
+    for box in boxes:
+        mask[box] = True
     return mask
 
 
-BIG = (slice(0, 2), slice(5, 15), slice(5, 15))  # 200 pixels: at 10 x 1 x 1 mm 2 ml
+LARGE = (slice(0, 2), slice(5, 15), slice(5, 15))  # 200 pixels: at 10 x 1 x 1 mm 2 ml
 SMALL = (2, slice(25, 30), slice(25, 30))  # 25 pixels: 0.25 ml
 SPACED = Scan.from_array(np.full((3, 40, 40), 30), (10.0, 1.0, 1.0))
 
 
 def test_the_curve_by_hand():
-    """Logit 2 ln(v): 1 ml is even, 2 ml give 4 / (1 + 4), nothing counts as 0.1 ml: 0.01 / 1.01."""
+    """The logit is 2 ln(v): 1 ml gives 1/2, 2 ml give 4 / (1 + 4), no lesion counts as 0.1 ml: 0.01 / 1.01."""
     assert compute_probability(1.0, 3, BLOOD) == pytest.approx(0.5)
     assert compute_probability(2.0, 3, BLOOD) == pytest.approx(0.8)
     assert compute_probability(0.0, 3, BLOOD) == pytest.approx(0.01 / 1.01)
@@ -50,48 +50,48 @@ def test_one_slice_has_a_curve_of_its_own():
 
 
 def test_the_strongest_lesion_decides_and_the_others_stay(tmp_path):
-    mask = a_mask(BIG, SMALL)
-    found = decide(mask, SPACED, HeadSquare(0, 0, 40), a_card(tmp_path, calibration=CALIBRATION.model_dump()))
-    assert found.confidence == 0.8
-    assert np.array_equal(found.mask, mask)
-    assert [remark.code for remark in found.remarks] == ["not-calibrated"]
-    assert "no interval" in found.remarks[0].message
+    mask = make_mask(LARGE, SMALL)
+    decision = decide(mask, SPACED, HeadSquare(0, 0, 40), make_card(tmp_path, calibration=CALIBRATION.model_dump()))
+    assert decision.confidence == 0.8
+    assert np.array_equal(decision.mask, mask)
+    assert [remark.code for remark in decision.remarks] == ["not-calibrated"]
+    assert "no volume interval" in decision.remarks[0].message
 
 
-def test_below_a_half_nothing_is_outlined_and_what_was_seen_is_told(tmp_path):
+def test_below_a_half_nothing_is_outlined_and_a_remark_names_the_slices(tmp_path):
     """0.25 ml: 0.0625 / 1.0625."""
-    card = a_card(tmp_path, calibration=CALIBRATION.model_dump())
-    found = decide(a_mask(SMALL), SPACED, HeadSquare(0, 0, 40), card)
-    assert found.confidence == pytest.approx(0.059)
-    assert not found.mask.any()
-    doubtful = found.remarks[-1]
+    card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
+    decision = decide(make_mask(SMALL), SPACED, HeadSquare(0, 0, 40), card)
+    assert decision.confidence == pytest.approx(0.059)
+    assert not decision.mask.any()
+    doubtful = decision.remarks[-1]
     assert (doubtful.code, doubtful.severity, doubtful.slices) == ("doubtful", "warning", [2])
     assert "0.25 ml" in doubtful.message and "0.06" in doubtful.message
 
 
-def test_nothing_seen_is_no_doubt(tmp_path):
-    card = a_card(tmp_path, calibration=CALIBRATION.model_dump())
-    found = decide(a_mask(), SPACED, HeadSquare(0, 0, 40), card)
-    assert found.confidence == 0.01 and not found.mask.any()
-    assert "doubtful" not in [remark.code for remark in found.remarks]
+def test_a_scan_without_lesions_has_no_doubtful_remark(tmp_path):
+    card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
+    decision = decide(make_mask(), SPACED, HeadSquare(0, 0, 40), card)
+    assert decision.confidence == 0.01 and not decision.mask.any()
+    assert "doubtful" not in [remark.code for remark in decision.remarks]
 
 
 def test_without_a_spacing_lesions_are_ranked_by_the_heads_square(tmp_path):
-    """A square of 40 pixels for 225 mm, 5 mm a slice: 25 pixels are 25 x 5.625² x 5 mm³. No ml is told."""
+    """40 pixels stand for 225 mm, a slice for 5 mm: 25 pixels are 25 x 5.625² x 5 mm³. No volume is reported."""
     scan = Scan.from_array(np.full((3, 40, 40), 30))
-    assert lesion_volumes_ml(a_mask(SMALL), scan, HeadSquare(0, 0, 40)) == pytest.approx(25 * 5.625**2 * 5 / 1000)
-    card = a_card(tmp_path, calibration=CALIBRATION.model_dump())
-    found = decide(a_mask((0, slice(5, 7), slice(5, 7))), scan, HeadSquare(0, 0, 40), card)
-    assert "doubtful" in [remark.code for remark in found.remarks]
-    assert " ml" not in found.remarks[-1].message
+    assert lesion_volumes_ml(make_mask(SMALL), scan, HeadSquare(0, 0, 40)) == pytest.approx(25 * 5.625**2 * 5 / 1000)
+    card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
+    decision = decide(make_mask((0, slice(5, 7), slice(5, 7))), scan, HeadSquare(0, 0, 40), card)
+    assert "doubtful" in [remark.code for remark in decision.remarks]
+    assert " ml" not in decision.remarks[-1].message
 
 
 def test_a_network_without_calibration_keeps_its_lesions_and_gives_no_confidence(tmp_path, monkeypatch):
-    mask = a_mask(SMALL)
-    card = a_card(tmp_path)
-    found = decide(mask, SPACED, HeadSquare(0, 0, 40), card)
-    assert found.confidence is None and np.array_equal(found.mask, mask)
-    assert [remark.code for remark in found.remarks] == ["not-calibrated"]
+    mask = make_mask(SMALL)
+    card = make_card(tmp_path)
+    decision = decide(mask, SPACED, HeadSquare(0, 0, 40), card)
+    assert decision.confidence is None and np.array_equal(decision.mask, mask)
+    assert [remark.code for remark in decision.remarks] == ["not-calibrated"]
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_a_network_without_calibration_keeps_its_lesions_and_gives_no_confidence
 )
 def test_a_broken_calibration_is_a_corrupt_model(tmp_path, broken):
     with pytest.raises(CorruptModel) as caught:
-        a_card(tmp_path, calibration=broken)
+        make_card(tmp_path, calibration=broken)
     assert caught.value.code == "model-checksum" and "calibration" in caught.value.message
 
 
 def test_a_calibration_that_is_no_number_is_a_corrupt_model(tmp_path):
-    a_card(tmp_path, calibration=CALIBRATION.model_dump())
+    make_card(tmp_path, calibration=CALIBRATION.model_dump())
     path = tmp_path / "sure.json"
     path.write_text(path.read_text().replace('"slope": 2.0', '"slope": NaN'))
     assert "NaN" in path.read_text()
@@ -122,13 +122,13 @@ def test_a_calibration_that_is_no_number_is_a_corrupt_model(tmp_path):
 
 
 def test_a_card_as_written_is_read_again(tmp_path):
-    card = a_card(tmp_path, calibration=CALIBRATION.model_dump())
+    card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
     assert models.Card.model_validate(json.loads(card.model_dump_json())) == card
     assert card.calibration == CALIBRATION
 
 
 def test_what_is_no_denser_than_its_surroundings_is_dropped(tmp_path):
-    """One square of brain answered as blood and one of 60 HU, in tissue of 30 HU with noise of 4 HU."""
+    """Two predicted squares in tissue of 30 HU with noise: one of the same density, one of 60 HU."""
     from strokeseg.segmentation.postprocess import extract_lesion_mask
 
     hu = 30 + np.random.default_rng(0).normal(0, 3, (1, 80, 80))
@@ -136,17 +136,17 @@ def test_what_is_no_denser_than_its_surroundings_is_dropped(tmp_path):
     probability[0, 10:30, 10:30] = probability[0, 50:70, 50:70] = 1
     hu[0, 50:70, 50:70] += 30
     kept, dropped = extract_lesion_mask(
-        probability, Scan.from_array(hu, (5, 0.5, 0.5)), HeadSquare(0, 0, 80), a_card(tmp_path)
+        probability, Scan.from_array(hu, (5, 0.5, 0.5)), HeadSquare(0, 0, 80), make_card(tmp_path)
     )
     assert dropped == 1 and not kept[0, 20, 20] and kept[0, 60, 60]
     picture = Scan.from_array(hu, (5, 0.5, 0.5), calibrated=False)
-    assert extract_lesion_mask(probability, picture, HeadSquare(0, 0, 80), a_card(tmp_path))[1] == 0
+    assert extract_lesion_mask(probability, picture, HeadSquare(0, 0, 80), make_card(tmp_path))[1] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bhsd_mini", "mbhseg25_mini"])
-def test_drawn_bleeds_are_denser_than_their_surroundings(shared_data, name):
-    """On masks that people drew, at least 98 of 100 pieces; none that fails is smaller than 3 ml."""
+def test_drawn_lesions_are_denser_than_their_surroundings(shared_data, name):
+    """At least 98 of 100 components of drawn masks are denser; the others are 3 ml or larger."""
     from PIL import Image
     from scipy import ndimage
 
@@ -155,14 +155,14 @@ def test_drawn_bleeds_are_denser_than_their_surroundings(shared_data, name):
     denser, failed = 0, []
     for path in sorted((shared_data / name / "images_hu0_255").iterdir()):
         scan = Scan.from_array(np.asarray(Image.open(path))[None], (5, 0.49, 0.49))
-        drawn = np.asarray(Image.open(shared_data / name / "masks_binary" / path.name))[None] > 127
-        labels, _ = ndimage.label(drawn, structure=np.ones((3, 3, 3)))
-        for each, box in enumerate(ndimage.find_objects(labels), start=1):
-            ml = (labels == each).sum() * 5 * 0.49**2 / 1000
+        truth = np.asarray(Image.open(shared_data / name / "masks_binary" / path.name))[None] > 127
+        labels, _ = ndimage.label(truth, structure=np.ones((3, 3, 3)))
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            ml = (labels == number).sum() * 5 * 0.49**2 / 1000
             if ml >= 0.1:
-                good = is_denser_than_surroundings(*sample_component_and_surroundings(labels, each, box, scan))
-                denser += good
-                failed += [] if good else [ml]
+                accepted = is_denser_than_surroundings(*sample_component_and_surroundings(labels, number, box, scan))
+                denser += accepted
+                failed += [] if accepted else [ml]
     assert denser >= 98
     assert len(failed) <= 0.02 * denser and min(failed, default=3) >= 3
 
@@ -171,7 +171,7 @@ def test_drawn_bleeds_are_denser_than_their_surroundings(shared_data, name):
 @pytest.mark.parametrize("model", ["default", "fast"])
 @pytest.mark.parametrize("name", ["ge_head_dicom/series.zip", "cranium/cranium_hu.nii.gz"])
 def test_a_head_without_blood_is_answered_no(shared_data, model, name):
-    """A sanity check, by which nothing was chosen."""
+    """A sanity check; nothing was chosen by it."""
     result = pipeline.segment(shared_data / name, model=model)
     assert result.findings.hemorrhage is False and not result.mask.any()
     assert result.findings.confidence < 0.5
@@ -208,8 +208,8 @@ def test_the_sample_without_blood_is_answered_no():
     assert "doubtful" in [remark.code for remark in result.remarks]
 
 
-def test_an_answer_holds_the_decision(tmp_path, monkeypatch):
-    """The network by hand answers all above 50 HU; a bleed of 2.25 ml is a yes, the same of 0.36 ml a no."""
+def test_a_prediction_contains_the_decision(tmp_path, monkeypatch):
+    """The handmade network marks all above 50 HU: a lesion of 2.25 ml gives yes, of 0.36 ml no."""
     networks.save_network(
         tmp_path / "m", "sure", networks.make_bright_network(64), 64, calibration=CALIBRATION.model_dump()
     )

@@ -1,4 +1,4 @@
-"""One Protocol, several engines: what each answers, which one `auto` takes, and what is said where one is missing."""
+"""Inference engines: their results, the selection by `auto`, and the errors for missing engines."""
 
 import subprocess
 import sys
@@ -13,25 +13,25 @@ from strokeseg.errors import EngineMissing, UsageError
 from strokeseg.reading import read_one
 from strokeseg.scan import Scan
 from strokeseg.segmentation import load_engine
-from strokeseg.segmentation.engines import cpu_features, selection
-from strokeseg.segmentation.engines import onnxruntime as engine
+from strokeseg.segmentation.engines import cpu_features, loading, selection
 from strokeseg.segmentation.engines.cpu_features import Hardware
+from strokeseg.segmentation.engines.protocol import split_threads
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-HERE = ("onnxruntime", "openvino", "openvino-bf16")
-ALL = engine.ENGINES[1:]
+INSTALLED = ("onnxruntime", "openvino", "openvino-bf16")
+ALL = selection.ENGINES[1:]
 
 AMD = Hardware("AMD", 2, ("avx2", "avx512f", "avx512_vnni", "avx512_bf16"))
 INTEL = Hardware("Xeon", 8, ("avx2", "avx512f", "amx_int8", "amx_bf16"))
 OLD = Hardware("old", 4, ("avx2",))
-WITH_CARD = Hardware("AMD", 16, AMD.flags, nvidia_gpu=True)
+WITH_GPU = Hardware("AMD", 16, AMD.flags, nvidia_gpu=True)
 
 
 @pytest.fixture(autouse=True)
-def forget():
-    """No test sees the engines that another one loaded or pretended to have."""
+def clear_caches():
+    """Clear the caches, so that no test uses an engine that another test loaded or simulated."""
     yield
-    engine._load_cached.cache_clear()
+    loading._load_cached.cache_clear()
     selection.list_installed.cache_clear()
 
 
@@ -41,15 +41,15 @@ def some_images(count=4, size=64):
 
 @pytest.mark.parametrize(("name", "tolerance"), [("onnxruntime", 1e-4), ("openvino", 1e-4), ("openvino-bf16", 0.7)])
 def test_every_engine_gives_the_networks_own_sums(models_folder, name, tolerance):
-    """The network by hand is (image - 0.25) x 80; 16-bit floats have 8 bits: 0.4 % of 80, twice rounded."""
+    """The handmade network computes (image - 0.25) x 80. bfloat16 has 8 bits: 0.4 % of 80, rounded twice."""
     if name != "onnxruntime":
         pytest.importorskip("openvino")
     loaded = load_engine("threshold", name)
     assert loaded.name == name and loaded.card.name == "threshold" and loaded.concurrent_slices >= 1
     for image in some_images():
-        answered = loaded.logits(image)
-        assert answered.dtype == np.float32 and answered.shape == (64, 64)
-        assert np.abs(answered - (image[0, 0] - 0.25) * 80).max() < tolerance
+        logits = loaded.logits(image)
+        assert logits.dtype == np.float32 and logits.shape == (64, 64)
+        assert np.abs(logits - (image[0, 0] - 0.25) * 80).max() < tolerance
 
 
 def test_an_answer_is_not_overwritten_by_the_next(models_folder):
@@ -57,31 +57,31 @@ def test_an_answer_is_not_overwritten_by_the_next(models_folder):
     for name in ("onnxruntime", "openvino"):
         loaded = load_engine("threshold", name, 1)
         first, second = some_images(2)
-        kept = loaded.logits(first)
-        before = kept.copy()
+        result = loaded.logits(first)
+        copy = result.copy()
         loaded.logits(second)
-        assert np.array_equal(kept, before)
+        assert np.array_equal(result, copy)
 
 
 @pytest.mark.parametrize(
     ("threads", "shared"), [(1, (1, 1)), (2, (2, 1)), (8, (8, 1)), (9, (8, 1)), (16, (8, 2)), (64, (8, 8))]
 )
 def test_threads_are_slices_first(threads, shared):
-    assert engine.split_threads(threads) == shared
+    assert split_threads(threads) == shared
 
 
-FIRST_ASKED = """
+CONCURRENT_FIRST_CALLS = """
 import sys, threading
 import numpy as np
-from strokeseg import infer
+from strokeseg import segmentation
 sys.setswitchinterval(1e-6)
-loaded = infer.load("threshold", "openvino", threads=8)
+loaded = segmentation.load_engine("threshold", "openvino", threads=8)
 image = np.zeros((1, 1, loaded.card.size, loaded.card.size), dtype=np.float32)
 all_ = threading.Barrier(8)
-def ask():
+def run():
     all_.wait()
     loaded.logits(image)
-threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+threads = [threading.Thread(target=run, daemon=True) for _ in range(8)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -91,11 +91,13 @@ for thread in threads:
 
 @pytest.mark.slow
 def test_many_threads_may_ask_openvino_first(models_folder):
-    """Its first answer makes a table, of which two threads at once waited for each other for ever: 6 of 10 processes
-    when only the table was asked for, 1 of some hundred studies."""
+    """Two threads that build OpenVINO's type table in its first call at the same time deadlock.
+
+    Without the lock this happened in 6 of 10 processes that only built the table, and in 1 of some hundred studies.
+    """
     pytest.importorskip("openvino")
     for _ in range(6):
-        subprocess.run([sys.executable, "-c", FIRST_ASKED], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", CONCURRENT_FIRST_CALLS], check=True, timeout=60)
 
 
 @pytest.mark.slow
@@ -113,27 +115,27 @@ def test_the_number_of_threads_changes_no_bit_and_neither_does_a_second_run(mode
 
 
 @pytest.mark.parametrize(
-    ("precision", "abilities", "there", "taken"),
+    ("precision", "hardware", "installed", "expected"),
     [
-        ("fp32", AMD, HERE, "onnxruntime"),
-        ("int8", AMD, HERE, "openvino"),
-        ("int8", INTEL, HERE, "openvino"),
+        ("fp32", AMD, INSTALLED, "onnxruntime"),
+        ("int8", AMD, INSTALLED, "openvino"),
+        ("int8", INTEL, INSTALLED, "openvino"),
         ("int8", AMD, ("onnxruntime",), "onnxruntime"),
-        ("int8", OLD, HERE, "onnxruntime"),
-        ("fp32", INTEL, HERE, "onnxruntime"),
-        ("fp32", WITH_CARD, ("onnxruntime", "cuda", "tensorrt"), "cuda"),
+        ("int8", OLD, INSTALLED, "onnxruntime"),
+        ("fp32", INTEL, INSTALLED, "onnxruntime"),
+        ("fp32", WITH_GPU, ("onnxruntime", "cuda", "tensorrt"), "cuda"),
         ("fp32", AMD, ("onnxruntime", "cuda", "tensorrt"), "onnxruntime"),
-        ("fp32", WITH_CARD, HERE, "onnxruntime"),
-        ("int8", WITH_CARD, ("onnxruntime", "openvino", "cuda"), "openvino"),
+        ("fp32", WITH_GPU, INSTALLED, "onnxruntime"),
+        ("int8", WITH_GPU, ("onnxruntime", "openvino", "cuda"), "openvino"),
         ("fp32", OLD, ("openvino", "openvino-bf16"), "openvino"),
         ("fp32", OLD, ("onnxruntime", "coreml"), "onnxruntime"),
         ("fp32", OLD, ("onnxruntime", "directml"), "onnxruntime"),
     ],
 )
-def test_auto_takes_what_this_machine_is_quickest_with(precision, abilities, there, taken):
-    chosen = selection.select_engine(precision, abilities, there)
-    assert chosen.engine == taken and chosen.reason
-    assert chosen == selection.select_engine(precision, abilities, there)
+def test_auto_selects_the_fastest_engine_for_the_machine(precision, hardware, installed, expected):
+    selected = selection.select_engine(precision, hardware, installed)
+    assert selected.engine == expected and selected.reason
+    assert selected == selection.select_engine(precision, hardware, installed)
 
 
 def test_auto_without_any_engine_names_what_to_install():
@@ -182,7 +184,7 @@ def test_a_provider_without_its_device_is_not_replaced_in_silence(models_folder,
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(selection.PROVIDERS.values()))
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    with pytest.raises(EngineMissing, match="finds no device"):
+    with pytest.raises(EngineMissing, match="no usable device"):
         load_engine("threshold", "cuda")
 
 
@@ -203,10 +205,10 @@ def test_wrong_names_and_numbers_are_refused(models_folder):
 
 PROBE = """
 import socket, sys
-def refuse(*_): raise SystemExit("something was to be sent")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from strokeseg import infer
-infer.load("threshold", "openvino")
+def forbid(*_): raise SystemExit("OpenVINO tried to use the network")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = forbid
+from strokeseg import segmentation
+segmentation.load_engine("threshold", "openvino")
 assert "openvino" in sys.modules and sys.modules["openvino_telemetry"] is None
 assert "torch" not in sys.modules
 """
@@ -230,7 +232,7 @@ flags\t\t: fpu
 GRAVITON = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm bf16\nCPU part\t: 0xd40\n"
 
 
-def test_a_processors_abilities_are_read_from_linux():
+def test_instruction_sets_are_read_from_proc_cpuinfo():
     name, flags = cpu_features.parse_cpuinfo(XEON)
     assert name == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
     assert set(flags) == {"avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16"}
@@ -242,32 +244,32 @@ def test_a_processors_abilities_are_read_from_linux():
     assert Hardware("", 1, ()).int8_instructions is None and cpu_features.parse_cpuinfo("") == ("", ())
 
 
-class Counting:
-    """An engine that counts what it is asked."""
+class CountingEngine:
+    """Engine that counts its calls."""
 
-    name, precision, at_once = "counting", "fp32", 2
+    name, precision, concurrent_slices = "counting", "fp32", 2
 
     def __init__(self, card):
-        self.card, self.asked = card, 0
+        self.card, self.calls = card, 0
 
     def logits(self, image):
-        self.asked += 1
+        self.calls += 1
         return image[0, 0]
 
 
-def test_who_stops_in_the_middle_waits_for_no_more_slices(models_folder):
-    asked = Counting(load_engine("threshold").card)
+def test_an_interrupt_starts_no_further_slices(models_folder):
+    engine = CountingEngine(load_engine("threshold").card)
 
     def stop(done, of):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        segmentation.predict(Scan.from_array(np.zeros((400, 64, 64)), (5, 1, 1)), asked, progress=stop)
-    assert asked.asked < 200
+        segmentation.predict(Scan.from_array(np.zeros((400, 64, 64)), (5, 1, 1)), engine, progress=stop)
+    assert engine.calls < 200
 
 
-def drawn(names):
-    """Slices of CT-ICH with their masks, for agreement between engines alone: nothing is chosen by them."""
+def read_slices(names):
+    """Slices of CT-ICH with their masks, used only to compare engines and not to choose anything."""
     for name in names:
         scan = read_one(SAMPLES / "ctich_jpg/images" / f"{name}.jpg", window=(40, 120))
         yield scan, np.asarray(Image.open(SAMPLES / "ctich_jpg/masks" / f"{name}.png"))[None] > 127
@@ -284,16 +286,16 @@ NAMES = sorted(path.stem for path in (SAMPLES / "ctich_jpg/images").iterdir())
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "tolerance"), [("default", 2e-3), ("fast", 0.5)])
 def test_openvino_agrees_with_onnx_runtime(model, tolerance):
-    """Probabilities of fp32 differ by rounding (float16 keeps 5e-4), of int8 by more at edges; Dice by neither."""
+    """Probabilities differ by rounding (float16: 5e-4) for fp32, and more at edges for int8; Dice agrees for both."""
     pytest.importorskip("openvino")
-    ours, theirs = load_engine(model, "onnxruntime"), load_engine(model, "openvino")
-    scores, apart, far = [], 0.0, []
-    for scan, truth in drawn(NAMES[::3]):
-        first, second = segmentation.predict(scan, ours), segmentation.predict(scan, theirs)
+    onnx, openvino = load_engine(model, "onnxruntime"), load_engine(model, "openvino")
+    scores, largest, changed = [], 0.0, []
+    for scan, truth in read_slices(NAMES[::3]):
+        first, second = segmentation.predict(scan, onnx), segmentation.predict(scan, openvino)
         difference = np.abs(first.probability.astype(np.float32) - second.probability)
-        apart = max(apart, float(difference.max()))
-        far.append((difference > 0.05).mean())
+        largest = max(largest, float(difference.max()))
+        changed.append((difference > 0.05).mean())
         scores.append((dice(first.mask, truth), dice(second.mask, truth)))
-    assert apart < tolerance and np.mean(far) < 1e-3
+    assert largest < tolerance and np.mean(changed) < 1e-3
     mean = np.mean(scores, axis=0)
     assert abs(mean[0] - mean[1]) < 0.005, scores

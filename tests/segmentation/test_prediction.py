@@ -20,7 +20,7 @@ from strokeseg.segmentation.preprocess import (
 )
 
 
-def a_head(shape=(6, 160, 160), centre=(80, 70), radii=(66, 54)):
+def make_head(shape=(6, 160, 160), centre=(80, 70), radii=(66, 54)):
     """Skull (1000 HU) around brain (35 HU) in air, an ellipse on every slice."""
     rows, columns = np.indices(shape[1:])
     distance = np.hypot((rows - centre[0]) / radii[0], (columns - centre[1]) / radii[1])
@@ -28,13 +28,13 @@ def a_head(shape=(6, 160, 160), centre=(80, 70), radii=(66, 54)):
     return np.repeat(plane[None], shape[0], axis=0).astype(np.int16)
 
 
-def a_bleed(hu, slices, rows, columns, value=70):
+def add_lesion(hu, slices, rows, columns, value=70):
     hu[slices, rows, columns] = value
     return hu
 
 
 def test_the_square_holds_the_head_and_leaves_the_headrest_out():
-    hu = a_head()
+    hu = make_head()
     hu[:, 150:154, 10:150] = 300
     square = find_head_square(hu)
     assert square.row <= 80 - 66 and square.row + square.side >= 80 + 66
@@ -47,9 +47,9 @@ def test_a_scan_without_a_head_gives_the_whole_picture():
 
 
 def test_a_square_over_the_edge_is_filled_with_air():
-    seen = crop_square(np.full((10, 10), 7), HeadSquare(-2, 4, 8), -1024)
-    assert seen.shape == (8, 8)
-    assert (seen[:2] == -1024).all() and (seen[:, 6:] == -1024).all() and (seen[2:, :6] == 7).all()
+    cropped = crop_square(np.full((10, 10), 7), HeadSquare(-2, 4, 8), -1024)
+    assert cropped.shape == (8, 8)
+    assert (cropped[:2] == -1024).all() and (cropped[:, 6:] == -1024).all() and (cropped[2:, :6] == 7).all()
 
 
 def test_the_window_maps_its_ends_to_0_and_1():
@@ -57,15 +57,15 @@ def test_the_window_maps_its_ends_to_0_and_1():
 
 
 @pytest.mark.parametrize("side", [90, 128, 301])
-def test_the_answer_comes_back_to_the_place_it_was_seen_at(side):
-    """A spot's centre of mass, through the network's grid and back, stays within a fifth of a pixel."""
+def test_the_output_returns_to_its_position(side):
+    """The centre of mass of a blob, resampled to the network's grid and back, moves less than 0.2 pixels."""
     rows, columns = np.indices((320, 300))
     spot = np.exp(-((rows - 151.0) ** 2 + (columns - 133.0) ** 2) / (2 * 6.0**2))
     square = HeadSquare(151 - side // 2, 133 - side // 2, side)
     image = make_network_input((spot * 80).astype(np.int16), square, 128)
-    where, seen = resample_to_slice((image[0, 0] + 1) / 2, square, spot.shape)
+    region, values = resample_to_slice((image[0, 0] + 1) / 2, square, spot.shape)
     back = np.zeros(spot.shape)
-    back[where] = seen
+    back[region] = values
     assert np.average(rows, weights=back) == pytest.approx(np.average(rows, weights=np.rint(spot * 80)), abs=0.2)
     assert np.average(columns, weights=back) == pytest.approx(np.average(columns, weights=np.rint(spot * 80)), abs=0.2)
 
@@ -78,19 +78,19 @@ def test_upright_twice_gives_the_scan_as_it_was():
     assert np.array_equal(planes.turn_upright(turned), scan.hu)
 
 
-def test_a_bright_region_is_answered_where_it_lies(models_folder):
-    hu = a_bleed(a_head(), slice(2, 5), slice(70, 95), slice(50, 80))
+def test_a_bright_lesion_is_marked_at_its_position(models_folder):
+    hu = add_lesion(make_head(), slice(2, 5), slice(70, 95), slice(50, 80))
     scan = Scan.from_array(hu, (5, 1, 1))
-    found = predict(scan, load_engine("threshold"))
+    prediction = predict(scan, load_engine("threshold"))
     blood = hu == 70
-    overlap = 2 * (found.mask & blood).sum() / (found.mask[:, 40:120, 40:100].sum() + blood.sum())
-    assert found.probability.dtype == np.float16 and found.probability.shape == hu.shape
-    assert (found.mask & blood).sum() > 0.9 * blood.sum()
+    overlap = 2 * (prediction.mask & blood).sum() / (prediction.mask[:, 40:120, 40:100].sum() + blood.sum())
+    assert prediction.probability.dtype == np.float16 and prediction.probability.shape == hu.shape
+    assert (prediction.mask & blood).sum() > 0.9 * blood.sum()
     assert overlap > 0.9
 
 
 def test_two_runs_give_the_same_bits(models_folder):
-    scan = Scan.from_array(a_bleed(a_head(), slice(1, 3), slice(60, 90), slice(60, 90)), (5, 1, 1))
+    scan = Scan.from_array(add_lesion(make_head(), slice(1, 3), slice(60, 90), slice(60, 90)), (5, 1, 1))
     first, second = predict(scan, load_engine("threshold")), predict(scan, load_engine("threshold"))
     assert first.probability.tobytes() == second.probability.tobytes()
     assert first.mask.tobytes() == second.mask.tobytes()
@@ -98,16 +98,16 @@ def test_two_runs_give_the_same_bits(models_folder):
 
 def test_a_scan_lying_face_down_is_seen_face_up(models_folder):
     """The same head stored with its axes turned gives the same answer, on its own grid."""
-    hu = a_bleed(a_head(), slice(2, 5), slice(70, 95), slice(50, 80))
+    hu = add_lesion(make_head(), slice(2, 5), slice(70, 95), slice(50, 80))
     plain = Scan.from_array(hu, (5, 1, 1))
     turned_planes = Planes(
         plain.planes.positions_mm + np.array([159, 159, 0]), np.array([-1.0, 0, 0]), np.array([0, -1.0, 0]), (1, 1), 5
     )
     turned = Scan(np.ascontiguousarray(hu[:, ::-1, ::-1]), turned_planes)
-    expected, found = predict(plain, load_engine("threshold")), predict(turned, load_engine("threshold"))
+    expected, prediction = predict(plain, load_engine("threshold")), predict(turned, load_engine("threshold"))
     assert expected.mask.any()
-    assert np.array_equal(found.probability[:, ::-1, ::-1], expected.probability)
-    assert np.array_equal(found.mask[:, ::-1, ::-1], expected.mask)
+    assert np.array_equal(prediction.probability[:, ::-1, ::-1], expected.probability)
+    assert np.array_equal(prediction.mask[:, ::-1, ::-1], expected.mask)
 
 
 def test_specks_under_the_cards_bound_are_dropped_and_counted(models_folder):
@@ -124,7 +124,7 @@ def test_specks_under_the_cards_bound_are_dropped_and_counted(models_folder):
     assert mask.sum() == 100 and mask[2, 35, 35]
 
 
-def test_without_a_spacing_specks_are_told_by_the_heads_square(models_folder):
+def test_without_a_spacing_specks_are_measured_by_the_heads_square(models_folder):
     """A square of 500 pixels has 250,000; 4e-4 of it are 100."""
     from strokeseg.segmentation.models import load_card
     from strokeseg.segmentation.postprocess import extract_lesion_mask
@@ -138,7 +138,7 @@ def test_without_a_spacing_specks_are_told_by_the_heads_square(models_folder):
 
 
 def test_the_mirrored_answer_is_turned_back(models_folder):
-    hu = a_bleed(a_head(), slice(2, 5), slice(70, 95), slice(40, 60))
+    hu = add_lesion(make_head(), slice(2, 5), slice(70, 95), slice(40, 60))
     scan = Scan.from_array(hu, (5, 1, 1))
     once, twice = (predict(scan, load_engine("threshold"), flip=flip).mask for flip in (False, True))
     assert 2 * (once & twice).sum() / (once.sum() + twice.sum()) > 0.97
@@ -146,52 +146,54 @@ def test_the_mirrored_answer_is_turned_back(models_folder):
 
 def test_progress_counts_every_slice(models_folder):
     calls = []
-    predict(Scan.from_array(a_head(), (5, 1, 1)), load_engine("threshold"), progress=lambda *done: calls.append(done))
+    predict(
+        Scan.from_array(make_head(), (5, 1, 1)), load_engine("threshold"), progress=lambda *counts: calls.append(counts)
+    )
     assert calls == [(index, 6) for index in range(1, 7)]
 
 
-def test_what_is_denser_than_blood_is_never_answered(models_folder):
-    """The network by hand answers all that is bright, skull and a calcification too; a CT's own scale knows better."""
-    hu = a_bleed(a_head(), slice(2, 5), slice(70, 95), slice(50, 80))
+def test_pixels_denser_than_blood_get_probability_0(models_folder):
+    """The handmade network marks everything bright, also skull and calcification; Hounsfield units exclude both."""
+    hu = add_lesion(make_head(), slice(2, 5), slice(70, 95), slice(50, 80))
     hu[3, 100:110, 60:70] = 150
-    found = predict(Scan.from_array(hu, (5, 1, 1)), load_engine("threshold"))
-    assert not found.probability[hu > 110].any()
-    assert found.mask[3, 80, 60]
+    prediction = predict(Scan.from_array(hu, (5, 1, 1)), load_engine("threshold"))
+    assert not prediction.probability[hu > 110].any()
+    assert prediction.mask[3, 80, 60]
     picture = predict(Scan.from_array(hu, (5, 1, 1), calibrated=False), load_engine("threshold"))
     assert picture.mask[3, 105, 65]
 
 
 def test_what_lies_outside_of_the_skull_is_dropped(models_folder):
-    """Two spots of one density and size: the one in the scalp goes, the one in the brain stays."""
-    hu = a_bleed(a_head(), slice(2, 5), slice(70, 90), slice(60, 80))
+    """Of two components of equal density and size, the one in the scalp is dropped, the one in the brain stays."""
+    hu = add_lesion(make_head(), slice(2, 5), slice(70, 90), slice(60, 80))
     hu[2:5, 70:90, 130:150] = 70
-    found = predict(Scan.from_array(hu, (5, 1, 1)), load_engine("threshold"))
-    assert found.mask[3, 80, 70] and not found.mask[3, 80, 140]
-    assert found.probability[3, 80, 140] > 0.5
-    assert found.dropped_specks >= 1
+    prediction = predict(Scan.from_array(hu, (5, 1, 1)), load_engine("threshold"))
+    assert prediction.mask[3, 80, 70] and not prediction.mask[3, 80, 140]
+    assert prediction.probability[3, 80, 140] > 0.5
+    assert prediction.dropped_specks >= 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "number"), [("bhsd_mini", 102), ("mbhseg25_mini", 100)])
-def test_no_drawn_bleed_is_taken_for_bone(shared_data, name, number):
+@pytest.mark.parametrize(("name", "count"), [("bhsd_mini", 102), ("mbhseg25_mini", 100)])
+def test_no_drawn_lesion_is_rejected_as_bone(shared_data, name, count):
     shares = []
     for path in sorted((shared_data / name / "images_hu0_255").iterdir()):
         scan = Scan.from_array(np.asarray(Image.open(path))[None], (5, 0.49, 0.49))
-        drawn = np.asarray(Image.open(shared_data / name / "masks_binary" / path.name))[None] > 127
-        labels, _ = ndimage.label(drawn, structure=np.ones((3, 3, 3)))
+        truth = np.asarray(Image.open(shared_data / name / "masks_binary" / path.name))[None] > 127
+        labels, _ = ndimage.label(truth, structure=np.ones((3, 3, 3)))
         sizes = np.bincount(labels.ravel())
-        for each, box in enumerate(ndimage.find_objects(labels), start=1):
-            if sizes[each] > 80:
-                shares.append(surrounding_bone_share(sample_component_and_surroundings(labels, each, box, scan)[1]))
-    assert len(shares) == number
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            if sizes[number] > 80:
+                shares.append(surrounding_bone_share(sample_component_and_surroundings(labels, number, box, scan)[1]))
+    assert len(shares) == count
     assert max(shares) < 0.54 < MAX_SURROUNDING_BONE
 
 
 def test_what_bone_surrounds_is_dropped(models_folder):
-    """Below the vertex bone and brain share a slice: bright, bone all around. Blood at the skull has a free side."""
-    hu = a_bleed(a_head((8, 160, 160)), slice(2, 5), slice(70, 95), slice(24, 34))
+    """Below the vertex a slice contains both bone and brain; blood at the skull has bone on one side only."""
+    hu = add_lesion(make_head((8, 160, 160)), slice(2, 5), slice(70, 95), slice(24, 34))
     hu[7] = np.where(hu[0] > -1000, 1000, -1000)
     hu[7, 70:90, 60:80] = 75
-    found = predict(Scan.from_array(hu, (5, 1, 1)), load_engine("threshold"))
-    assert found.probability[7, 80, 70] > 0.5 and not found.mask[7].any()
-    assert found.mask[3, 80, 29]
+    prediction = predict(Scan.from_array(hu, (5, 1, 1)), load_engine("threshold"))
+    assert prediction.probability[7, 80, 70] > 0.5 and not prediction.mask[7].any()
+    assert prediction.mask[3, 80, 29]

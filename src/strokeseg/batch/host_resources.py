@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from strokeseg.errors import UsageError
-from strokeseg.segmentation.engines.onnxruntime import count_usable_cores
+from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 
 WORKER_MEMORY_MB = 900
 """What one worker may need: 600 slices of 512 x 512 are under 1.5 GB, the usual 40 under 600 MB."""

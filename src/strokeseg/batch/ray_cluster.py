@@ -11,7 +11,7 @@ from strokeseg.batch import scheduler
 from strokeseg.batch import worker as work
 from strokeseg.batch.records import BatchSettings, StudyRecord, Task
 from strokeseg.errors import StrokesegError, UsageError
-from strokeseg.segmentation.engines.onnxruntime import count_usable_cores
+from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 
 AUTO, LOCAL = "auto", "local"
 _ACTORS_PER_GPU = 4

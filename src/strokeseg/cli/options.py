@@ -1,31 +1,19 @@
-"""The options that several commands share, each with its help and the form that it is read in."""
+"""Options that several commands share, with their help texts and parsers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, TypeVar
 
 import typer
 
-
-class Window(NamedTuple):
-    """A grey-level window, Hounsfield units."""
-
-    centre: float
-    width: float
-
-
-class Spacing(NamedTuple):
-    """The distances between slices, rows and columns, mm."""
-
-    slice: float
-    row: float
-    column: float
+from strokeseg.scan_options import Spacing, Window, parse_spacing, parse_window
 
 
 class EngineName(StrEnum):
-    """What runs the network; the names of :data:`strokeseg.segmentation.engines.onnxruntime.ENGINES`."""
+    """Inference engines; the names of :data:`strokeseg.segmentation.engines.selection.ENGINES`."""
 
     auto = "auto"
     onnxruntime = "onnxruntime"
@@ -37,31 +25,23 @@ class EngineName(StrEnum):
     directml = "directml"
 
 
-def parse_window(text: str) -> Window:
-    """Read "40,80"."""
-    return Window(*_parse_numbers(text, 2, "CENTRE,WIDTH in Hounsfield units, as 40,80"))
+_Value = TypeVar("_Value")
 
 
-def parse_spacing(text: str) -> Spacing:
-    """Read "5,0.45,0.45"."""
-    numbers = _parse_numbers(text, 3, "SLICE,ROW,COLUMN in mm, as 5,0.45,0.45")
-    if min(numbers) <= 0:
-        raise typer.BadParameter(f"{text!r}: every distance must be above 0 mm")
-    return Spacing(*numbers)
+def _make_parser(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """Return a parser that reports a value of the wrong form as typer does."""
 
+    def parse_option(text: str) -> _Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
 
-def _parse_numbers(text: str, count: int, form: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count or not all(abs(number) < 1e5 for number in numbers):
-        raise typer.BadParameter(f"{text!r} is not {form}")
-    return numbers
+    return parse_option
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Read "json,nifti"; what the names may be is not known here."""
+    """Parse a list of names such as "json,nifti", without duplicates."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -71,40 +51,40 @@ InputArgument = Annotated[
         metavar="INPUT",
         show_default=False,
         help="A DICOM folder, zip or file; a volume as NIfTI, NRRD or MetaImage; a picture (PNG, JPEG, TIFF, ...), or "
-        "a folder or zip of pictures, which is read as one stack in the order of the names.",
+        "a folder or zip of pictures, which is read as one stack in the order of the file names.",
     ),
 ]
 ModelOption = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="Network to use; `strokeseg models list` shows which there are.")
+    str, typer.Option("--model", metavar="NAME", help="Network to use; `strokeseg models list` shows the names.")
 ]
 EngineOption = Annotated[
     EngineName, typer.Option("--engine", metavar="NAME", help=f"{', '.join(EngineName)}; see docs/engines.md.")
 ]
 ThreadsOption = Annotated[
-    int, typer.Option("--threads", min=0, max=1024, metavar="N", help="Processor threads; 0 is all cores.")
+    int, typer.Option("--threads", min=0, max=1024, metavar="N", help="Processor threads; 0 means all cores.")
 ]
 FlipOption = Annotated[
-    bool, typer.Option("--flip", help="Answer every slice also mirrored and take the mean; takes twice as long.")
+    bool, typer.Option("--flip", help="Average the answers for each slice and its mirror image; takes twice as long.")
 ]
 SpacingOption = Annotated[
     Spacing | None,
     typer.Option(
         "--spacing",
-        parser=parse_spacing,
+        parser=_make_parser(parse_spacing),
         metavar="SLICE,ROW,COLUMN",
         show_default=False,
-        help="Pictures only: mm between slices, rows and columns, as 5,0.45,0.45. Without it nothing is given in mm "
-        "or ml.",
+        help="Pictures only: distances between slices, rows and columns in mm, such as 5,0.45,0.45. Without it no figure "
+        "is given in mm or ml.",
     ),
 ]
 WindowOption = Annotated[
     Window | None,
     typer.Option(
         "--window",
-        parser=parse_window,
+        parser=_make_parser(parse_window),
         metavar="CENTRE,WIDTH",
         show_default=False,
-        help="Pictures only: the window that they were made with, as 40,80. Estimated where not given.",
+        help="Pictures only: the window of the pictures, such as 40,80. Estimated by default.",
     ),
 ]
 SeriesOption = Annotated[
@@ -113,7 +93,7 @@ SeriesOption = Annotated[
         "--series",
         metavar="UID",
         show_default=False,
-        help="DICOM only: the series instance UID, or how it begins, where the input holds several; "
+        help="DICOM only: the series instance UID, or its beginning, where the input holds several series; "
         "`strokeseg inspect` lists them.",
     ),
 ]
@@ -121,14 +101,14 @@ NativeOption = Annotated[
     bool,
     typer.Option(
         "--native",
-        help="Also write CT and mask as NIfTI on the planes as acquired: nothing is resampled, and a tilted gantry "
+        help="Also write CT and mask as NIfTI on the acquired planes, without resampling; a tilted gantry "
         "becomes a sheared affine.",
     ),
 ]
 SkullOption = Annotated[
-    bool, typer.Option("--skull", help="Also draw the skull: in the 3D scene, and as STL, PLY or OBJ.")
+    bool, typer.Option("--skull", help="Add the skull to the 3D scene and to STL, PLY or OBJ files.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 DataOption = Annotated[
     Path | None,

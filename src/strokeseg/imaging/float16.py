@@ -1,4 +1,4 @@
-"""Probabilities in 16 bits, without the slow ways that NumPy's software arithmetic has for them."""
+"""Fast conversion and comparison of float16 probabilities, for which NumPy has only software arithmetic."""
 
 from __future__ import annotations
 
@@ -10,25 +10,45 @@ _STEPS = np.float32(2.0**24)
 
 
 def from_float32(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Round probabilities to float16: to the last bit what ``astype`` gives.
+    """Round probabilities to float16, with the same bits as ``astype``.
 
-    It raises the processor's underflow flag for each number under 2^-14, and most pixels have one; that takes ten times
-    as long as the rest. Such numbers are multiples of 2^-24, and a float16 is made of how many.
+    ``astype`` raises the processor's underflow flag for each number below 2^-14, and most pixels hold one; this takes
+    ten times as long as the rest. A float16 below 2^-14 is a multiple of 2^-24, and its bits are that multiple.
 
     Parameters
     ----------
     values : ndarray of float32
-        0 or more.
+        Probabilities, 0 or more.
+
+    Returns
+    -------
+    ndarray of float16
+        Rounded probabilities, of the same shape.
     """
     steps = np.minimum(values, _SMALLEST_NORMAL)
     steps *= _STEPS
     bits = np.rint(steps, out=steps).astype(np.uint16)
-    # Either part of the sum is 2^-14, whose bits are 1024, wherever the other one counts.
+    # One of the two terms is always 2^-14, whose bits are 1024; the other one is the value.
     bits += np.maximum(values, _SMALLEST_NORMAL).astype(np.float16).view(np.uint16)
     bits -= np.uint16(1024)
     return bits.view(np.float16)
 
 
 def at_least(probability: NDArray[np.float16], threshold: float) -> NDArray[np.bool_]:
-    """Compare by the bits, which are in the order of the numbers where none is negative: six times as quick."""
+    """Compare probabilities with a threshold by their bits, which is six times as fast.
+
+    The bits of numbers that are not negative have the order of the numbers.
+
+    Parameters
+    ----------
+    probability : ndarray of float16
+        Probabilities, 0 or more.
+    threshold : float
+        The threshold.
+
+    Returns
+    -------
+    ndarray of bool
+        True where the probability is at or above the threshold.
+    """
     return np.asarray(probability.view(np.uint16) >= np.float16(threshold).view(np.uint16))

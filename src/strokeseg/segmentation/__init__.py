@@ -1,4 +1,4 @@
-"""From a scan to the probability map, on the scan's own grid."""
+"""From a scan to a probability map and a mask, on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from numpy.typing import NDArray
 from strokeseg.imaging import float16
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
-from strokeseg.segmentation.engines.onnxruntime import Engine, load_engine, unload_engines
+from strokeseg.segmentation.engines.loading import load_engine, unload_engines
+from strokeseg.segmentation.engines.protocol import Engine
 
-__all__ = ["Prediction", "load_engine", "predict", "unload_engines"]
+__all__ = ["Prediction", "Progress", "load_engine", "predict", "unload_engines"]
 
 Progress = Callable[[int, int], None]
+"""Called with the number of completed slices and the number of all slices."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's answer.
+    """The network's result for one scan.
 
-    Parameters
+    Attributes
     ----------
     probability : ndarray of float16, shape (slices, rows, columns)
-        Probability.
-    mask : ndarray of bool
-        The same shape; at the card's threshold, without what :func:`keep_lesions` drops; empty where blood is less
-        likely than not (:func:`strokeseg.segmentation.confidence.decide`).
+        Probability of blood for each pixel.
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Pixels at or above the card's threshold, without the components that
+        :func:`strokeseg.segmentation.postprocess.extract_lesion_mask` drops. Empty if a hemorrhage is less likely
+        than not (:func:`strokeseg.segmentation.confidence.decide`).
     dropped_specks : int
-        How many components it dropped.
+        Number of dropped components.
     confidence : float, optional
-        Calibrated probability that there is blood; None where the network was not calibrated.
+        Calibrated probability of a hemorrhage; None if the network is not calibrated.
     remarks : tuple of Remark, default: ()
-        What a reader must know of the answer.
+        Remarks on the result.
     """
 
     probability: NDArray[np.float16]
@@ -46,18 +49,28 @@ class Prediction:
 
 
 def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress | None = None) -> Prediction:
-    """Segment every slice, as many at once as the engine has threads for; their number changes no bit of the answer.
+    """Segment every slice, several at a time; their number does not change the result.
 
-    Where the scan is calibrated, what is denser than blood can be (:data:`DENSEST_BLOOD_HU`) is answered with 0.
+    In a calibrated scan, pixels denser than blood (:data:`strokeseg.segmentation.postprocess.MAX_BLOOD_HU`) get
+    probability 0.
 
     Parameters
     ----------
+    scan : Scan
+        The scan.
+    engine : Engine
+        The loaded network.
     flip : bool, default: False
-        Answer each slice also mirrored and take the mean.
-    progress : Progress, optional
-        Is called with (slices done, slices in all).
+        Also run the network on each slice mirrored, and average both results.
+    progress : callable, optional
+        Called with (completed slices, all slices).
+
+    Returns
+    -------
+    Prediction
+        Probability map, mask and confidence.
     """
-    # A network is loaded in less time than SciPy, which reading imports meanwhile.
+    # Imported here: loading a network takes less time than importing SciPy, which reading imports meanwhile.
     from strokeseg.segmentation.confidence import decide
     from strokeseg.segmentation.postprocess import extract_lesion_mask
     from strokeseg.segmentation.preprocess import find_head_square
@@ -67,17 +80,17 @@ def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progres
     square = find_head_square(hu)
     probability = np.zeros(hu.shape, dtype=np.float16)
 
-    def one(index: int) -> None:
-        where, sure = predict_slice(hu[index], square, engine, flip, scan.calibrated)
-        probability[index][where] = float16.from_float32(sure)
+    def run(index: int) -> None:
+        region, values = predict_slice(hu[index], square, engine, flip, scan.calibrated)
+        probability[index][region] = float16.from_float32(values)
 
-    pool = ThreadPoolExecutor(engine.concurrent_slices, thread_name_prefix="strokeseg-infer")
+    pool = ThreadPoolExecutor(engine.concurrent_slices, thread_name_prefix="strokeseg-segmentation")
     try:
-        for done, _ in enumerate(pool.map(one, range(len(hu))), start=1):
+        for completed, _ in enumerate(pool.map(run, range(len(hu))), start=1):
             if progress:
-                progress(done, len(hu))
+                progress(completed, len(hu))
     finally:
-        # Whoever stops in the middle waits for the slices that have begun, and for no others.
+        # After an interrupt, only slices that have started are completed.
         pool.shutdown(cancel_futures=True)
     probability = scan.planes.turn_upright(probability)
     mask, dropped = extract_lesion_mask(probability, scan, square, engine.card)

@@ -1,4 +1,4 @@
-"""A user's own network among the installed ones: looked at, tried once, and copied with its card."""
+"""Install and remove a user's own network; each network is checked and run once before it is copied."""
 
 from __future__ import annotations
 
@@ -16,86 +16,108 @@ from strokeseg.segmentation.models import SHIPPED_FOLDER, Card
 
 _PLACEHOLDER = "to be filled in"
 _MAX_BYTES = 2**31
-"""Protobuf's, and so a whole .onnx file's."""
+"""Largest .onnx file: the limit of Protobuf."""
 _DEFAULT_SIZE = 320
-"""Where the file does not tell one."""
+"""Input size if the file does not state one, pixels."""
 
 
 def install_model(weights: Path, card: Path | None = None) -> Card:
     """Copy a network and its card to the user's models (:func:`strokeseg.segmentation.models.list_folders`).
 
-    The network takes one grey channel, float32 (1, 1, size, size) in -1..1: the square around the head in the window
-    0..80 HU; and gives as many logits.
+    The network's input is one grey channel, float32 (1, 1, size, size), -1 to 1: the square around the head in the
+    window 0..80 HU. Its output are logits of the same shape.
 
     Parameters
     ----------
     weights : Path
         NAME.onnx.
     card : Path, optional
-        Its card; NAME.json beside the network where not given.
+        The card; default is NAME.json beside the network.
+
+    Returns
+    -------
+    Card
+        The card of the installed network.
 
     Raises
     ------
     UnreadableFile
-        `unreadable`, if there is no such file.
+        `unreadable`, if the file does not exist or cannot be read.
     CorruptModel
-        `model-checksum`, if the card is missing, incomplete or of other bytes, or the network cannot be run.
+        `model-checksum`, if the card is missing, incomplete or for another file, or the network cannot be run.
     UsageError
-        `usage`, if a network of that name is installed already.
+        `usage`, if a network of this name is already installed.
     NotWritable, DiskFull
         `not-writable`, `disk-full`.
     """
     data = _read_weights(weights)
-    place = card or weights.with_suffix(".json")
+    card_path = card or weights.with_suffix(".json")
     try:
-        found = models.read_card(place)
+        installed = models.read_card(card_path)
     except CorruptModel as error:
         raise CorruptModel(
-            error.message, f"`strokeseg models card {weights.name}` prints a card to be filled in."
+            error.message, f"`strokeseg models card {weights.name}` prints a template for a card."
         ) from None
-    if empty := [name for name, value in found if value in (_PLACEHOLDER, [_PLACEHOLDER])]:
-        raise CorruptModel(f"the card {place.name} says nothing in {', '.join(empty)}", "Fill it in.")
+    if empty := [name for name, value in installed if value in (_PLACEHOLDER, [_PLACEHOLDER])]:
+        raise CorruptModel(f"the card {card_path.name} has empty fields: {', '.join(empty)}", "Fill in these fields.")
     digest = hashlib.sha256(data).hexdigest()
-    if digest != found.sha256:
+    if digest != installed.sha256:
         raise CorruptModel(
-            f"{weights.name}: SHA-256 is {digest[:12]}…, its card says {found.sha256[:12]}…",
-            "Get network and card again from where they come.",
+            f"{weights.name}: SHA-256 is {digest[:12]}…, the card states {installed.sha256[:12]}…",
+            "Get the network and its card again from their source.",
         )
-    _test_run(found, data)
-    if found.name in models.list_names():
+    _test_run(installed, data)
+    if installed.name in models.list_names():
         raise UsageError(
-            f"a network named {found.name!r} is installed already",
-            "Give it another name in its card, or remove yours first: `strokeseg models remove NAME`.",
+            f"a network named {installed.name!r} is already installed",
+            "Change the name in the card, or remove the installed network first: `strokeseg models remove NAME`.",
         )
-    models.save_model(found, data, models.list_folders()[-1])
-    return found
+    models.save_model(installed, data, models.list_folders()[-1])
+    return installed
 
 
 def remove_model(name: str) -> None:
     """Delete a network that the user installed.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
 
     Raises
     ------
     UnknownModel
         `unknown-model`.
     UsageError
-        `usage`, if it is one of StrokeSeg's own.
+        `usage`, if the network is shipped with StrokeSeg.
     """
     folder = models.find_folder(name)
     if folder == SHIPPED_FOLDER:
-        raise UsageError(f"the network {name!r} is a part of StrokeSeg", "Leave it; another one can stand beside it.")
-    # The card goes first: without it the rest is no model.
-    for end in ("json", "onnx", "md"):
-        (folder / f"{name}.{end}").unlink(missing_ok=True)
+        raise UsageError(f"the network {name!r} is part of StrokeSeg", "Shipped networks cannot be removed.")
+    # The card is deleted first: without a card the other files are not a model.
+    for suffix in ("json", "onnx", "md"):
+        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def make_card_template(weights: Path) -> Card:
-    """Make a card with what the file itself tells; the rest is to be filled in.
+    """Create a card with the fields that the file itself states; the user fills in the others.
+
+    Parameters
+    ----------
+    weights : Path
+        NAME.onnx.
+
+    Returns
+    -------
+    Card
+        The template.
 
     Raises
     ------
-    UnreadableFile, CorruptModel
-        `unreadable`, `model-checksum`.
+    UnreadableFile
+        `unreadable`.
+    CorruptModel
+        `model-checksum`.
     """
     data = _read_weights(weights)
     card = Card(
@@ -119,14 +141,16 @@ def make_card_template(weights: Path) -> Card:
 def _read_weights(weights: Path) -> bytes:
     try:
         if (size := weights.stat().st_size) > _MAX_BYTES:
-            raise UnreadableFile(f"{weights}: {size / 1e9:.1f} GB, an .onnx file has 2 at most", "Name an .onnx file.")
+            raise UnreadableFile(
+                f"{weights}: {size / 1e9:.1f} GB, the limit of an .onnx file is 2 GB", "Pass an .onnx file."
+            )
         return weights.read_bytes()
     except OSError as error:
-        raise UnreadableFile(f"{weights}: cannot be read ({error.strerror})", "Name an .onnx file.") from None
+        raise UnreadableFile(f"{weights}: cannot be read ({error.strerror})", "Pass an .onnx file.") from None
 
 
 def _input_size(shape: list[Any]) -> int:
-    """Return the side of the input; a dynamic axis is a name or None."""
+    """Return the side of the input, pixels; a dynamic axis is a name or None."""
     rows, columns = (None, None, *shape)[-2:]
     return rows if isinstance(rows, int) and rows == columns and 32 <= rows <= 4096 else _DEFAULT_SIZE
 
@@ -135,23 +159,23 @@ def _load(card: Card, data: bytes) -> OnnxRuntime:
     try:
         return OnnxRuntime(card, data, 0)
     except CorruptModel as error:
-        raise CorruptModel(error.message, "Export it to ONNX again.") from error
+        raise CorruptModel(error.message, "Export the network to ONNX again.") from error
 
 
 def _test_run(card: Card, data: bytes) -> None:
-    """Run the network once, on an empty picture."""
+    """Run the network once, on an empty image."""
     engine = _load(card, data)
-    wanted = (1, 1, card.size, card.size)
+    shape = (1, 1, card.size, card.size)
     try:
-        answer = np.asarray(engine.session.run(None, {engine.input_name: np.zeros(wanted, np.float32)})[0])
-    except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
+        logits = np.asarray(engine.session.run(None, {engine.input_name: np.zeros(shape, np.float32)})[0])
+    except Exception as error:  # ONNX Runtime's own exceptions share no base class but Exception
         raise CorruptModel(
-            f"model {card.name!r} does not take {wanted} float32: {str(error).splitlines()[0][:200]}",
-            "Export it for one grey channel of the card's size.",
+            f"model {card.name!r} does not accept float32 of shape {shape}: {str(error).splitlines()[0][:200]}",
+            "Export the network with one grey input channel of the size on the card.",
         ) from error
-    if answer.shape != wanted or not np.isfinite(answer).all():
+    if logits.shape != shape or not np.isfinite(logits).all():
         raise CorruptModel(
-            f"model {card.name!r} answers {answer.shape}{'' if np.isfinite(answer).all() else ' with NaN'}, "
-            f"expected are {wanted} finite logits",
-            "Export it with one output channel of the card's size, before the sigmoid.",
+            f"model {card.name!r} returns {logits.shape}{'' if np.isfinite(logits).all() else ' with NaN'}, "
+            f"expected are finite logits of shape {shape}",
+            "Export the network with one output channel of the size on the card, before the sigmoid.",
         )

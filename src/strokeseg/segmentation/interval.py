@@ -1,18 +1,18 @@
-"""Between which volumes the true one lies, as sure as a stated level: split conformal prediction.
+"""Interval that contains the true volume with a stated probability: split conformal prediction.
 
-On patients who were kept out of training, the error of every answered volume is put in relation to the answer's own
-doubt: what the probability map is less sure of inside of the mask, and what it holds possible beside it. The quantile
-of these scores, times a new answer's doubt, is how far its volume may be off. Whatever the network does, the interval
-holds the truth as often as it promises on patients like those (Vovk, Gammerman & Shafer, Algorithmic Learning in a
-Random World, 2005; normalised scores: Lei et al., JASA 2018;113:1094). Patients unlike those are promised nothing:
-where a remark tells that a scan is unlike them, the interval grows by that remark's factor.
+For validation patients, who are not used for training, the score is the error of the volume divided by the uncertainty
+of the prediction: the volume of low probability inside of the mask, and of notable probability beside it. The quantile
+of these scores times the uncertainty of a new prediction is the half-width of its interval. For patients like those,
+the interval contains the true volume with the stated probability, whatever the network does (Vovk, Gammerman & Shafer,
+Algorithmic Learning in a Random World, 2005; normalised scores: Lei et al., JASA 2018;113:1094). For other patients
+there is no guarantee: if a remark says that a scan differs, the interval is widened by that remark's factor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import ceil
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,44 +20,24 @@ from numpy.typing import ArrayLike, NDArray
 from strokeseg.imaging import components
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
+from strokeseg.segmentation.models import VolumeCalibration
 
 Mask = NDArray[np.bool_]
 
 _MARGIN_PX = 16
 
 
-class Calibration(Protocol):
-    """What must be known of the network's errors; a model's card holds it."""
-
-    @property
-    def level(self) -> float:
-        """What the quantile promises."""
-
-    @property
-    def quantile(self) -> float:
-        """Of the scores."""
-
-    @property
-    def sure_at(self) -> float:
-        """The probability from which a pixel of the mask is no doubt."""
-
-    @property
-    def possible_at(self) -> float:
-        """The probability from which a pixel beside the mask is doubt."""
-
-    @property
-    def slack_ml(self) -> float:
-        """Doubt that every answer has, ml."""
-
-    @property
-    def factors(self) -> Mapping[str, float]:
-        """By what a remark of this code widens the interval."""
-
-
 class VolumeInterval(NamedTuple):
-    """Where the true volume lies.
+    """Interval of a volume.
 
-    ``low_ml`` and ``high_ml`` at ``level``; ``widened_by`` are the codes of the remarks that made it wider.
+    Attributes
+    ----------
+    low_ml, high_ml : float
+        Limits, ml.
+    level : float
+        Probability that the interval contains the true volume.
+    widened_by : list of str
+        Codes of the remarks that widened the interval.
     """
 
     low_ml: float
@@ -67,7 +47,13 @@ class VolumeInterval(NamedTuple):
 
 
 class VolumeUncertainty(NamedTuple):
-    """By how much a volume is in doubt, ml, downwards and upwards."""
+    """Uncertainty of a volume.
+
+    Attributes
+    ----------
+    below_ml, above_ml : float
+        Uncertain volume inside of the mask, and beside it, ml.
+    """
 
     below_ml: float
     above_ml: float
@@ -78,89 +64,138 @@ def volume_interval_ml(
     probability: NDArray[np.floating[Any]],
     mask: Mask,
     scan: Scan,
-    calibration: Calibration | None,
+    calibration: VolumeCalibration | None,
     remarks: Iterable[Remark] = (),
 ) -> VolumeInterval | None:
-    """Return the interval of a volume.
+    """Compute the interval of a volume.
 
     Parameters
     ----------
     volume_ml : float or None
-        Of the mask.
-    probability, mask : ndarray of floating[Any]
-        The network's own, (slices, rows, columns).
-    calibration : Calibration or None
-        Of the network that answered.
+        Volume of the mask, ml.
+    probability : ndarray of float, shape (slices, rows, columns)
+        Probability map of the network.
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask of the network.
+    scan : Scan
+        The scan.
+    calibration : VolumeCalibration or None
+        Calibration of the network.
     remarks : iterable of Remark, default: ()
-        Of the scan; each code that the calibration has a factor for widens the interval once, and factors multiply.
+        Remarks on the scan. Each code with a factor in the calibration widens the interval once; factors multiply.
 
     Returns
     -------
     VolumeInterval or None
-        None without a calibration, without a volume (no spacing, or no thickness of a single slice), and for a volume
-        of 0: what is missed where nothing is answered is not known.
+        None without a calibration, without a volume (unknown spacing, or a single slice of unknown thickness), and for
+        a volume of 0, because missed lesions cannot be estimated.
     """
     if calibration is None or not volume_ml or scan.weights_mm is None:
         return None
-    doubt = volume_uncertainty_ml(probability, mask, scan, calibration.sure_at, calibration.possible_at)
+    uncertainty = volume_uncertainty_ml(probability, mask, scan, calibration.sure_at, calibration.possible_at)
     widened_by = sorted({remark.code for remark in remarks if calibration.factors.get(remark.code, 1) > 1})
-    reach = calibration.quantile
+    scale = calibration.quantile
     for code in widened_by:
-        reach *= calibration.factors[code]
-    low = max(0.0, volume_ml - reach * (doubt.below_ml + calibration.slack_ml))
-    high = volume_ml + reach * (doubt.above_ml + calibration.slack_ml)
+        scale *= calibration.factors[code]
+    low = max(0.0, volume_ml - scale * (uncertainty.below_ml + calibration.slack_ml))
+    high = volume_ml + scale * (uncertainty.above_ml + calibration.slack_ml)
     return VolumeInterval(round(low, 3), round(high, 3), calibration.level, widened_by)
 
 
 def volume_uncertainty_ml(
     probability: NDArray[np.floating[Any]], mask: Mask, scan: Scan, sure_at: float, possible_at: float
 ) -> VolumeUncertainty:
-    """Measure how much of a volume is in doubt.
+    """Compute how much of a volume is uncertain.
 
-    Downwards it is what of the mask has a probability under ``sure_at``; upwards what beside the mask has
-    ``possible_at`` or more and hangs together with it (:mod:`strokeseg.imaging.components`), within 16 pixels and one slice of
-    the mask's bounding box.
+    Parameters
+    ----------
+    probability : ndarray of float, shape (slices, rows, columns)
+        Probability map of the network.
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask of the network.
+    scan : Scan
+        The scan.
+    sure_at : float
+        Pixels of the mask below this probability are uncertain.
+    possible_at : float
+        Pixels beside the mask at or above this probability are uncertain, if they are connected with the mask
+        (:mod:`strokeseg.imaging.components`) and within 16 pixels and one slice of its bounding box.
+
+    Returns
+    -------
+    VolumeUncertainty
+        Uncertain volumes, ml.
 
     Raises
     ------
     ValueError
-        If the shapes differ, or the scan's spacing is not known.
+        If the shapes differ, or the spacing of the scan is unknown.
     """
     weights_mm = scan.weights_mm
     if weights_mm is None or not probability.shape == mask.shape == scan.shape:
-        raise ValueError("a doubt in ml needs a known spacing, and a probability and a mask of the scan's shape")
-    found = components.find_bounding_box(mask)
-    if found is None:
+        raise ValueError(
+            "an uncertainty in ml needs a known spacing, and a probability map and a mask of the scan's shape"
+        )
+    bounding_box = components.find_bounding_box(mask)
+    if bounding_box is None:
         return VolumeUncertainty(0.0, 0.0)
-    reach = (1, _MARGIN_PX, _MARGIN_PX)
-    box = tuple(slice(max(0, side.start - far), side.stop + far) for side, far in zip(found, reach, strict=True))
-    inside, sure = mask[box], probability[box]
+    margins = (1, _MARGIN_PX, _MARGIN_PX)
+    box = tuple(
+        slice(max(0, side.start - margin), side.stop + margin)
+        for side, margin in zip(bounding_box, margins, strict=True)
+    )
+    inside, values = mask[box], probability[box]
     possible = np.zeros(scan.shape, dtype=bool)
-    possible[box] = (sure >= possible_at) | inside
-    parts, count = components.label(possible, scan)
-    parts = parts[box]
-    touched = np.zeros(count + 1, dtype=bool)
-    touched[np.unique(parts[inside])] = True
-    touched[0] = False
+    possible[box] = (values >= possible_at) | inside
+    labels, count = components.label(possible, scan)
+    labels = labels[box]
+    connected = np.zeros(count + 1, dtype=bool)
+    connected[np.unique(labels[inside])] = True
+    connected[0] = False
     ml = weights_mm[box[0]] * scan.planes.pixel_area_mm2 / 1000
-    below = ((inside & (sure < sure_at)).sum((1, 2)) * ml).sum()
-    above = ((touched[parts] & ~inside).sum((1, 2)) * ml).sum()
+    below = ((inside & (values < sure_at)).sum((1, 2)) * ml).sum()
+    above = ((connected[labels] & ~inside).sum((1, 2)) * ml).sum()
     return VolumeUncertainty(float(below), float(above))
 
 
 def compute_nonconformity(
     truth_ml: ArrayLike, volume_ml: ArrayLike, below_ml: ArrayLike, above_ml: ArrayLike
 ) -> NDArray[np.float64]:
-    """Return each patient's error over the doubt on its side (slack included): 1 is an error as large as the doubt."""
-    off = np.asarray(truth_ml, dtype=np.float64) - np.asarray(volume_ml)
-    return np.where(off > 0, off / np.asarray(above_ml), -off / np.asarray(below_ml))
+    """Compute each patient's nonconformity score: error divided by the uncertainty on the side of the error.
+
+    Parameters
+    ----------
+    truth_ml, volume_ml : array_like, shape (patients,)
+        True and predicted volumes, ml.
+    below_ml, above_ml : array_like, shape (patients,)
+        Uncertainties, ml, slack included.
+
+    Returns
+    -------
+    ndarray of float64, shape (patients,)
+        Scores; 1 is an error as large as the uncertainty.
+    """
+    error = np.asarray(truth_ml, dtype=np.float64) - np.asarray(volume_ml)
+    return np.where(error > 0, error / np.asarray(above_ml), -error / np.asarray(below_ml))
 
 
 def conformal_quantile(scores: ArrayLike, level: float) -> tuple[float, float]:
-    """Return the conformal quantile, and the level that it promises.
+    """Compute the conformal quantile of scores.
 
-    It is the score of rank ceil((n + 1) x level) among n. Where that is above n, the highest score is given, which
-    promises n / (n + 1).
+    The quantile is the score of rank ceil((n + 1) x level) among n scores. If that rank exceeds n, the highest score is
+    used, which holds for a level of n / (n + 1).
+
+    Parameters
+    ----------
+    scores : array_like, shape (n,)
+        Nonconformity scores.
+    level : float
+        Probability that the interval contains the true volume, between 0 and 1.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Quantile, and the level that it holds for.
 
     Raises
     ------
@@ -170,7 +205,7 @@ def conformal_quantile(scores: ArrayLike, level: float) -> tuple[float, float]:
     values = np.sort(np.asarray(scores, dtype=np.float64))
     if not values.size or not 0 < level < 1:
         raise ValueError("a quantile needs scores, and a level between 0 and 1")
-    # 1e-9: (n + 1) x level may come out a hair above a whole number.
+    # 1e-9: rounding may lift (n + 1) x level slightly above a whole number.
     rank = ceil((values.size + 1) * level - 1e-9)
     if rank > values.size:
         return float(values[-1]), values.size / (values.size + 1)

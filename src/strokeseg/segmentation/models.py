@@ -1,4 +1,4 @@
-"""The installed networks: NAME.onnx, NAME.json (the card as data), NAME.md (the card as prose), found and checked."""
+"""The installed models: NAME.onnx (network), NAME.json (card as data), NAME.md (card as prose)."""
 
 from __future__ import annotations
 
@@ -14,90 +14,97 @@ from strokeseg.errors import CorruptModel, UnknownModel
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models"
 FOLDER_VARIABLE = "STROKESEG_MODELS"
-"""Environment variable that names one folder of models in place of the shipped one and the user's own."""
+"""Environment variable with a folder of models that replaces the shipped folder and the user's folder."""
 
 
 class VolumeCalibration(BaseModel):
-    """How far a volume may be off: split conformal over the validation patients (docs/calibration.md).
+    """Calibration of the volume interval: split conformal prediction on validation patients (docs/calibration.md).
 
-    A patient's score is |drawn - answered volume| over the answer's own doubt on that side: what it is less sure of
-    than ``sure_at`` below, what it holds possible from ``possible_at`` on above, and ``slack_ml`` on both.
+    A patient's score is |drawn volume - predicted volume| divided by the uncertainty on that side: the volume of the
+    mask below ``sure_at``, or the volume beside the mask at or above ``possible_at``, plus ``slack_ml``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    level: float = Field(gt=0, lt=1, description="what the quantile promises: 0.9, or less for too few patients")
-    patients: int = Field(ge=1, description="how many scores the quantile is of")
-    quantile: float = Field(ge=0, allow_inf_nan=False, description="of the scores")
-    sure_at: float = Field(gt=0, lt=1, description="probability from which a pixel of the mask is no doubt")
-    possible_at: float = Field(gt=0, lt=1, description="probability from which a pixel beside the mask is doubt")
-    slack_ml: float = Field(gt=0, allow_inf_nan=False)
-    factors: dict[str, Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
-        description="code of a remark: by what the interval grows"
+    level: float = Field(
+        gt=0,
+        lt=1,
+        description="probability that the interval contains the true volume: 0.9, or less with too few patients",
     )
-    not_measured: list[str] = Field(description="factors that are stated, not measured")
+    patients: int = Field(ge=1, description="number of scores")
+    quantile: float = Field(ge=0, allow_inf_nan=False, description="conformal quantile of the scores")
+    sure_at: float = Field(gt=0, lt=1, description="pixels of the mask below this probability are uncertain")
+    possible_at: float = Field(
+        gt=0, lt=1, description="pixels beside the mask at or above this probability are uncertain"
+    )
+    slack_ml: float = Field(gt=0, allow_inf_nan=False, description="uncertainty added to every prediction")
+    factors: dict[str, Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
+        description="factor that widens the interval, by code of a remark"
+    )
+    not_measured: list[str] = Field(description="codes whose factor is assumed, not measured")
 
 
 class LogisticCurve(BaseModel):
-    """The probability of blood, 1 / (1 + exp(-(intercept + slope ln(max(lesion, floor))))), of the largest lesion."""
+    """Probability of a hemorrhage by the largest lesion: 1 / (1 + exp(-(intercept + slope ln(max(lesion, floor)))))."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     intercept: float = Field(allow_inf_nan=False)
     slope: float = Field(ge=0, allow_inf_nan=False)
-    with_blood: int = Field(ge=1, description="patients with blood that it was fitted to")
-    without: int = Field(ge=1, description="patients without")
+    with_blood: int = Field(ge=1, description="number of patients with a hemorrhage in the fit")
+    without: int = Field(ge=1, description="number of patients without")
 
 
 class HemorrhageCalibration(BaseModel):
-    """From the largest lesion's volume to the probability that there is blood, half of all scans holding some."""
+    """Calibration of the confidence by the largest lesion, assuming that half of all scans show a hemorrhage."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    floor_ml: float = Field(gt=0, allow_inf_nan=False, description="what a scan without any lesion counts as")
-    scan: LogisticCurve = Field(description="of several slices, fitted to patients")
-    one_slice: LogisticCurve = Field(description="of one slice alone, fitted to slices")
+    floor_ml: float = Field(gt=0, allow_inf_nan=False, description="volume that stands for a scan without a lesion")
+    scan: LogisticCurve = Field(description="curve for scans of several slices, fitted to patients")
+    one_slice: LogisticCurve = Field(description="curve for a single slice, fitted to slices")
 
 
 class Calibration(BaseModel):
-    """What `strokeseg bench calibration` found on the validation patients; null where they were too few."""
+    """Result of `strokeseg calibrate` on validation patients; null with too few patients."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     volume: VolumeCalibration | None
     blood: HemorrhageCalibration | None
-    figures: dict[str, Any] = Field(description="how well it holds, on whom")
+    figures: dict[str, Any] = Field(description="figures of the evaluation, and the patients it used")
 
 
 class Card(BaseModel):
-    """What must be known about a network."""
+    """The card of a network: what it is, where it applies, and how it performs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="is a file's name too")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="also the name of its files")
     version: str
-    sha256: str = Field(description="of the .onnx file")
-    precision: str = Field(description="of the weights: fp32, int8")
+    sha256: str = Field(description="SHA-256 of the .onnx file")
+    precision: str = Field(description="precision of the weights: fp32 or int8")
     architecture: str
     size: int = Field(ge=32, le=4096, description="side of the input square, pixels")
-    threshold: float = Field(gt=0, lt=1, description="of the mask; chosen on validation patients")
-    smallest_mm3: float = Field(ge=0, description="components under this volume are dropped where the spacing is known")
+    threshold: float = Field(gt=0, lt=1, description="probability threshold of the mask, chosen on validation patients")
+    smallest_mm3: float = Field(ge=0, description="smaller components are dropped if the spacing is known")
     smallest_share: float = Field(
-        ge=0, description="elsewhere: components under this share of the head's square, one slice"
+        ge=0,
+        description="otherwise: components below this share of the square around the head are dropped",
     )
     licence: str
     limits: list[str]
-    training: dict[str, Any] = Field(description="data, split and budget of the run")
-    metrics: dict[str, Any] = Field(description="figures on patients who were not trained on")
+    training: dict[str, Any] = Field(description="data, split and budget of the training")
+    metrics: dict[str, Any] = Field(description="figures on patients who were not used for training")
     calibration: Calibration | None = Field(
-        default=None, description="of the confidence and the volume's interval; without it neither is given"
+        default=None, description="calibration of the confidence and the volume interval; without it both are null"
     )
 
 
 def list_folders() -> list[Path]:
-    """Return the folders of models: the shipped one and the user's own, or the one alone that the environment names."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return [Path(named)] if named else [SHIPPED_FOLDER, Path.home() / ".strokeseg" / "models"]
+    """List the folders of models: the shipped and the user's folder, or only the folder set in the environment."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return [Path(folder)] if folder else [SHIPPED_FOLDER, Path.home() / ".strokeseg" / "models"]
 
 
 def list_names() -> list[str]:
@@ -106,27 +113,47 @@ def list_names() -> list[str]:
 
 
 def find_folder(name: str) -> Path:
-    """Return the folder that holds a model; a shipped one comes before the user's.
+    """Find the folder of a model; the shipped folder is searched first.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+
+    Returns
+    -------
+    Path
+        The folder.
 
     Raises
     ------
     UnknownModel
-        `unknown-model`, if there is none of that name.
+        `unknown-model`, if no model has this name.
     """
-    for place in list_folders():
-        # By comparison, not by joining: a name is never a path.
-        if name in (path.stem for path in place.glob("*.json")):
-            return place
+    for folder in list_folders():
+        # Compared, not joined: a name is never used as a path.
+        if name in (path.stem for path in folder.glob("*.json")):
+            return folder
     raise UnknownModel(f"no model named {name!r}; installed: {', '.join(list_names()) or 'none'}")
 
 
 def load_card(name: str) -> Card:
-    """Read a model's card.
+    """Load the card of an installed model.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+
+    Returns
+    -------
+    Card
+        The card.
 
     Raises
     ------
     UnknownModel
-        `unknown-model`, if there is none of that name.
+        `unknown-model`, if no model has this name.
     CorruptModel
         `model-checksum`, if the card cannot be read.
     """
@@ -136,31 +163,51 @@ def load_card(name: str) -> Card:
 def read_card(path: Path) -> Card:
     """Read a card from a file.
 
+    Parameters
+    ----------
+    path : Path
+        NAME.json.
+
+    Returns
+    -------
+    Card
+        The card.
+
     Raises
     ------
     CorruptModel
-        `model-checksum`, if it is missing or cannot be read.
+        `model-checksum`, if the file is missing or invalid.
     """
     try:
         return Card.model_validate_json(path.read_bytes())
     except OSError:
-        raise CorruptModel(f"there is no card {path.name}", _remedy(path)) from None
+        raise CorruptModel(f"the card {path.name} is missing", _remedy(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = f"the card {path.name} cannot be read: {place or 'JSON'}: {first['msg']}"
+        field = ".".join(str(part) for part in first["loc"])
+        message = f"the card {path.name} cannot be read: {field or 'JSON'}: {first['msg']}"
         raise CorruptModel(message, _remedy(path)) from None
 
 
 def _remedy(file: Path) -> str | None:
-    """Say how to mend a network's file; installing StrokeSeg again mends only its own."""
+    """Return the remedy for a damaged file of a user's model; reinstalling StrokeSeg repairs only the shipped ones."""
     if file.parent == SHIPPED_FOLDER:
         return None
     return f"Add it again: `strokeseg models remove {file.stem}`, then `strokeseg models add {file.stem}.onnx`."
 
 
 def load_weights(name: str) -> tuple[Card, bytes]:
-    """Read a model's weights and hold them to the card's checksum.
+    """Load the weights of an installed model and verify their checksum.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+
+    Returns
+    -------
+    tuple of (Card, bytes)
+        The card, and the contents of the .onnx file.
 
     Raises
     ------
@@ -169,12 +216,24 @@ def load_weights(name: str) -> tuple[Card, bytes]:
     CorruptModel
         `model-checksum`, if a byte differs or the file is missing.
     """
-    found = load_card(name)
-    return found, read_verified(found, find_folder(name) / f"{name}.onnx")
+    card = load_card(name)
+    return card, read_verified(card, find_folder(name) / f"{name}.onnx")
 
 
 def read_verified(card: Card, path: Path) -> bytes:
-    """Read weights and hold them to a card's checksum.
+    """Read weights and compare them with the checksum on a card.
+
+    Parameters
+    ----------
+    card : Card
+        Card of the network.
+    path : Path
+        NAME.onnx.
+
+    Returns
+    -------
+    bytes
+        Contents of the file.
 
     Raises
     ------
@@ -186,13 +245,24 @@ def read_verified(card: Card, path: Path) -> bytes:
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
-        message = f"{path.name}: SHA-256 is {digest[:12]}…, its card says {card.sha256[:12]}…"
+        message = f"{path.name}: SHA-256 is {digest[:12]}…, the card states {card.sha256[:12]}…"
         raise CorruptModel(message, _remedy(path))
     return data
 
 
 def save_model(card: Card, weights: bytes, folder: Path, prose: str | None = None) -> None:
-    """Write NAME.onnx, NAME.json and where given NAME.md, each whole or not at all; the card comes last.
+    """Write the files of a model, each atomically; the card (NAME.json) is written last.
+
+    Parameters
+    ----------
+    card : Card
+        Card of the network.
+    weights : bytes
+        Contents of NAME.onnx.
+    folder : Path
+        Folder of models.
+    prose : str, optional
+        Contents of NAME.md.
 
     Raises
     ------
@@ -203,4 +273,4 @@ def save_model(card: Card, weights: bytes, folder: Path, prose: str | None = Non
     if prose is not None:
         contents = {f"{card.name}.md": prose.encode()} | contents
     for name, content in contents.items():
-        atomic_write.write_file(folder / name, content, f"Name another folder with {FOLDER_VARIABLE}.")
+        atomic_write.write_file(folder / name, content, f"Set {FOLDER_VARIABLE} to another folder.")

@@ -1,4 +1,4 @@
-"""From the probability map to the mask and its lesions."""
+"""From the probability map to the mask of the lesions."""
 
 from __future__ import annotations
 
@@ -13,59 +13,69 @@ from strokeseg.segmentation.models import Card
 from strokeseg.segmentation.preprocess import HeadSquare
 
 MAX_BLOOD_HU = 110
-"""Above it lie bone, calcification, contrast medium and metal. Blood's density follows its hemoglobin, and a retracted
-clot reaches 80-100 HU (New & Aronow, Radiology 1976;121:635); 10 HU are left for noise."""
+"""Highest density of blood. Bone, calcification, contrast medium and metal are denser. The density of blood follows its
+hemoglobin; a retracted clot reaches 80-100 HU (New & Aronow, Radiology 1976;121:635), and 10 HU allow for noise."""
 
 NEAR_BRAIN_MM = 3.0
-"""The brain's region is known to 2 mm; blood under the skull belongs to it."""
+"""Tolerance for blood under the skull: the brain mask is accurate to 2 mm."""
 
 MAX_SURROUNDING_BONE = 2 / 3
-"""Of 202 bleeds drawn on slices in HU (BHSD, MBH-Seg) none has bone on more than 53 % of its surroundings:
-tests/infer/test_answer.py."""
+"""Of 202 lesions drawn on slices in HU (BHSD, MBH-Seg), none has bone on more than 53 % of its surroundings:
+tests/segmentation/test_prediction.py."""
 
 MIN_CONTRAST_HU = 5.0
-"""What is no denser than its surroundings is no blood. Of 201 bleeds drawn on slices in HU (BHSD, MBH-Seg), 199 have a
-densest tenth that is 8 HU and more above the soft tissue around them; the others are old blood of one patient."""
+"""Lowest contrast of blood to its surroundings. Of 201 lesions drawn on slices in HU (BHSD, MBH-Seg), the densest tenth
+of 199 is 8 HU or more above the surrounding soft tissue; the other two are old blood of one patient."""
 
 
 def extract_lesion_mask(
     probability: NDArray[np.float16], scan: Scan, square: HeadSquare, card: Card
 ) -> tuple[NDArray[np.bool_], int]:
-    """Cut at the card's threshold, and drop specks and what lies outside of the skull.
+    """Apply the card's threshold, and drop the components that are no lesions.
 
-    Outside is a component of which less than half lies in the brain or within 3 mm of it
-    (:func:`strokeseg.imaging.brain_mask.find_near_brain`); so it is with the face, the skull's base and the vertex, where bone's blurred edge
-    has the density of blood. Nothing is dropped for its place where no brain is found, or in under five slices, on
-    which the temporal lobes and the posterior fossa may lie apart.
+    Four kinds of components are dropped:
 
-    So it is with a component that bone surrounds (:data:`MOST_BONE_AROUND`) in a calibrated scan: there the skull's
-    vault and the brain below share a slice's thickness.
+    - Specks: smaller than ``card.smallest_mm3`` if the spacing is known; otherwise the area, summed over all slices, is
+      less than ``card.smallest_share`` of the square around the head.
+    - Outside of the skull: less than half lies in the brain or within 3 mm of it
+      (:func:`strokeseg.imaging.brain_mask.find_near_brain`). At the face, the skull base and the vertex, the blurred
+      edge of bone has the density of blood. This rule is skipped if no brain is detected, and below five slices, where
+      the temporal lobes and the posterior fossa may appear as separate parts.
+    - Surrounded by bone (:data:`MAX_SURROUNDING_BONE`), in a calibrated scan: one slice there contains both the vault
+      of the skull and the brain below it.
+    - Not denser than the surrounding tissue (:data:`MIN_CONTRAST_HU`), in a calibrated scan.
 
-    So it is with what is no denser than the tissue around it (:data:`LEAST_CONTRAST_HU`) in a calibrated scan.
-
-    A speck is a component under ``card.smallest_mm3`` where the spacing is known; elsewhere one that
-    covers, over all its slices, less than ``card.smallest_share`` of the head's square on one slice.
+    Parameters
+    ----------
+    probability : ndarray of float16, shape (slices, rows, columns)
+        Probability map.
+    scan : Scan
+        The scan.
+    square : HeadSquare
+        Square around the head.
+    card : Card
+        Card of the network.
 
     Returns
     -------
-    tuple of (ndarray of bool, int), shape (slices, rows, columns)
-        And the number of components dropped.
+    tuple of (ndarray of bool, int)
+        Mask, shape (slices, rows, columns), and the number of dropped components.
     """
     raw = float16.at_least(probability, card.threshold)
     labels, count = components.label(raw, scan)
     if count == 0:
         return raw, 0
-    marked = components.find_labelled_pixels(labels)
-    numbers = labels.reshape(-1)[marked]
+    pixels = components.find_labelled_pixels(labels)
+    numbers = labels.reshape(-1)[pixels]
     weights = scan.weights_mm
     if weights is not None:
-        share = (weights * scan.planes.pixel_area_mm2)[marked // labels[0].size]
+        share = (weights * scan.planes.pixel_area_mm2)[pixels // labels[0].size]
         smallest = card.smallest_mm3
     else:
-        share = np.ones(len(marked))
+        share = np.ones(len(pixels))
         smallest = card.smallest_share * square.side**2
     sizes = np.bincount(numbers, share, minlength=count + 1)
-    keep = (sizes >= smallest) & _is_near_brain(raw, marked, numbers, count, scan)
+    keep = (sizes >= smallest) & _is_near_brain(raw, pixels, numbers, count, scan)
     keep[0] = False
     if scan.calibrated and scan.spacing_known:
         for number, box in enumerate(components.find_bounding_boxes(labels), start=1):
@@ -74,24 +84,35 @@ def extract_lesion_mask(
                 keep[number] = surrounding_bone_share(around) <= MAX_SURROUNDING_BONE and is_denser_than_surroundings(
                     inside, around
                 )
-    kept = np.zeros(labels.size, dtype=bool)
-    kept[marked] = keep[numbers]
-    return kept.reshape(labels.shape), int(count - keep.sum())
+    mask = np.zeros(labels.size, dtype=bool)
+    mask[pixels] = keep[numbers]
+    return mask.reshape(labels.shape), int(count - keep.sum())
 
 
 def _is_near_brain(
-    raw: NDArray[np.bool_], marked: NDArray[np.intp], numbers: Labels, count: int, scan: Scan
+    raw: NDArray[np.bool_], pixels: NDArray[np.intp], numbers: Labels, count: int, scan: Scan
 ) -> NDArray[np.bool_]:
-    """Tell of each component (0 is background) whether at least half of it lies in the brain or near to it.
+    """Return for each component (0 is background) whether at least half of it lies in the brain or near to it.
 
     Parameters
     ----------
-    marked : ndarray of intp
-        Where, in the flat scan, components lie; a thin series has hundreds of times as many other pixels.
-    numbers : Labels
-        The components' numbers there.
+    raw : ndarray of bool, shape (slices, rows, columns)
+        Pixels at or above the threshold.
+    pixels : ndarray of intp
+        Flat indices of the components' pixels; a thin series has hundreds of times as many other pixels.
+    numbers : ndarray of int
+        Component number of each of these pixels.
+    count : int
+        Number of components.
+    scan : Scan
+        The scan.
+
+    Returns
+    -------
+    ndarray of bool, shape (count + 1,)
+        True near the brain.
     """
-    near = brain_mask.find_near_brain(scan, raw, NEAR_BRAIN_MM, marked) if len(raw) >= 5 else None
+    near = brain_mask.find_near_brain(scan, raw, NEAR_BRAIN_MM, pixels) if len(raw) >= 5 else None
     if near is None:
         return np.ones(count + 1, dtype=bool)
     inside = np.bincount(numbers, near, minlength=count + 1)
@@ -99,17 +120,36 @@ def _is_near_brain(
 
 
 def surrounding_bone_share(around: NDArray[np.int16]) -> float:
-    """Return the share of bone in a component's surroundings, HU; 0.0 where there are none.
+    """Compute the share of bone in a component's surroundings; blood under the skull has bone on one side only.
 
-    Blood under the skull has bone on its one side only.
+    Parameters
+    ----------
+    around : ndarray of int16
+        Hounsfield units of the surroundings.
+
+    Returns
+    -------
+    float
+        Share, 0 to 1; 0.0 without surroundings.
     """
     return float((around > MAX_BLOOD_HU).mean()) if around.size else 0.0
 
 
 def is_denser_than_surroundings(inside: NDArray[np.int16], around: NDArray[np.int16]) -> bool:
-    """Return whether a component's densest tenth is denser than the soft tissue around it; True where there is none.
+    """Compare a component's densest tenth with the soft tissue around it.
 
-    Not its mean: old and layered blood is dense in parts only.
+    The mean is not used, because old and layered blood is dense only in parts.
+
+    Parameters
+    ----------
+    inside, around : ndarray of int16
+        Hounsfield units of the component and of its surroundings.
+
+    Returns
+    -------
+    bool
+        True if the densest tenth is :data:`MIN_CONTRAST_HU` or more above the median of the soft tissue, or if there
+        is no soft tissue.
     """
     soft = around[(around > 0) & (around <= MAX_BLOOD_HU)]
     if not soft.size:
@@ -120,18 +160,23 @@ def is_denser_than_surroundings(inside: NDArray[np.int16], around: NDArray[np.in
 def sample_component_and_surroundings(
     labels: Labels, number: int, box: tuple[slice, slice, slice], scan: Scan
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Return the HU of a component's pixels and of those 2 to 5 mm around it in its slices; the first 2 mm are blurred.
+    """Return the HU of a component and of its surroundings, 2 to 5 mm away on its slices; the first 2 mm are blurred.
 
     Parameters
     ----------
-    labels : Labels
-        (slices, rows, columns).
+    labels : ndarray of int, shape (slices, rows, columns)
+        Numbered components.
     number : int
-        The component's.
+        Number of the component.
     box : tuple of (slice, slice, slice)
-        That just holds it.
+        Bounding box of the component.
     scan : Scan
-        Calibrated and of known spacing.
+        A calibrated scan of known spacing.
+
+    Returns
+    -------
+    tuple of (ndarray of int16, ndarray of int16)
+        Hounsfield units of the component and of its surroundings.
     """
     slices, rows, columns = box
     row_mm, column_mm = scan.planes.pixel_spacing_mm
@@ -144,6 +189,6 @@ def sample_component_and_surroundings(
     around = []
     for component, hu in zip(labels[wide] == number, scan.hu[wide], strict=True):
         if component.any():
-            apart_mm = ndimage.distance_transform_edt(~component, sampling=(row_mm, column_mm))
-            around.append(hu[(apart_mm > 2) & (apart_mm <= 5)])
+            distances_mm = ndimage.distance_transform_edt(~component, sampling=(row_mm, column_mm))
+            around.append(hu[(distances_mm > 2) & (distances_mm <= 5)])
     return scan.hu[box][labels[box] == number], np.concatenate(around)

@@ -1,6 +1,6 @@
-"""From a scan's slices to what the network sees, and the network's answer back onto the scan's own grid.
+"""Convert slices to the network's input, and its output back to the scan's own grid.
 
-The network sees a square around the head, in a brain window, at a fixed size. Training uses these same functions.
+The input is a square around the head, in a brain window, at a fixed size. Training uses the same functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 BRAIN_WINDOW = (40.0, 80.0)
-"""(centre, width) of the network's input, Hounsfield units: the brain window, which every training set holds whole."""
+"""(centre, width) of the network's input, Hounsfield units: the brain window, which all training sets cover."""
 
 _TISSUE_HU = 10.0
 _MARGIN = 0.04
@@ -24,7 +24,17 @@ Floats32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class HeadSquare:
-    """A square of pixels that may reach over the picture's edge: first row, first column, side, all in pixels."""
+    """A square of pixels around the head, which may extend beyond the image.
+
+    Attributes
+    ----------
+    row : int
+        First row.
+    column : int
+        First column.
+    side : int
+        Length of the side, pixels.
+    """
 
     row: int
     column: int
@@ -34,25 +44,30 @@ class HeadSquare:
 def find_head_square(hu: NDArray[np.int16]) -> HeadSquare:
     """Find the square around the head, one for all slices.
 
-    The head is the largest connected region of tissue above 10 HU (skull and brain; the scalp's fat and the headrest
-    drop out) in every slice; the square holds the union of these regions and a margin of 4 % at each side. Pictures
-    count as their pseudo Hounsfield units. A scan without such a region gives the whole picture.
+    In each slice the head is the largest component above 10 HU: skull and brain, without the fat of the scalp and the
+    headrest. The square contains the union of these components and a margin of 4 % on each side. For pictures, their
+    pseudo Hounsfield units are used. Without such a component, the square covers the whole image.
 
     Parameters
     ----------
     hu : ndarray of int16, shape (slices, rows, columns)
         Hounsfield units.
+
+    Returns
+    -------
+    HeadSquare
+        The square.
     """
     coarse = hu[:, ::_COARSE, ::_COARSE] > _TISSUE_HU
-    found = np.zeros(coarse.shape[1:], dtype=bool)
+    head = np.zeros(coarse.shape[1:], dtype=bool)
     for plane in coarse:
         plane = ndimage.binary_opening(plane)
         labels, count = ndimage.label(plane)
         if count:
             sizes = np.bincount(labels.ravel())[1:]
             if sizes.max() > 0.02 * plane.size:
-                found |= labels == sizes.argmax() + 1
-    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+                head |= labels == sizes.argmax() + 1
+    rows, columns = np.flatnonzero(head.any(1)), np.flatnonzero(head.any(0))
     height, width = hu.shape[1:]
     if rows.size == 0:
         side = max(height, width)
@@ -64,7 +79,22 @@ def find_head_square(hu: NDArray[np.int16]) -> HeadSquare:
 
 
 def crop_square(plane: NDArray[np.generic], square: HeadSquare, outside: float) -> NDArray[np.generic]:
-    """Cut the square out of one slice; what lies over the edge is filled with ``outside``."""
+    """Crop one slice to the square; pixels beyond the image are set to ``outside``.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (rows, columns)
+        The slice.
+    square : HeadSquare
+        The square.
+    outside : float
+        Value of pixels beyond the image.
+
+    Returns
+    -------
+    ndarray, shape (side, side)
+        The cropped slice, of the same type.
+    """
     height, width = plane.shape
     top, left = max(square.row, 0), max(square.column, 0)
     bottom, right = min(square.row + square.side, height), min(square.column + square.side, width)
@@ -76,58 +106,84 @@ def crop_square(plane: NDArray[np.generic], square: HeadSquare, outside: float) 
 
 
 def resize(plane: NDArray[np.generic], size: tuple[int, int]) -> Floats32:
-    """Resize to (rows, columns), bilinear; shrinking averages over the pixels that it joins."""
+    """Resize a slice by bilinear interpolation; downsampling averages over the joined pixels.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (rows, columns)
+        The slice.
+    size : tuple of (int, int)
+        New size (rows, columns).
+
+    Returns
+    -------
+    ndarray of float32
+        The resized slice.
+    """
     image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def apply_window(hu: NDArray[np.generic], centre_width: tuple[float, float] = BRAIN_WINDOW) -> Floats32:
-    """Map Hounsfield units to 0..1 through a window (centre, width)."""
+    """Map Hounsfield units to 0..1 with a window.
+
+    Parameters
+    ----------
+    hu : ndarray
+        Hounsfield units.
+    centre_width : tuple of (float, float), default: (40.0, 80.0)
+        Window (centre, width).
+
+    Returns
+    -------
+    ndarray of float32
+        Values 0 to 1.
+    """
     centre, width = centre_width
     return np.clip((hu.astype(np.float32) - (centre - width / 2)) / width, 0, 1)
 
 
 def make_network_input(plane: NDArray[np.int16], square: HeadSquare, size: int) -> Floats32:
-    """Make the network's input of one slice.
+    """Create the network's input from one slice.
 
     Parameters
     ----------
     plane : ndarray of int16, shape (rows, columns)
         Hounsfield units.
     square : HeadSquare
-        The square around the head.
+        Square around the head.
     size : int
-        The network's side in pixels.
+        Side of the network's input, pixels.
 
     Returns
     -------
     ndarray of float32, shape (1, 1, size, size)
-        -1..1.
+        Values -1 to 1.
     """
-    seen = resize(apply_window(crop_square(plane, square, -1024)), (size, size))
-    return (seen * 2 - 1)[None, None]
+    image = resize(apply_window(crop_square(plane, square, -1024)), (size, size))
+    return (image * 2 - 1)[None, None]
 
 
 def resample_to_slice(
-    answer: Floats32, square: HeadSquare, shape: tuple[int, int]
+    probability: Floats32, square: HeadSquare, shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], Floats32]:
-    """Bring the network's answer for one slice back onto the slice's own pixels.
+    """Resample the network's output for one slice to the slice's own pixels.
 
     Parameters
     ----------
-    answer : ndarray of float32, shape (size, size)
-        Probability.
+    probability : ndarray of float32, shape (size, size)
+        Probabilities from the network.
     square : HeadSquare
-        The square that the input was cut with.
+        Square that the input was cropped to.
     shape : tuple of (int, int)
-        (rows, columns) of the slice.
+        Size of the slice (rows, columns).
 
     Returns
     -------
     tuple of (tuple of (slice, slice), ndarray of float32)
-        The rows and columns that the square covers, and the probabilities there, 0 to 1.
+        Rows and columns that the square covers, and the probabilities there, 0 to 1.
     """
-    whole = resize(answer, (square.side, square.side))
+    whole = resize(probability, (square.side, square.side))
     top, left = max(square.row, 0), max(square.column, 0)
     bottom, right = min(square.row + square.side, shape[0]), min(square.column + square.side, shape[1])
     inside = whole[top - square.row : bottom - square.row, left - square.column : right - square.column]

@@ -92,7 +92,7 @@ def test_atlas_holds_the_parts_where_anatomy_has_them(name):
 def test_atlas_file_is_what_its_command_makes():
     from tools.derive_atlas import derive_atlas
 
-    stored = resources.files("strokeseg.measurements").joinpath("atlas.npz")
+    stored = resources.files("strokeseg.measurements.head").joinpath("atlas.npz")
     made = derive_atlas()
     with stored.open("rb") as stream, np.load(stream) as held:
         assert set(held.files) == set(made)
@@ -103,7 +103,7 @@ def test_atlas_file_is_what_its_command_makes():
 
 
 def test_notice_of_the_template_lies_beside_the_atlas():
-    notice = resources.files("strokeseg.measurements").joinpath("atlas.md").read_text()
+    notice = resources.files("strokeseg.measurements.head").joinpath("atlas.md").read_text()
     assert "Louis Collins, McConnell Brain Imaging Centre" in notice
     assert "Permission to use, copy, modify, and distribute" in notice
 

@@ -46,7 +46,7 @@ _MAX_RESIDUAL_MM = 4.0
 class AtlasFit:
     """The template laid on a head.
 
-    Parameters
+    Attributes
     ----------
     plane : object
         The mid-sagittal plane.
@@ -197,7 +197,7 @@ class _FitProblem:
 def load_maps() -> dict[str, NDArray[np.float32]]:
     """Read the maps: float32, (|x|, y, z), template mm."""
     with (
-        resources.files("strokeseg.measurements").joinpath("atlas.npz").open("rb") as stream,
+        resources.files(__package__).joinpath("atlas.npz").open("rb") as stream,
         np.load(stream) as stored,
     ):
         return {name: stored[name].astype(np.float32) * np.float32(UNIT_MM) for name in stored.files}

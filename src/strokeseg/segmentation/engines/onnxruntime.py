@@ -1,86 +1,43 @@
-"""The engines that run a network, behind one Protocol."""
+"""ONNX Runtime and its execution providers as an engine."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from strokeseg.errors import CorruptModel, EngineMissing, UsageError
-from strokeseg.segmentation import models
+from strokeseg.errors import CorruptModel, EngineMissing
 from strokeseg.segmentation.engines import selection
-from strokeseg.segmentation.engines.cpu_features import count_usable_cores, detect_hardware
-from strokeseg.segmentation.engines.selection import ENGINES, PROVIDERS
+from strokeseg.segmentation.engines.protocol import Floats32, split_threads
+from strokeseg.segmentation.engines.selection import PROVIDERS
 from strokeseg.segmentation.models import Card
 
-__all__ = ["ENGINES", "Engine", "OnnxRuntime", "count_usable_cores", "load_engine", "split_threads", "unload_engines"]
-
-Floats32 = NDArray[np.float32]
-
-_MAX_CONCURRENT_SLICES = 8
-"""Slices. Each holds its own activations, near 25 MB; more cores than that share a slice instead."""
-
-# Full 32-bit floats, and the same convolution algorithm in every run.
+# TensorFloat-32 is off, and every run uses the same convolution algorithm.
 _PROVIDER_OPTIONS = {"cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}}
 
 
-class Engine(Protocol):
-    """A network that is loaded and ready.
-
-    Parameters
-    ----------
-    name : str
-        The engine's, as :data:`ENGINES` has it.
-    card : Card
-        The network's.
-    precision : str
-        Of the arithmetic: fp32, int8, bf16.
-    at_once : object
-        How many slices may be asked for at once, each from a thread of its own.
-    """
-
-    name: str
-    card: Card
-    precision: str
-    concurrent_slices: int
-
-    def logits(self, image: Floats32) -> Floats32:
-        """Answer (1, 1, size, size) in -1..1 with (size, size) logits."""
-        ...
-
-
-def split_threads(threads: int) -> tuple[int, int]:
-    """Share threads out: how many slices at once, and how many threads each; 0 threads are all usable cores.
-
-    A slice a core, each on one thread: that needs no waiting between the layers, and gives the same sums, bit by bit,
-    whatever the number of threads.
-    """
-    threads = threads or count_usable_cores()
-    at_once = min(threads, _MAX_CONCURRENT_SLICES)
-    return at_once, threads // at_once
-
-
 class OnnxRuntime:
-    """ONNX Runtime, on the processor or on what else its build offers.
+    """ONNX Runtime, on the processor or on another device that the installed build supports.
 
     Parameters
     ----------
+    card : Card
+        Card of the network.
     data : bytes
-        The bytes of the .onnx file.
+        Contents of the .onnx file.
     threads : int
-        0 is all usable cores.
+        Number of threads; 0 uses all available cores.
     name : str, default: "onnxruntime"
-        Of :data:`strokeseg.segmentation.engines.selection.PROVIDERS`.
+        Name of the engine, a key of :data:`strokeseg.segmentation.engines.selection.PROVIDERS`.
 
     Raises
     ------
-    EngineMissing, CorruptModel
-        `engine-missing`, `model-checksum`.
+    EngineMissing
+        `engine-missing`, if ONNX Runtime, the provider or its device is missing.
+    CorruptModel
+        `model-checksum`, if ONNX Runtime cannot load the network.
     """
 
     def __init__(self, card: Card, data: bytes, threads: int, name: str = "onnxruntime") -> None:
@@ -91,74 +48,28 @@ class OnnxRuntime:
         if PROVIDERS[name] not in onnxruntime.get_available_providers():
             raise selection.missing_engine_error(name)
         self.card, self.name, self.precision = card, name, card.precision
-        self.concurrent_slices, each = split_threads(threads)
+        self.concurrent_slices, threads_per_slice = split_threads(threads)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = each
+        options.intra_op_num_threads = threads_per_slice
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         if name == "directml":
-            options.enable_mem_pattern = False  # which DirectML does not know
+            options.enable_mem_pattern = False  # DirectML does not support it
         providers = [(PROVIDERS[name], _PROVIDER_OPTIONS.get(name, {}))]
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=providers)
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class but Exception
             raise CorruptModel(f"model {card.name!r}: ONNX Runtime cannot load it: {type(error).__name__}") from error
         if self.session.get_providers()[0] != PROVIDERS[name]:
             raise EngineMissing(
-                f"the engine {name} is installed but finds no device, driver or library that it can use",
+                f"the engine {name} is installed, but no usable device, driver or library was detected",
                 f"Use --engine auto, or: {selection.INSTALL_INSTRUCTIONS[name]}",
             )
         self.input_name = self.session.get_inputs()[0].name
-        # A card answers one slice after the other; the next one is prepared meanwhile.
+        # A GPU computes one slice at a time; meanwhile other threads prepare the next slice.
         self._lock: AbstractContextManager[Any] = nullcontext() if name == "onnxruntime" else Lock()
 
     def logits(self, image: Floats32) -> Floats32:
-        """Answer (1, 1, size, size) in -1..1 with (size, size) logits."""
+        """Compute the logits of one slice; see :meth:`strokeseg.segmentation.engines.protocol.Engine.logits`."""
         with self._lock:
             return np.asarray(self.session.run(None, {self.input_name: image})[0], dtype=np.float32)[0, 0]
-
-
-def load_engine(model: str = "default", engine: str = "auto", threads: int = 0) -> Engine:
-    """Load a network; the same call again gives the loaded one.
-
-    Parameters
-    ----------
-    model : str, default: "default"
-        Name of an installed model.
-    engine : str, default: "auto"
-        One of :data:`ENGINES`; "auto" is what :func:`strokeseg.segmentation.engines.selection.select_engine` takes.
-    threads : int, default: 0
-        0 is all usable cores.
-
-    Raises
-    ------
-    EngineMissing, UsageError
-        `engine-missing`; `usage` for fewer than 0 threads.
-    UnknownModel, CorruptModel
-        `unknown-model`, `model-checksum`.
-    """
-    if engine not in ENGINES:
-        raise EngineMissing(f"no engine named {engine!r}; there are {', '.join(ENGINES)}")
-    if threads < 0:
-        raise UsageError(f"{threads} threads", "Give 0 for all cores, or a number above it.")
-    folder = models.find_folder(model)
-    if engine == "auto":
-        engine = selection.select_engine(
-            models.load_card(model).precision, detect_hardware(), selection.list_installed()
-        ).engine
-    return _load_cached(model, engine, threads, folder)
-
-
-def unload_engines() -> None:
-    """Forget the networks that :func:`load` keeps: near 150 MB, of use to whoever has no further scan to answer."""
-    _load_cached.cache_clear()
-
-
-@lru_cache(maxsize=4)
-def _load_cached(model: str, engine: str, threads: int, _folder: Path) -> Engine:
-    card, data = models.load_weights(model)
-    if engine in PROVIDERS:
-        return OnnxRuntime(card, data, threads, engine)
-    from strokeseg.segmentation.engines.openvino import OpenVino
-
-    return OpenVino(card, data, threads, engine)

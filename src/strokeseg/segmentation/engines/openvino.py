@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: on processors with instructions for 8-bit integers or 16-bit floats the quickest."""
+"""OpenVINO as an engine, the fastest on processors with instructions for 8-bit integers or 16-bit floats."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from strokeseg.errors import CorruptModel
 from strokeseg.segmentation.engines import selection
-from strokeseg.segmentation.engines.onnxruntime import split_threads
+from strokeseg.segmentation.engines.protocol import Floats32, split_threads
 from strokeseg.segmentation.models import Card
 
-Floats32 = NDArray[np.float32]
 _FIRST_CALL_LOCK = Lock()
 
 
 class OpenVino:
     """OpenVINO on the processor.
 
-    Left to itself OpenVINO rounds 32-bit floats to 16 bits where the processor can; here only `openvino-bf16` does.
+    By default OpenVINO rounds 32-bit floats to 16 bits on processors that support it. Here only `openvino-bf16` does.
 
     Parameters
     ----------
+    card : Card
+        Card of the network.
     data : bytes
-        The bytes of the .onnx file.
+        Contents of the .onnx file.
     threads : int
-        0 is all usable cores.
-    name : str, default: "openvino"
-        "openvino" | "openvino-bf16".
+        Number of threads; 0 uses all available cores.
+    name : {"openvino", "openvino-bf16"}, default: "openvino"
+        Name of the engine.
 
     Raises
     ------
-    EngineMissing, CorruptModel
-        `engine-missing`, `model-checksum`.
+    EngineMissing
+        `engine-missing`, if OpenVINO is not installed.
+    CorruptModel
+        `model-checksum`, if OpenVINO cannot load the network.
     """
 
     def __init__(self, card: Card, data: bytes, threads: int, name: str = "openvino") -> None:
@@ -48,30 +50,30 @@ class OpenVino:
         self.card, self.name = card, name
         rounded = name == "openvino-bf16"
         self.precision = "bf16" if rounded and card.precision == "fp32" else card.precision
-        self.concurrent_slices, each = split_threads(threads)
+        self.concurrent_slices, threads_per_slice = split_threads(threads)
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if rounded else "f32",
             "NUM_STREAMS": self.concurrent_slices,
-            "INFERENCE_NUM_THREADS": self.concurrent_slices * each,
-            # A thread that is held to a core waits where another program has it.
+            "INFERENCE_NUM_THREADS": self.concurrent_slices * threads_per_slice,
+            # A thread pinned to a core waits while another program uses that core.
             "ENABLE_CPU_PINNING": False,
         }
         try:
             core = openvino.Core()
             compiled = core.compile_model(core.read_model(data), "CPU", settings)
-        except Exception as error:  # OpenVINO's own exceptions share no base class but this
+        except Exception as error:  # OpenVINO's own exceptions share no base class but Exception
             raise CorruptModel(f"model {card.name!r}: OpenVINO cannot load it: {type(error).__name__}") from error
-        # A request holds one slice's activations; whoever asks takes one and gives it back.
+        # Each request holds the activations of one slice; a thread takes an idle request and returns it afterwards.
         self._idle_requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.concurrent_slices):
             self._idle_requests.put(compiled.create_infer_request())
-        # OpenVINO makes its table of NumPy's types when it is first asked, and two threads that ask at once wait for
-        # each other for ever, one with Python's lock and one with the table's: so one asks alone, before all others.
+        # The first call to OpenVINO builds its table of NumPy types. Two threads that do so at the same time deadlock:
+        # one holds Python's lock, the other the table's. The first call is therefore made here, by one thread alone.
         with _FIRST_CALL_LOCK:
             self.logits(np.zeros((1, 1, card.size, card.size), dtype=np.float32))
 
     def logits(self, image: Floats32) -> Floats32:
-        """Answer (1, 1, size, size) in -1..1 with (size, size) logits."""
+        """Compute the logits of one slice; see :meth:`strokeseg.segmentation.engines.protocol.Engine.logits`."""
         request = self._idle_requests.get()
         try:
             return np.array(request.infer({0: image}, share_inputs=True)[0][0, 0], dtype=np.float32)
@@ -80,7 +82,7 @@ class OpenVino:
 
 
 def _import_openvino() -> Any:
-    """Import OpenVINO without what tells its maker over the network, at every import, that it is used."""
+    """Import OpenVINO with its telemetry disabled, which would otherwise send a message at every import."""
     modules: dict[str, Any] = sys.modules
     modules.setdefault("openvino_telemetry", None)
     return importlib.import_module("openvino")

@@ -1,4 +1,4 @@
-"""Which engines there are, which of them can be used here, and which one `auto` takes."""
+"""The available engines, the installed ones, and the engine that `auto` selects."""
 
 from __future__ import annotations
 
@@ -16,25 +16,34 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-"""ONNX Runtime's ways to run a network, by the name of our engine."""
+"""Execution provider of ONNX Runtime, by engine name."""
 
 ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda", "tensorrt", "coreml", "directml")
+"""Names that `--engine` accepts."""
 
 INSTALL_INSTRUCTIONS = {
     "onnxruntime": 'pip install "onnxruntime>=1.20"',
     "openvino": 'pip install "strokeseg[openvino]"',
     "openvino-bf16": 'pip install "strokeseg[openvino]"',
-    "cuda": "pip uninstall onnxruntime; pip install onnxruntime-gpu (a card by NVIDIA, its driver, CUDA and cuDNN)",
-    "tensorrt": "pip uninstall onnxruntime; pip install onnxruntime-gpu tensorrt (a card by NVIDIA and its driver)",
-    "coreml": 'pip install "onnxruntime>=1.20" on macOS; nowhere else',
-    "directml": "pip uninstall onnxruntime; pip install onnxruntime-directml on Windows; nowhere else",
+    "cuda": "pip uninstall onnxruntime; pip install onnxruntime-gpu (needs an NVIDIA GPU, its driver, CUDA and cuDNN)",
+    "tensorrt": "pip uninstall onnxruntime; pip install onnxruntime-gpu tensorrt (needs an NVIDIA GPU and its driver)",
+    "coreml": 'pip install "onnxruntime>=1.20" (macOS only)',
+    "directml": "pip uninstall onnxruntime; pip install onnxruntime-directml (Windows only)",
 }
-"""What installs an engine."""
+"""How to install each engine."""
 
 
 @dataclass(frozen=True)
 class EngineSelection:
-    """The engine that `auto` takes for a network, and why, in one sentence."""
+    """The engine that `auto` selects for a network.
+
+    Attributes
+    ----------
+    engine : str
+        Name of the engine.
+    reason : str
+        Reason for the selection, one sentence.
+    """
 
     engine: str
     reason: str
@@ -43,31 +52,36 @@ class EngineSelection:
 @lru_cache(maxsize=1)
 def list_installed() -> tuple[str, ...]:
     """List the engines whose packages are installed, in the order of :data:`ENGINES`."""
-    found = {"openvino", "openvino-bf16"} if importlib.util.find_spec("openvino") else set()
+    installed = {"openvino", "openvino-bf16"} if importlib.util.find_spec("openvino") else set()
     try:
         import onnxruntime
 
-        offered = onnxruntime.get_available_providers()
+        available = onnxruntime.get_available_providers()
     except ImportError:
-        offered = []
-    found.update(name for name, provider in PROVIDERS.items() if provider in offered)
-    return tuple(name for name in ENGINES if name in found)
+        available = []
+    installed.update(name for name, provider in PROVIDERS.items() if provider in available)
+    return tuple(name for name in ENGINES if name in installed)
 
 
 def select_engine(precision: str, hardware: Hardware, installed: tuple[str, ...]) -> EngineSelection:
-    """Choose the engine for a network: the same for the same network, machine and packages.
+    """Select the engine for a network; the same network, machine and packages always give the same engine.
 
-    No choice changes what a network answers beyond rounding: `openvino-bf16`, `tensorrt`, `coreml` and `directml` are
-    taken only by name.
+    The selection changes results by rounding only: `openvino-bf16`, `tensorrt`, `coreml` and `directml` are used only
+    when named.
 
     Parameters
     ----------
     precision : str
-        Of the network's card.
-    machine : object
-        :func:`strokeseg.segmentation.engines.cpu_features.detect_hardware`.
-    there : object
-        :func:`installed`.
+        Precision on the network's card.
+    hardware : Hardware
+        Result of :func:`strokeseg.segmentation.engines.cpu_features.detect_hardware`.
+    installed : tuple of str
+        Result of :func:`list_installed`.
+
+    Returns
+    -------
+    EngineSelection
+        The engine, and the reason.
 
     Raises
     ------
@@ -77,28 +91,26 @@ def select_engine(precision: str, hardware: Hardware, installed: tuple[str, ...]
     if "onnxruntime" not in installed and "openvino" not in installed:
         raise missing_engine_error("onnxruntime")
     if precision != "int8" and hardware.nvidia_gpu and "cuda" in installed:
-        return EngineSelection("cuda", "a card by NVIDIA is there, and ONNX Runtime was built for it")
+        return EngineSelection("cuda", "an NVIDIA GPU is present and ONNX Runtime supports it")
     if "onnxruntime" not in installed:
         return EngineSelection("openvino", "ONNX Runtime is not installed")
     if precision == "int8" and "openvino" in installed and hardware.int8_instructions:
         return EngineSelection(
             "openvino",
-            f"the processor multiplies 8-bit integers ({hardware.int8_instructions}), which OpenVINO uses best",
+            f"the processor has 8-bit instructions ({hardware.int8_instructions}); OpenVINO is fastest for them",
         )
     if precision == "int8" and hardware.int8_instructions:
         return EngineSelection(
             "onnxruntime",
-            f"OpenVINO, quicker with 8-bit integers, is not installed: {INSTALL_INSTRUCTIONS['openvino']}",
+            f"OpenVINO, which is faster with 8-bit integers, is not installed: {INSTALL_INSTRUCTIONS['openvino']}",
         )
     if precision == "int8":
-        return EngineSelection("onnxruntime", "the processor has no instructions of its own for 8-bit integers")
-    return EngineSelection(
-        "onnxruntime", "with 32-bit floats it is as quick as any on a processor, and loads the fastest"
-    )
+        return EngineSelection("onnxruntime", "the processor has no 8-bit integer instructions")
+    return EngineSelection("onnxruntime", "for 32-bit floats on a processor no engine is faster, and it loads fastest")
 
 
 def missing_engine_error(engine: str) -> EngineMissing:
-    """Make the error of an engine that is not installed, with what installs it."""
+    """Create the error for an engine that is not installed, with installation instructions."""
     return EngineMissing(
         f"the engine {engine} is not installed", f"Use --engine auto, or: {INSTALL_INSTRUCTIONS[engine]}"
     )

@@ -22,7 +22,8 @@ from strokeseg.imaging import components
 from strokeseg.scan import Scan
 from strokeseg.segmentation import models
 from strokeseg.segmentation.confidence import NOMINAL_HEAD_SQUARE_MM, NOMINAL_SLICE_MM
-from strokeseg.segmentation.engines.onnxruntime import Engine, OnnxRuntime
+from strokeseg.segmentation.engines.onnxruntime import OnnxRuntime
+from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.interval import compute_nonconformity, conformal_quantile, volume_uncertainty_ml
 from strokeseg.segmentation.models import Calibration, Card, HemorrhageCalibration, LogisticCurve, VolumeCalibration
 from strokeseg.segmentation.preprocess import find_head_square
@@ -61,7 +62,7 @@ class Case:
 class CasePrediction:
     """One case, answered.
 
-    Parameters
+    Attributes
     ----------
     blood : bool
         Whether any slice holds some.
