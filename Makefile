@@ -13,7 +13,7 @@ SOURCES := src tests tools benchmarks app.py
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test check fuzz format lint types imports lock picture measure-pictures gate-pictures gate-table clean
+.PHONY: help demo test check quality fuzz format lint types imports docstrings spelling lock picture measure-pictures gate-pictures gate-table clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
@@ -28,17 +28,19 @@ demo: $(RUNTIME)  ## install the runtime and segment the sample scans into demo_
 	@echo; echo "Open these in a browser:"
 	@ls -d $(CURDIR)/demo_out/*/report.html
 
-test: $(TESTS)  ## everything: lint, types, import rules, all tests with coverage
+test: $(TESTS)  ## everything: the checks of `make quality`, all tests with coverage
 	@tools/install-debian
-	@$(MAKE) --no-print-directory lint types imports
+	@$(MAKE) --no-print-directory quality
 	$(PYTEST) --durations=10 --cov --cov-report=term
 
-check: $(TESTS)  ## some minutes: format, lint, types, import rules, fast tests
-	@$(MAKE) --no-print-directory lint types imports
+check: $(TESTS)  ## a few minutes: format, lint, types, import rules, docstrings, spelling, fast tests
+	@$(MAKE) --no-print-directory quality
 	$(PYTEST) -q -m "not slow and not browser"
 
 fuzz: $(TESTS)  ## read 10,000 damaged files of every kind, and print what became of them
 	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress.fuzz 10000
+
+quality: lint types imports docstrings spelling  ## the checks that run no test
 
 lint: $(TESTS)
 	$(PYTHON) -m ruff format --check $(SOURCES)
@@ -49,6 +51,12 @@ types: $(TESTS)
 
 imports: $(TESTS)
 	$(VENV)/bin/lint-imports
+
+docstrings: $(TESTS)
+	git ls-files 'src/*.py' 'benchmarks/*.py' 'tools/*.py' | xargs $(VENV)/bin/numpydoc lint
+
+spelling: $(TESTS)
+	$(VENV)/bin/codespell
 
 format: $(TESTS)  ## bring the code into form
 	$(PYTHON) -m ruff check --fix $(SOURCES)
