@@ -251,3 +251,25 @@ class NotDelivered(ServiceError):
 
     code = "not-delivered"
     default_remedy = "`strokeseg node --check` says which peer does not answer, and why."
+
+
+def describe_fault(error: BaseException) -> str:
+    """Describe an unexpected exception by its type and place, for it is a fault of StrokeSeg.
+
+    The exception's own message is left out: it may hold patient data.
+
+    Parameters
+    ----------
+    error : BaseException
+        The exception, with its traceback.
+
+    Returns
+    -------
+    str
+        Such as "internal error in StrokeSeg: KeyError in strokeseg.scan, line 12".
+    """
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    place = f" in {frame.tb_frame.f_globals.get('__name__', '?')}, line {frame.tb_lineno}" if frame else ""
+    return f"internal error in StrokeSeg: {type(error).__name__}{place}"

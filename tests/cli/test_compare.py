@@ -15,7 +15,7 @@ def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
     code, said, _ = run("compare", bleeding, bleeding, "-o", out, "--json")
     assert code == 0
     document = json.loads(said)
-    assert document["schema"] == "strokeseg.followup.document/1"
+    assert document["schema"] == "strokeseg.change/1"
     change = document["change"]
     assert change["change_ml"] == 0 and change["growth"] is False
     assert [lesion["kind"] for lesion in change["lesions"]] == ["same"]

@@ -13,8 +13,8 @@ from strokeseg.reading import input_file
 def test_a_whole_installation(run):
     code, said, complaints = run("doctor")
     assert code == 0 and complaints == ""
-    assert f"numpy {metadata.version('numpy')}" in said and "default: whole, version 7" in said
-    assert "onnxruntime: installed" in said and "All that a run needs is there." in said
+    assert f"numpy {metadata.version('numpy')}" in said and "default: intact, version 7" in said
+    assert "onnxruntime: installed" in said and "The installation is complete." in said
 
 
 def test_json_names_everything(run):
@@ -74,7 +74,7 @@ def test_a_package_that_is_too_old_is_a_problem(run, monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "2.0.9" if name == "numpy" else real(name))
     code, _, complaints = run("doctor")
-    assert code == 3 and "numpy has version 2.0.9, needed is 2.1 or later" in complaints
+    assert code == 3 and "numpy has version 2.0.9; 2.1 or later is required" in complaints
     assert 'remedy: pip install --upgrade "numpy>=2.1"' in complaints
 
 
@@ -112,7 +112,7 @@ def test_a_network_that_cannot_be_loaded_is_a_problem_with_its_remedy(run, model
     card = json.loads((models / "default.json").read_text())
     (models / "default.json").write_text(json.dumps(card | {"sha256": hashlib.sha256(data).hexdigest()}))
     code, said, complaints = run("doctor")
-    assert code == 3 and "First answer\n  NONE" in said
+    assert code == 3 and "First inference\n  NONE" in said
     assert "ONNX Runtime cannot load it" in complaints and "remedy: " in complaints and "Traceback" not in complaints
 
 

@@ -110,7 +110,7 @@ def test_what_segment_would_refuse_or_choose_is_said(run, tmp_path):
     assert code == 3 and "error[several-series]" in complaints and len(answer["series"]) == 2
     assert answer["refusal"]["code"] == "several-series" and answer["chosen"] is None
     code, said, _ = run("inspect", tmp_path / "study")
-    assert code == 3 and said.count("can be segmented with --series") == 2 and "none stands out" in said
+    assert code == 3 and said.count("can be segmented with --series") == 2 and "none is preferred" in said
     code, said, _ = run("inspect", tmp_path / "study", "--series", "1.2.4", "--json")
     assert code == 0 and json.loads(said)["chosen"] == "1.2.4" and json.loads(said)["refusal"] is None
 
@@ -121,7 +121,7 @@ def test_what_segment_would_refuse_or_choose_is_said(run, tmp_path):
     assert code == 0 and len(answer["series"]) == 2 and answer["refusal"] is None
     assert answer["chosen"] == read_one(tmp_path / "study").series_uid == "1.2.3"
     _, said, _ = run("inspect", tmp_path / "study")
-    assert "series 1 of 2: accepted, can be segmented\n" in said and "1.2.3 stands out" in said
+    assert "series 1 of 2: accepted, can be segmented\n" in said and "1.2.3 would be segmented" in said
 
 
 def test_a_name_that_is_no_utf8_is_escaped_in_the_refusal(tmp_path, capfdbinary):

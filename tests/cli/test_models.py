@@ -22,7 +22,7 @@ def test_verify_tells_of_every_network(run, models):
     (models / "another.json").write_text(json.dumps(card | {"name": "another"}))
     code, said, complaints = run("models", "verify")
     assert code == 3 and "error[model-checksum]" in complaints
-    assert "another: CORRUPT" in said and "default: whole" in said
+    assert "another: CORRUPT" in said and "default: intact" in said
 
 
 def test_a_card_that_cannot_be_read(run, models):

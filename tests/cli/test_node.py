@@ -180,7 +180,7 @@ def test_what_is_not_there_cannot_be_explained(run, file, tmp_path):
 def test_undelivered_without_a_database_makes_none(run, file, tmp_path, database):
     code, _, err = run("node", file, "--undelivered", "--database", database)
     assert code == 3
-    assert "error[not-found]: there is no such database yet" in err
+    assert "error[not-found]: the database does not exist" in err
     assert not (tmp_path / "node.db").exists()
 
 
@@ -215,4 +215,4 @@ def test_a_wrong_id_is_refused(run, file, database, waiting, key):
 def test_a_fresh_database_has_nothing(run, file, database):
     tables.open_database(database).dispose()
     code, out, _ = run("node", file, "--undelivered", "--database", database)
-    assert (code, out) == (0, "Nothing waits, and nothing was given up.\n")
+    assert (code, out) == (0, "No delivery waits, and none was given up.\n")

@@ -23,7 +23,7 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
     assert code == 0
     volume = float(re.search(r"([\d.]+) ml", said)[1])
     assert volume == pytest.approx(BLEED_ML, rel=0.1)
-    assert said.startswith("Bleeding found: 1 lesion")
+    assert said.startswith("Hemorrhage found: 1 lesion")
     assert f"between slices {BLEED_SLICES[0] + 1} and {BLEED_SLICES[1] + 1} of 12" in said
     assert {path.name for path in out.iterdir()} == {
         "ct.nii.gz",
@@ -39,7 +39,7 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
 def test_no_bleed_is_also_done(run, healthy, tmp_path):
     code, said, complaints = run("segment", healthy, "-o", tmp_path / "out", "--formats", "json")
     assert code == 0 and complaints == ""
-    assert said.startswith("No bleeding found on 12 slices.")
+    assert said.startswith("No hemorrhage found on 12 slices.")
 
 
 def test_the_report_is_named(run, bleeding, tmp_path):
@@ -84,7 +84,7 @@ def test_results_inside_the_input_are_refused(run, tmp_path, monkeypatch):
     for arguments in ((".",), (".", "-o", source / "deep" / "er"), (source, "-o", source)):
         code, said, complaints = run("segment", *arguments)
         assert (code, said) == (2, "")
-        assert complaints.startswith("error[usage]: the results would lie in the input folder")
+        assert complaints.startswith("error[usage]: the output folder lies in the input")
     assert sorted(source.iterdir()) == before
 
 

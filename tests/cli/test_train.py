@@ -41,7 +41,7 @@ def calls(monkeypatch):
         kept.append(("export", config.network.name, root, out, models, int8))
         return SimpleNamespace(name="tiny", version="1", sha256="00", threshold=0.4)
 
-    loop.run, loop.hint, export.export = run, lambda table: None, write
+    loop.run, loop.suggest_precision, export.export = run, lambda table: None, write
     import strokeseg.training as package
 
     for name, module in (("loop", loop), ("export", export)):
@@ -70,7 +70,7 @@ def test_a_run_that_is_there_is_not_replaced_by_accident(run, config, tmp_path, 
 
 def test_resume_of_nothing_begins_and_says_so(run, config, calls):
     code, _, complaints = run("train", config, "--resume")
-    assert code == 0 and "a new one begins" in complaints and len(calls) == 1
+    assert code == 0 and "a new run begins" in complaints and len(calls) == 1
 
 
 def test_export_without_a_folder_goes_to_the_users_own(run, config, tmp_path, calls, monkeypatch):
@@ -79,7 +79,7 @@ def test_export_without_a_folder_goes_to_the_users_own(run, config, tmp_path, ca
     assert run("train", config, "--export")[0] == 0
     assert calls[0][4] == tmp_path / "home/.strokeseg/models"
     code, _, complaints = run("train", config, "--export", "--int8", "fast")
-    assert code == 2 and "StrokeSeg's own is named 'fast'" in complaints and len(calls) == 1
+    assert code == 2 and "a shipped network has the name 'fast'" in complaints and len(calls) == 1
 
 
 def test_export_trains_nothing(run, config, tmp_path, calls):

@@ -1,6 +1,7 @@
-"""The command line. One module a command group, and no logic: each command calls the package and shows the answer.
+"""The command line: one module per command group, without logic of its own.
 
-`strokeseg --help` must be quick, so a command imports what it needs when it is called.
+Each command calls the package and prints the result. `strokeseg --help` must start fast, so a command imports what it
+needs when it is called.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import typer
 
 from strokeseg.cli import (
     batch,
-    bench,
+    calibrate,
     compare,
     corrections,
     doctor,
@@ -36,14 +37,14 @@ Examples:
   strokeseg inspect study.zip
   strokeseg models list
 
-Each command tells more: strokeseg segment --help.
+Help on one command: strokeseg segment --help.
 
 \b
-Exit codes: 0 done (blood or none), 2 wrong usage, 3 refused (the code and the remedy are
-on stderr), 1 a fault of StrokeSeg, 130 stopped by Ctrl-C.
+Exit codes: 0 done (hemorrhage or none), 1 internal error, 2 wrong usage, 3 refused (stderr
+shows the code and the remedy), 130 stopped by Ctrl-C.
 """
 
-# Plain help: drawing it with rich would triple the start-up time.
+# Plain help: rich would triple the start-up time.
 app = typer.Typer(
     name="strokeseg",
     epilog=_EPILOG,
@@ -54,36 +55,38 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command(
-    short_help="Find and measure the bleeding in a head CT.", epilog=segment.SEGMENT_EXAMPLES, no_args_is_help=True
+    short_help="Find and measure hemorrhage in a head CT.", epilog=segment.SEGMENT_EXAMPLES, no_args_is_help=True
 )(segment.segment)
-app.command(short_help="Say what an input holds.", epilog=segment.INSPECT_EXAMPLES, no_args_is_help=True)(
-    segment.inspect
-)
-app.command(short_help="Segment many studies, and go on after a stop.", epilog=batch.EXAMPLES, no_args_is_help=True)(
+app.command(
+    short_help="Describe an input without segmenting it.", epilog=segment.INSPECT_EXAMPLES, no_args_is_help=True
+)(segment.inspect)
+app.command(short_help="Segment many studies; resumes after a stop.", epilog=batch.EXAMPLES, no_args_is_help=True)(
     batch.batch
 )
-app.command(
-    short_help="Say what changed between two scans of one head.", epilog=compare.EXAMPLES, no_args_is_help=True
-)(compare.compare)
-app.command(short_help="Train a network, or export a trained one.", epilog=train.EXAMPLES)(train.train)
-app.command(short_help="Score a network against drawn masks.", epilog=evaluate.EXAMPLES, no_args_is_help=True)(
+app.command(short_help="Compare two scans of the same patient.", epilog=compare.EXAMPLES, no_args_is_help=True)(
+    compare.compare
+)
+app.command(short_help="Train a network, or export a trained network.", epilog=train.EXAMPLES)(train.train)
+app.command(short_help="Score a network against reference masks.", epilog=evaluate.EXAMPLES, no_args_is_help=True)(
     evaluate.evaluate
 )
 app.command(short_help="Serve the web application.", epilog=serve.EXAMPLES)(serve.serve)
-app.command(
-    short_help="Write people's corrections as pairs to train on.", epilog=corrections.EXAMPLES, no_args_is_help=True
-)(corrections.corrections)
-app.command(short_help="Receive from scanners, deliver to the archive.", epilog=node.EXAMPLES, no_args_is_help=True)(
+app.command(short_help="Export corrected masks as training pairs.", epilog=corrections.EXAMPLES, no_args_is_help=True)(
+    corrections.corrections
+)
+app.command(short_help="Run the DICOM node between scanners and archive.", epilog=node.EXAMPLES, no_args_is_help=True)(
     node.node
 )
-app.add_typer(models.app, name="models", short_help="List, show or check the installed networks, or add your own.")
-app.add_typer(bench.app, name="bench", short_help="Make the documentation's figures again.")
-app.add_typer(tokens.app, name="tokens", short_help="Make, list or end what opens the web application.")
+app.add_typer(models.app, name="models", short_help="List, show, check, add or remove networks.")
+app.command(short_help="Calibrate a network of your own.", epilog=calibrate.EXAMPLES, no_args_is_help=True)(
+    calibrate.calibrate
+)
+app.add_typer(tokens.app, name="tokens", short_help="Create, list or revoke access tokens.")
 app.command(short_help="Check this installation.", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         terminal.print_data(f"strokeseg {__version__}")
         raise typer.Exit
 
@@ -91,25 +94,36 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def strokeseg(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[
         bool,
         typer.Option(
-            "--debug", envvar=terminal.DEBUG_VARIABLE, help="Show the traceback of every error, to report a fault."
+            "--debug", envvar=terminal.DEBUG_VARIABLE, help="Show the traceback of every error, for a bug report."
         ),
     ] = False,
 ) -> None:
-    """Find, outline and measure bleeding in a CT of the head.
+    """Find, outline and measure intracranial hemorrhage in head CT.
 
-    For research. StrokeSeg is no medical device: no decision about a patient may rest on it.
+    For research only. StrokeSeg is not a medical device. Do not base decisions about patients on it.
     """
     terminal.set_debug(debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and give its exit code; without arguments that of the process."""
+    """Run a command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process where None.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     code = terminal.run_app(app, arguments)
     if arguments is None:
-        gc.freeze()  # the process ends: looking once more through all that was imported takes 0.3 s
+        gc.freeze()  # the process ends: a last garbage collection would take 0.3 s
     return code

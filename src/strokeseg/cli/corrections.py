@@ -1,4 +1,4 @@
-"""`strokeseg corrections`: from the web application to training."""
+"""`strokeseg corrections`: corrected masks of the web application, for training."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ Examples:
 
 
 def corrections(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the pairs; made if missing.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the pairs; created if missing.")
+    ],
     database: Annotated[
-        str, typer.Option("--database", metavar="URL", envvar="STROKESEG_DATABASE", help="As of `strokeseg serve`.")
+        str, typer.Option("--database", metavar="URL", envvar="STROKESEG_DATABASE", help="As in `strokeseg serve`.")
     ] = "sqlite",
     storage: Annotated[
-        str, typer.Option("--storage", metavar="PLACE", envvar="STROKESEG_STORAGE", help="As of `strokeseg serve`.")
+        str, typer.Option("--storage", metavar="STORAGE", envvar="STROKESEG_STORAGE", help="As in `strokeseg serve`.")
     ] = "strokeseg-data",
 ) -> None:
-    """Write what people corrected and accepted in the web application as pairs to train on.
+    """Export masks that users corrected and accepted in the web application as training pairs.
 
-    Of each study the latest accepted version: the CT and the outline as NIfTI, under the id of the study.
+    For each study the latest accepted version is written: CT and mask as NIfTI, named after the study's id.
     """
     from strokeseg.web import corrections, settings
     from strokeseg.web import database as tables
@@ -43,5 +45,5 @@ def corrections(
     finally:
         engine.dispose()
     for study in written.missing:
-        terminal.print_note(f"study {study} has no CT and mask as NIfTI, and was left out")
-    terminal.print_data(f"{written.studies} corrected studies are in {out}")
+        terminal.print_note(f"study {study}: no CT and mask as NIfTI; left out")
+    terminal.print_data(f"{written.studies} corrected studies written to {out}")

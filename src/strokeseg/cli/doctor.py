@@ -1,4 +1,4 @@
-"""`strokeseg doctor`: whether everything that a run needs is there and whole."""
+"""`strokeseg doctor`: check the installation."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from strokeseg.version import __version__
 EXAMPLES = """\b
 Examples:
   strokeseg doctor
-  strokeseg doctor --json > report-a-fault.json
+  strokeseg doctor --json > bug-report.json
 """
 
 
 class Problem(NamedTuple):
-    """What is wrong, and what mends it."""
+    """A fault of the installation and its remedy."""
 
     problem: str
     remedy: str
@@ -40,31 +40,31 @@ _REINSTALL = "Install StrokeSeg again: pip install --force-reinstall strokeseg"
 
 
 def doctor(as_json: options.JsonOption = False) -> None:
-    """Check this installation: packages, engines, decoders, networks, folders; and name the bounds of an input.
+    """Check this installation: packages, engines, decoders, networks, folders; and list the input limits.
 
-    Says which engine --engine auto takes here, and why, and has the default network answer once. Ends with exit code 3
-    where something that a run needs is missing or damaged, and says of each what mends it. Nothing of a patient is
-    read or shown, so the answer can go into a report of a fault.
+    Shows which engine --engine auto chooses on this machine, and why, and runs the default network once. Ends with exit
+    code 3 if something is missing or damaged, with a remedy for each problem. No patient data are read or shown, so the
+    output can go into a bug report.
     """
     problems: Problems = []
-    found = {
+    report = {
         "software": f"strokeseg {__version__}",
-        "machine": _run_check(_machine, problems),
-        "packages": _run_check(_packages, problems),
-        "engines": _run_check(_engines, problems),
-        "decoders": _run_check(_decoders, problems),
-        "models": _run_check(_models, problems),
-        "auto": _run_check(_auto, problems),
-        "answer": _run_check(_answer, problems),
-        "folders": _run_check(_folders, problems),
-        "extras": {extra: _extra(extra) for extra in ("openvino", "train")},
-        "bounds": _run_check(_bounds, problems),
+        "machine": _run_check("machine", _describe_machine, problems),
+        "packages": _run_check("packages", _check_packages, problems),
+        "engines": _run_check("engines", _list_engines, problems),
+        "decoders": _run_check("decoders", _check_decoders, problems),
+        "models": _run_check("models", _check_models, problems),
+        "auto": _run_check("auto", _explain_auto_engine, problems),
+        "answer": _run_check("answer", _run_first_inference, problems),
+        "folders": _run_check("folders", _check_folders, problems),
+        "extras": {extra: _find_extra_versions(extra) for extra in ("openvino", "train")},
+        "bounds": _run_check("bounds", _list_input_limits, problems),
         "problems": [problem._asdict() for problem in problems],
     }
     if as_json:
-        terminal.print_data(json.dumps(found, indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        terminal.print_data("\n".join(format_report(found)))
+        terminal.print_data("\n".join(format_report(report)))
     for problem, remedy in problems:
         terminal.print_note(f"problem: {problem}")
         terminal.print_note(f"remedy: {remedy}")
@@ -72,45 +72,43 @@ def doctor(as_json: options.JsonOption = False) -> None:
         raise typer.Exit(terminal.REFUSED)
 
 
-def _run_check(look: Callable[[Problems], dict[str, Any]], problems: Problems) -> dict[str, Any]:
-    """Look at a part of the installation; that it cannot even be loaded is a problem and no reason to stop."""
+def _run_check(section: str, check: Callable[[Problems], dict[str, Any]], problems: Problems) -> dict[str, Any]:
+    """Run the check of a section; report a failure to import or read as a problem and continue."""
     try:
-        return look(problems)
+        return check(problems)
     except ImportError as error:
-        problems.append(Problem(f"{look.__name__.strip('_')}: cannot be loaded: {error}", _REINSTALL))
+        problems.append(Problem(f"{section}: cannot be loaded: {error}", _REINSTALL))
     except OSError as error:
-        problems.append(
-            Problem(f"{look.__name__.strip('_')}: cannot be read: {error}", "Allow it to be read, or move it.")
-        )
+        problems.append(Problem(f"{section}: cannot be read: {error}", "Check the permissions, or move the file."))
     return {}
 
 
-def _machine(_: Problems) -> dict[str, Any]:
+def _describe_machine(_: Problems) -> dict[str, Any]:
     from strokeseg.segmentation.engines import cpu_features
 
-    able, memory = cpu_features.detect_hardware(), cpu_features.usable_memory_bytes()
+    hardware, memory = cpu_features.detect_hardware(), cpu_features.usable_memory_bytes()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": able.processor,
-        "cores": able.cores,
+        "processor": hardware.processor,
+        "cores": hardware.cores,
         "memory_gib": None if memory is None else round(memory / 2**30, 1),
-        "flags": list(able.flags),
-        "int8": able.int8_instructions,
-        "bf16": able.bf16_instructions,
-        "nvidia": able.nvidia_gpu,
+        "flags": list(hardware.flags),
+        "int8": hardware.int8_instructions,
+        "bf16": hardware.bf16_instructions,
+        "nvidia": hardware.nvidia_gpu,
     }
 
 
 def _read_requirements(extra: str | None) -> dict[str, str]:
-    """Return the packages that StrokeSeg, or one of its extras, requires, with the least version of each."""
-    found = {}
+    """Return the packages that StrokeSeg, or one of its extras, requires, with their minimum versions."""
+    minimum_versions = {}
     for line in metadata.requires("strokeseg") or []:
-        wanted, _, condition = line.partition(";")
+        requirement, _, condition = line.partition(";")
         if (f"extra == '{extra}'" in condition.replace('"', "'")) if extra else not condition:
-            name, *_ = re.split(r"[^\w.-]", wanted.strip())
-            found[name] = wanted.partition(">=")[2].partition(",")[0].strip()
-    return found
+            name, *_ = re.split(r"[^\w.-]", requirement.strip())
+            minimum_versions[name] = requirement.partition(">=")[2].partition(",")[0].strip()
+    return minimum_versions
 
 
 def _find_version(package: str) -> str | None:
@@ -120,95 +118,100 @@ def _find_version(package: str) -> str | None:
         return None
 
 
-def _is_older(version: str, least: str) -> bool:
-    """Return whether a version lies below the least one, by the numbers that both state."""
-    numbers = [[int(number) for number in re.findall(r"\d+", text)[:3]] for text in (version, least)]
+def _is_older(version: str, minimum: str) -> bool:
+    """Return whether a version is below the minimum, by the first three numbers of each."""
+    numbers = [[int(number) for number in re.findall(r"\d+", text)[:3]] for text in (version, minimum)]
     return numbers[0] < numbers[1]
 
 
-def _packages(problems: Problems) -> dict[str, Any]:
+def _check_packages(problems: Problems) -> dict[str, Any]:
     versions = {}
-    for name, least in _read_requirements(None).items():
+    for name, minimum in _read_requirements(None).items():
         versions[name] = version = _find_version(name)
         if version is None:
-            problems.append(Problem(f"the package {name} is not installed", f'pip install "{name}>={least}"'))
-        elif least and _is_older(version, least):
-            sentence = f"the package {name} has version {version}, needed is {least} or later"
-            problems.append(Problem(sentence, f'pip install --upgrade "{name}>={least}"'))
+            problems.append(Problem(f"the package {name} is not installed", f'pip install "{name}>={minimum}"'))
+        elif minimum and _is_older(version, minimum):
+            sentence = f"the package {name} has version {version}; {minimum} or later is required"
+            problems.append(Problem(sentence, f'pip install --upgrade "{name}>={minimum}"'))
     return versions
 
 
-def _extra(name: str) -> dict[str, str | None]:
+def _find_extra_versions(name: str) -> dict[str, str | None]:
     return {package: _find_version(package) for package in _read_requirements(name)}
 
 
-def _engines(_: Problems) -> dict[str, Any]:
-    """Say of every engine whether its package is there, or what installs it."""
+def _list_engines(_: Problems) -> dict[str, Any]:
+    """Return for every engine "installed" or the command that installs it."""
     from strokeseg.segmentation.engines import selection
 
-    there = selection.list_installed()
+    installed = selection.list_installed()
     return {
-        name: "installed" if name in there else selection.INSTALL_INSTRUCTIONS[name]
+        name: "installed" if name in installed else selection.INSTALL_INSTRUCTIONS[name]
         for name in selection.ENGINES
         if name != "auto"
     }
 
 
-def _auto(_: Problems) -> dict[str, Any]:
-    """Say which engine `auto` takes for every network, and why; a damaged card has its problem already."""
+def _explain_auto_engine(_: Problems) -> dict[str, Any]:
+    """Return for every network the engine that `auto` chooses, and why.
+
+    Networks with a damaged card are left out: :func:`_check_models` reports them.
+    """
     from strokeseg.segmentation import models
     from strokeseg.segmentation.engines import cpu_features, selection
 
-    found = {}
+    choices = {}
     for name in models.list_names():
         try:
-            chosen = selection.select_engine(
+            choice = selection.select_engine(
                 models.load_card(name).precision, cpu_features.detect_hardware(), selection.list_installed()
             )
         except StrokesegError:
             continue
-        found[name] = {"engine": chosen.engine, "why": chosen.reason}
-    return found
+        choices[name] = {"engine": choice.engine, "why": choice.reason}
+    return choices
 
 
-def _answer(problems: Problems) -> dict[str, Any]:
-    """Have the default network answer an empty slice: the surest check that all of it works together."""
+def _run_first_inference(problems: Problems) -> dict[str, Any]:
+    """Run the default network on an empty slice, which needs every part of the installation to work."""
     import numpy as np
 
     from strokeseg.segmentation import load_engine
 
     try:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         engine = load_engine()
         loaded = time.perf_counter()
         logits = engine.logits(np.full((1, 1, engine.card.size, engine.card.size), -1, np.float32))
-        done = time.perf_counter()
+        end = time.perf_counter()
     except StrokesegError as error:
         problem = Problem(f"{error.message} [{error.code}]", error.remedy)
-        if problem not in problems and error.code != "unknown-model":  # which _models has told already
+        if problem not in problems and error.code != "unknown-model":  # _check_models has reported it
             problems.append(problem)
         return {}
     if not np.isfinite(logits).all():
-        problems.append(Problem(f"the default network answers with no numbers on {engine.name}", _REINSTALL))
-    return {"engine": engine.name, "load_s": round(loaded - begun, 3), "first_slice_s": round(done - loaded, 3)}
+        problems.append(
+            Problem(f"the default network returns values that are not numbers on {engine.name}", _REINSTALL)
+        )
+    return {"engine": engine.name, "load_s": round(loaded - start, 3), "first_slice_s": round(end - loaded, 3)}
 
 
-def _folders(problems: Problems) -> dict[str, Any]:
-    """Say where a run may write; results go to a folder here if none is named."""
+def _check_folders(problems: Problems) -> dict[str, Any]:
+    """Return the folders that a run writes to, and whether each is writable."""
     from strokeseg.segmentation import models
 
-    own = models.list_folders()[-1]
-    nearest = next((folder for folder in (own, *own.parents) if os.path.exists(folder)), own)
-    places = {"here": Path.cwd(), "models": nearest, "temporary": Path(tempfile.gettempdir())}
-    found = {name: {"path": str(path), "writable": _is_writable(path)} for name, path in places.items()}
-    if not found["temporary"]["writable"]:
-        sentence = f"nothing can be written to the folder for temporary files, {places['temporary']}"
-        problems.append(Problem(sentence, "Free space there, or name another folder with TMPDIR."))
-    return found
+    user_folder = models.list_folders()[-1]
+    nearest = next((path for path in (user_folder, *user_folder.parents) if os.path.exists(path)), user_folder)
+    paths = {"here": Path.cwd(), "models": nearest, "temporary": Path(tempfile.gettempdir())}
+    folders = {name: {"path": str(path), "writable": _is_writable(path)} for name, path in paths.items()}
+    if not folders["temporary"]["writable"]:
+        sentence = f"the folder for temporary files is not writable: {paths['temporary']}"
+        problems.append(Problem(sentence, "Free space in it, or name another folder with TMPDIR."))
+    return folders
 
 
 def _is_writable(folder: Path) -> bool:
-    """Try it: permissions do not tell of a full or read-only disk."""
+    """Write a file to find out: permissions do not show a full or read-only disk."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0" * 4096)
@@ -218,38 +221,38 @@ def _is_writable(folder: Path) -> bool:
     return True
 
 
-def _decoders(problems: Problems) -> dict[str, bool]:
+def _check_decoders(problems: Problems) -> dict[str, bool]:
     from strokeseg.reading.dicom import decoding
 
     available = decoding.list_decoders()
-    missing = [name for name, there in available.items() if not there]
+    missing = [name for name, is_available in available.items() if not is_available]
     if missing:
         sentence = f"compressed DICOM cannot be read: {', '.join(missing)}"
         problems.append(Problem(sentence, "pip install --force-reinstall imagecodecs"))
     return available
 
 
-def _models(problems: Problems) -> dict[str, str]:
+def _check_models(problems: Problems) -> dict[str, str]:
     from strokeseg.segmentation import models
 
     states = {}
     for name in models.list_names():
         try:
             card, _ = models.load_weights(name)
-            states[name] = f"whole, version {card.version}, sha256 {card.sha256[:12]}"
+            states[name] = f"intact, version {card.version}, sha256 {card.sha256[:12]}"
         except StrokesegError as error:
             states[name] = str(error)
             problems.append(Problem(f"{error.message} [{error.code}]", error.remedy))
     if "default" not in states:
-        chosen = f", which {models.FOLDER_VARIABLE} names" if models.SHIPPED_FOLDER not in models.list_folders() else ""
+        source = f", which {models.FOLDER_VARIABLE} names" if models.SHIPPED_FOLDER not in models.list_folders() else ""
         remedy = (
-            f"Unset {models.FOLDER_VARIABLE}, or put default.onnx and default.json there." if chosen else _REINSTALL
+            f"Unset {models.FOLDER_VARIABLE}, or put default.onnx and default.json there." if source else _REINSTALL
         )
-        problems.append(Problem(f"no network named 'default' in {models.list_folders()[0]}{chosen}", remedy))
+        problems.append(Problem(f"no network named 'default' in {models.list_folders()[0]}{source}", remedy))
     return states
 
 
-def _bounds(_: Problems) -> dict[str, int]:
+def _list_input_limits(_: Problems) -> dict[str, int]:
     from strokeseg.reading import input_file
 
     return {

@@ -11,7 +11,7 @@ from strokeseg import atomic_write
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
 
-_FILE_REMEDY = "Name another file after --json, or - for stdout."
+_FILE_REMEDY = "Name another file with --json, or - for stdout."
 
 EXAMPLES = r"""\b
 Examples:
@@ -22,108 +22,121 @@ Examples:
 """
 
 
+_FolderArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        show_default=False,
+        help="Holds images/ and masks/ with files of the same names (pictures or NIfTI), or NIfTI volumes "
+        "NAME.nii.gz with masks NAME_mask.nii.gz.",
+    ),
+]
+_ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        min=0,
+        max=1,
+        metavar="P",
+        show_default="the network's own",
+        help="Probability from which a pixel counts as hemorrhage.",
+    ),
+]
+_ImagesOption = Annotated[str, typer.Option("--images", metavar="NAME", help="Folder of the images in FOLDER.")]
+_MasksOption = Annotated[str, typer.Option("--masks", metavar="NAME", help="Folder of the masks in FOLDER.")]
+_PatientOption = Annotated[
+    str | None,
+    typer.Option(
+        "--patient",
+        metavar="COLUMN|REGEX",
+        show_default="column patient, else the file's name up to its last _",
+        help="The patient of an image: a column of FOLDER/index.csv, or a regular expression whose first group in "
+        "the file name is the patient.",
+    ),
+]
+_IgnoreOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ignore",
+        metavar="VALUE",
+        show_default=False,
+        help="Mask value for unknown pixels; they are not scored.",
+    ),
+]
+_NormalsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--normals",
+        metavar="FOLDER",
+        show_default=False,
+        help="Pictures or NIfTI volumes without hemorrhage, which need no masks: they count for the ROC-AUC of "
+        "detection and for the share of quiet slices.",
+    ),
+]
+_AsSegmentedOption = Annotated[
+    bool,
+    typer.Option(
+        "--as-segmented",
+        help="Score the mask of `strokeseg segment`, without small specks, instead of the probability map cut at "
+        "the threshold.",
+    ),
+]
+_LeaksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--check-leakage",
+        metavar="SPLIT.csv",
+        show_default=False,
+        help="First check that no image is equal or nearly equal to one on the training side of this split.",
+    ),
+]
+_DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        show_default=False,
+        help="With --check-leakage: folder of the data sets, to compare pixels where hashes are not conclusive.",
+    ),
+]
+_JsonToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        show_default=False,
+        help="Also write every figure as JSON to this file; - prints the JSON on stdout instead of the table.",
+    ),
+]
+
+
 def evaluate(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER",
-            show_default=False,
-            help="Holds images/ and masks/ with files of the same names (pictures or NIfTI), or NIfTI volumes "
-            "NAME.nii.gz with NAME_mask.nii.gz beside them.",
-        ),
-    ],
+    folder: _FolderArgument,
     model: options.ModelOption = "default",
     engine: options.EngineOption = options.EngineName.auto,
     threads: options.ThreadsOption = 0,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            min=0,
-            max=1,
-            metavar="P",
-            show_default="the network's own",
-            help="A pixel counts as blood from this probability on.",
-        ),
-    ] = None,
-    images: Annotated[str, typer.Option("--images", metavar="NAME", help="Folder of the images in FOLDER.")] = "images",
-    masks: Annotated[str, typer.Option("--masks", metavar="NAME", help="Folder of the masks in FOLDER.")] = "masks",
-    patient: Annotated[
-        str | None,
-        typer.Option(
-            "--patient",
-            metavar="COLUMN|REGEX",
-            show_default="column patient, else the file's name up to its last _",
-            help="Whose an image is: a column of FOLDER/index.csv, or a regular expression whose first group in the "
-            "file's name is the patient.",
-        ),
-    ] = None,
-    ignore: Annotated[
-        int | None,
-        typer.Option(
-            "--ignore",
-            metavar="VALUE",
-            show_default=False,
-            help="Value in the masks that means: not known. Such pixels count neither way.",
-        ),
-    ] = None,
-    normals: Annotated[
-        Path | None,
-        typer.Option(
-            "--normals",
-            metavar="FOLDER",
-            show_default=False,
-            help="Pictures or NIfTI volumes without blood, which need no masks: they count for the ROC-AUC of "
-            "detection and for the share of quiet slices.",
-        ),
-    ] = None,
-    as_segmented: Annotated[
-        bool,
-        typer.Option(
-            "--as-segmented",
-            help="Score the mask as `strokeseg segment` gives it, without small specks, in place of the probability "
-            "map cut at the threshold.",
-        ),
-    ] = False,
+    threshold: _ThresholdOption = None,
+    images: _ImagesOption = "images",
+    masks: _MasksOption = "masks",
+    patient: _PatientOption = None,
+    ignore: _IgnoreOption = None,
+    normals: _NormalsOption = None,
+    as_segmented: _AsSegmentedOption = False,
     window: options.WindowOption = None,
     spacing: options.SpacingOption = None,
     flip: options.FlipOption = False,
-    leaks: Annotated[
-        Path | None,
-        typer.Option(
-            "--check-leakage",
-            metavar="SPLIT.csv",
-            show_default=False,
-            help="First make sure that no image is, or nearly is, on the training side of this split.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="FOLDER",
-            show_default=False,
-            help="With --check-leakage: folder of the data sets, to compare pixels where hashes leave a doubt.",
-        ),
-    ] = None,
-    json_to: Annotated[
-        str | None,
-        typer.Option(
-            "--json",
-            metavar="FILE",
-            show_default=False,
-            help="Also write every figure as JSON into this file; - prints it on stdout in place of the table.",
-        ),
-    ] = None,
+    leaks: _LeaksOption = None,
+    data: _DataOption = None,
+    json_to: _JsonToOption = None,
 ) -> None:
-    """Score a network against masks that people drew, with 95 % bootstrap intervals over patients.
+    """Score a network against reference masks, with 95 % bootstrap intervals over patients.
 
-    Dice, IoU, average precision, precision and recall are given as the mean over slices, the mean over patients, and of
-    all pixels together; then follow lesions, surfaces, volumes, detection and calibration. docs/metrics.md defines
-    each. What is scored is the probability map, cut at the threshold, or with --as-segmented the finished mask.
+    Dice, IoU, average precision, precision and recall are given as the mean over slices, as the mean over patients and
+    over all pixels; then lesions, surfaces, volumes, detection and calibration. docs/metrics.md defines each metric.
+    By default the probability map, cut at the threshold, is scored; with --as-segmented the final mask.
     """
     if as_segmented and threshold is not None:
-        raise UsageError("--as-segmented cuts at the network's own threshold", "Leave --threshold out.")
+        raise UsageError("--as-segmented uses the network's own threshold", "Leave --threshold out.")
     from strokeseg import evaluation as scoring
     from strokeseg import pipeline
     from strokeseg.segmentation import models

@@ -1,4 +1,4 @@
-"""`strokeseg models`: which networks there are, what is known of them, whether they are whole; and one's own."""
+"""`strokeseg models`: list, show, check, add and remove networks."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List the installed networks, show what is known of one, check that their files are whole, or add your own.",
+    help="List the installed networks, show a network's card, verify the files, or add and remove your own.",
 )
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The network's name, as `strokeseg models list` shows it.")
+    str, typer.Argument(metavar="NAME", help="Name of the network; `strokeseg models list` shows the names.")
 ]
 
 
 @app.command("list")
 def list_(as_json: options.JsonOption = False) -> None:
-    """List the installed networks; one whose card cannot be read is listed as broken."""
+    """List the installed networks; a network whose card cannot be read is listed as broken."""
     from rich.table import Table
 
     from strokeseg.segmentation import models
 
-    found = {name: _load_card_or_message(name) for name in models.list_names()}
+    cards_by_name = {name: _load_card_or_message(name) for name in models.list_names()}
     if as_json:
         cards = [
             {"name": name, "broken": card} if isinstance(card, str) else card.model_dump(mode="json")
-            for name, card in found.items()
+            for name, card in cards_by_name.items()
         ]
         terminal.print_data(json.dumps(cards, indent=2, ensure_ascii=False))
         return
-    if not found:
+    if not cards_by_name:
         terminal.print_note(f"no network is installed in {_format_folders()}")
         return
     table = Table()
     for heading in ("Name", "Version", "Architecture", "Input", "Weights", "Threshold"):
         table.add_column(heading, overflow="fold")
-    for name, card in found.items():
+    for name, card in cards_by_name.items():
         if isinstance(card, str):
             table.add_row(terminal.escape_unprintable(name), "", terminal.escape_unprintable(f"BROKEN: {card}"))
         else:
@@ -56,7 +56,7 @@ def list_(as_json: options.JsonOption = False) -> None:
 
 @app.command(short_help="Show a network's card.", no_args_is_help=True)
 def show(name: NameArgument, as_json: options.JsonOption = False) -> None:
-    """Show a network's card: what it was trained on, how good it is, what it must not be used for."""
+    """Show a network's card: training data, accuracy, limits of use."""
     from strokeseg.segmentation import models
 
     card = models.load_card(name)
@@ -69,13 +69,13 @@ def show(name: NameArgument, as_json: options.JsonOption = False) -> None:
         terminal.print_data("\n".join(_format_lines(card.model_dump(mode="json"))))
 
 
-@app.command(short_help="Check that the networks' files are whole.")
+@app.command(short_help="Check that the networks' files are intact.")
 def verify(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", show_default="all of them", help="The network to check.")
     ] = None,
 ) -> None:
-    """Check that every network's file is byte for byte the one that its card was written for (SHA-256)."""
+    """Check that the SHA-256 of every network's file is the one in its card."""
     from strokeseg.segmentation import models
 
     names = [name] if name is not None else models.list_names()
@@ -85,7 +85,7 @@ def verify(
     for each in names:
         try:
             card, _ = models.load_weights(each)
-            terminal.print_data(f"{each}: whole, sha256 {card.sha256}")
+            terminal.print_data(f"{each}: intact, sha256 {card.sha256}")
         except CorruptModel as error:
             failures.append(error)
             terminal.print_data(f"{each}: CORRUPT: {terminal.escape_unprintable(error.message)}")
@@ -100,10 +100,11 @@ def add(
         Path | None, typer.Option("--card", metavar="FILE.json", show_default="beside it", help="Its card.")
     ] = None,
 ) -> None:
-    """Add a network of your own, with its card, to those that --model may name.
+    """Add a network of your own, with its card, for use with --model.
 
-    It takes one grey channel, (1, 1, size, size) in -1..1, and gives as many logits; it is tried once. A network whose
-    bytes are not those of its card is refused. `strokeseg train CONFIG --export` writes both files.
+    The network takes one grey channel, (1, 1, size, size) in -1..1, and returns logits of the same shape; it is run
+    once as a check. A network whose SHA-256 differs from its card is refused. `strokeseg train CONFIG --export` writes
+    both files.
     """
     from strokeseg.segmentation import installation
 
@@ -111,13 +112,13 @@ def add(
     terminal.print_data(f"{added.name}: added; use it with --model {added.name}")
 
 
-@app.command("card", short_help="Print a card to be filled in for a network of your own.", no_args_is_help=True)
+@app.command("card", short_help="Print a card to fill in for a network of your own.", no_args_is_help=True)
 def card_(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", show_default=False, help="The network.")],
 ) -> None:
-    """Print a card for a network: what its file tells is filled in, the rest is for you.
+    """Print a card for a network: entries that the file states are filled in, the rest is for you.
 
-    Redirect it: strokeseg models card mine.onnx > mine.json
+    Redirect the output: strokeseg models card mine.onnx > mine.json
     """
     from strokeseg.segmentation import installation
 
@@ -126,7 +127,7 @@ def card_(
 
 @app.command(short_help="Remove a network that you added.", no_args_is_help=True)
 def remove(name: NameArgument) -> None:
-    """Remove a network that you added; StrokeSeg's own stay."""
+    """Remove a network that you added; the shipped networks cannot be removed."""
     from strokeseg.segmentation import installation
 
     installation.remove_model(name)

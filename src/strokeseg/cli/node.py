@@ -1,4 +1,4 @@
-"""`strokeseg node`: between scanner and archive."""
+"""`strokeseg node`: the DICOM node between scanners and archive."""
 
 from __future__ import annotations
 
@@ -16,72 +16,73 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  strokeseg node node.toml --check                 try each peer, and say what it answers
-  strokeseg node node.toml --explain SERIES        say which rule a series would hit, and why
+  strokeseg node node.toml --check                 try each peer and print its answer
+  strokeseg node node.toml --explain SERIES        show which rule a series would match, and why
   strokeseg node node.toml                         run until Ctrl-C
-  strokeseg node node.toml --undelivered           what waits, and what was given up
-  strokeseg node node.toml --resend 3f9a21         try it again now
+  strokeseg node node.toml --undelivered           list deliveries that wait or were given up
+  strokeseg node node.toml --resend 3f9a21         retry a delivery now
 
-docs/pacs.md begins with a file to copy.
+docs/pacs.md begins with an example file.
 """
 
 
 def node(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The node's settings, a TOML file; docs/pacs.md has one to copy.")
+        Path, typer.Argument(metavar="FILE", help="Settings of the node, a TOML file; docs/pacs.md has an example.")
     ],
-    check: Annotated[bool, typer.Option("--check", help="Try each peer, print a table, and leave.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Try each peer, print a table and exit.")] = False,
     explain: Annotated[
         Path | None,
         typer.Option(
-            "--explain", metavar="SERIES", help="Say which rule the series of a folder or zip hit, and leave."
+            "--explain", metavar="SERIES", help="Show which rule the series of a folder or zip match, and exit."
         ),
     ] = None,
     undelivered: Annotated[
-        bool, typer.Option("--undelivered", help="List what waits to be delivered or was given up, and leave.")
+        bool, typer.Option("--undelivered", help="List deliveries that wait or were given up, and exit.")
     ] = False,
     resend: Annotated[
-        str | None, typer.Option("--resend", metavar="ID", help="Have an undelivered one tried again, and leave.")
+        str | None, typer.Option("--resend", metavar="ID", help="Mark an undelivered one for another try, and exit.")
     ] = None,
     database: Annotated[
         str,
-        typer.Option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/NAME, as of serve."),
+        typer.Option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/NAME, as in serve."),
     ] = "sqlite",
     storage: Annotated[
-        str, typer.Option("--storage", metavar="PLACE", help="A folder or s3://BUCKET/PREFIX, as of serve.")
+        str, typer.Option("--storage", metavar="STORAGE", help="A folder or s3://BUCKET/PREFIX, as in serve.")
     ] = "strokeseg-data",
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Studies at once; 0 leaves the work to `strokeseg serve`.")
+        int,
+        typer.Option("--workers", min=0, help="Studies at once; 0 leaves them to the workers of `strokeseg serve`."),
     ] = 1,
     as_json: options.JsonOption = False,
 ) -> None:
     """Receive CT series by DICOM, segment them, and send the results to the archive.
 
-    Series, results and deliveries outlive a kill. Logs go to stderr, one JSON object a line, without patient data.
+    Series, results and deliveries survive a kill. Logs go to stderr, one JSON object per line, without patient data.
     """
     from strokeseg.pacs import settings_file
 
     if sum((check, explain is not None, undelivered, resend is not None)) > 1:
-        raise UsageError("--check, --explain, --undelivered and --resend: one at a time", "Leave the others away.")
-    found = settings_file.load_settings(file)
+        raise UsageError("--check, --explain, --undelivered and --resend exclude each other", "Leave the others out.")
+    settings = settings_file.load_settings(file)
     if check:
-        _check_peers(found, as_json)
+        _check_peers(settings, as_json)
     elif explain is not None:
-        _explain_rules(found, explain, as_json)
+        _explain_rules(settings, explain, as_json)
     elif undelivered or resend is not None:
         _list_undelivered(database, resend, as_json)
     else:
-        _run_node(found, database, storage, workers)
+        _run_node(settings, database, storage, workers)
 
 
-def _check_peers(found: NodeSettings, as_json: bool) -> None:
+def _check_peers(settings: NodeSettings, as_json: bool) -> None:
     from dataclasses import asdict
 
     from strokeseg.pacs.connection_check import check_connections
 
-    rows = list(check_connections(found))
+    rows = list(check_connections(settings))
     if not rows and not as_json:
-        terminal.print_note("The file names no peer, server or receiver: there is nobody to try.")
+        terminal.print_note("The file names no peer, server or receiver to try.")
         return
     if as_json:
         terminal.print_data(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
@@ -93,22 +94,22 @@ def _check_peers(found: NodeSettings, as_json: bool) -> None:
         raise typer.Exit(terminal.REFUSED)
 
 
-def _explain_rules(found: NodeSettings, path: Path, as_json: bool) -> None:
+def _explain_rules(settings: NodeSettings, path: Path, as_json: bool) -> None:
     from strokeseg.pacs.rules import choose_rule
     from strokeseg.pacs.series_processing import read_attributes_by_series
 
-    told = []
-    for series_uid, seen in read_attributes_by_series(path):
-        decision = choose_rule(found.rule, seen)
-        told.append(
+    explanations = []
+    for series_uid, attributes in read_attributes_by_series(path):
+        decision = choose_rule(settings.rule, attributes)
+        explanations.append(
             {"series_uid": series_uid, "rule": decision.rule and decision.rule.name, "reasons": decision.reasons}
         )
     if as_json:
-        terminal.print_data(json.dumps(told, indent=2, ensure_ascii=False))
+        terminal.print_data(json.dumps(explanations, indent=2, ensure_ascii=False))
         return
-    for one in told:
-        terminal.print_data(f"series {one['series_uid']}")
-        for reason in one["reasons"] or ():
+    for explanation in explanations:
+        terminal.print_data(f"series {explanation['series_uid']}")
+        for reason in explanation["reasons"] or ():
             terminal.print_data(f"  {reason}")
 
 
@@ -123,7 +124,9 @@ def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
     try:
         if resend is not None:
             outbox.retry_now(engine, resend)
-            terminal.print_note("It is due now: a running node tries it at once, another when it starts.")
+            terminal.print_note(
+                "The delivery is due now: a running node tries it at once, otherwise at its next start."
+            )
             return
         rows = outbox.list_undelivered(engine)
     finally:
@@ -133,7 +136,7 @@ def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
         terminal.print_data(json.dumps([{key: row[key] for key in keys} for row in rows], indent=2, ensure_ascii=False))
         return
     if not rows:
-        terminal.print_data("Nothing waits, and nothing was given up.")
+        terminal.print_data("No delivery waits, and none was given up.")
         return
 
     def line(row: Any) -> list[str]:
@@ -143,14 +146,16 @@ def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
     _print_table(["id", "state", "what", "to", "since", "tries", "last answer"], [line(row) for row in rows])
 
 
-def _run_node(found: NodeSettings, database: str, storage: str, workers: int) -> None:
+def _run_node(settings: NodeSettings, database: str, storage: str, workers: int) -> None:
     import signal
 
     from strokeseg.pacs import runtime
 
-    node = runtime.start_node(found, database, storage, workers)
+    node = runtime.start_node(settings, database, storage, workers)
     signal.signal(signal.SIGTERM, lambda *_: node.request_stop())
-    terminal.print_note(f"Listening as {found.node.ae_title} on port {node.port}. Ctrl-C ends it; nothing is lost.")
+    terminal.print_note(
+        f"Listening as {settings.node.ae_title} on port {node.port}. Ctrl-C stops the node; received data are kept."
+    )
     try:
         node.wait()
     except KeyboardInterrupt:

@@ -73,8 +73,8 @@ SpacingOption = Annotated[
         parser=_make_parser(parse_spacing),
         metavar="SLICE,ROW,COLUMN",
         show_default=False,
-        help="Pictures only: distances between slices, rows and columns in mm, such as 5,0.45,0.45. Without it no figure "
-        "is given in mm or ml.",
+        help="Pictures only: distances between slices, rows and columns in mm, such as 5,0.45,0.45. Without it no "
+        "figure is given in mm or ml.",
     ),
 ]
 WindowOption = Annotated[

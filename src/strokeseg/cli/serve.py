@@ -9,8 +9,8 @@ import typer
 
 EXAMPLES = """\b
 Examples:
-  strokeseg serve                                      open http://127.0.0.1:8000/ on this machine
-  strokeseg serve --ephemeral                          keeps nothing
+  strokeseg serve                                      then open http://127.0.0.1:8000/
+  strokeseg serve --ephemeral                          deletes everything at the end
   strokeseg serve --database postgresql://me@db/strokeseg --storage s3://scans/strokeseg
   strokeseg serve --worker-only --database postgresql://me@db/strokeseg --storage s3://scans/strokeseg
 """
@@ -18,83 +18,110 @@ _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_size(text: str) -> int:
-    """Read "500M" or "4G"."""
+    """Parse a size such as "500M" or "4G"."""
     plain = text.strip().upper().removesuffix("B")
     unit = plain[-1:] if plain[-1:] in _SIZE_UNITS and not plain[-1:].isdigit() else ""
     number = plain.removesuffix(unit) if unit else plain
     if not number.isdigit() or not 0 < int(number) < 10**9:
-        raise typer.BadParameter(f"{text!r} is no size, as 500M or 4G")
+        raise typer.BadParameter(f"{text!r} is not a size such as 500M or 4G")
     return int(number) * _SIZE_UNITS[unit]
 
 
-def serve(
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen at; any but this machine's demands tokens.")
-    ] = ("127.0.0.1"),
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
-    database: Annotated[
-        str,
-        typer.Option(
-            "--database",
-            metavar="URL",
-            envvar="STROKESEG_DATABASE",
-            help="sqlite, sqlite:///FILE, or postgresql://USER@HOST/NAME.",
-        ),
-    ] = "sqlite",
-    storage: Annotated[
-        str,
-        typer.Option("--storage", metavar="PLACE", envvar="STROKESEG_STORAGE", help="A folder, or s3://BUCKET/PREFIX."),
-    ] = "strokeseg-data",
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, max=256, help="Studies at once; 0 only answers requests.")
-    ] = 1,
-    worker_only: Annotated[
-        bool, typer.Option("--worker-only", help="Work on studies of the same database, and answer no request.")
-    ] = False,
-    root_path: Annotated[
-        str, typer.Option("--root-path", metavar="/PATH", help="Where a proxy in front shows the application.")
-    ] = "",
-    max_upload: Annotated[
-        int, typer.Option("--max-upload", parser=parse_size, metavar="SIZE", help="Of one upload.", show_default="4G")
-    ] = "4G",  # type: ignore[assignment]
-    quota: Annotated[
-        int | None,
-        typer.Option(
-            "--quota", parser=parse_size, metavar="SIZE", help="Of all studies together.", show_default="none"
-        ),
-    ] = None,
-    keep_days: Annotated[
-        float | None,
-        typer.Option("--keep-days", min=0, metavar="DAYS", help="Delete a study so old.", show_default="never"),
-    ] = None,
-    ephemeral: Annotated[
-        bool, typer.Option("--ephemeral", help="Keep everything in a temporary folder that goes away at the end.")
-    ] = False,
-    memory: Annotated[
-        int,
-        typer.Option("--memory", parser=parse_size, metavar="SIZE", help="Of one working process.", show_default="8G"),
-    ] = "8G",  # type: ignore[assignment]
-    lease: Annotated[
-        float, typer.Option("--lease", min=1, metavar="SECONDS", help="After which a silent worker is taken for dead.")
-    ] = 15.0,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", exists=True, dir_okay=False)] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", exists=True, dir_okay=False)] = None,
-    auth_config: Annotated[
-        Path | None,
-        typer.Option("--auth-config", metavar="FILE", exists=True, dir_okay=False, help="TOML: who gets in."),
-    ] = None,
-    audit: Annotated[Path, typer.Option("--audit", metavar="FILE", help="The audit log.")] = Path(
-        "strokeseg-audit.jsonl"
+_HostOption = Annotated[
+    str, typer.Option("--host", help="Address to listen at; any other than this machine's own requires tokens.")
+]
+_PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")]
+_DatabaseOption = Annotated[
+    str,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        envvar="STROKESEG_DATABASE",
+        help="sqlite, sqlite:///FILE, or postgresql://USER@HOST/NAME.",
     ),
-    trusted_proxy: Annotated[
-        list[str] | None,
-        typer.Option("--trusted-proxy", metavar="ADDRESS", help="Its X-Forwarded-* headers count; may be repeated."),
-    ] = None,
-) -> None:
-    """Serve the web application: upload a scan on a page, see the bleeding; or the same by REST.
+]
+_StorageOption = Annotated[
+    str,
+    typer.Option("--storage", metavar="STORAGE", envvar="STROKESEG_STORAGE", help="A folder, or s3://BUCKET/PREFIX."),
+]
+_WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, max=256, help="Studies at once; 0 only serves requests.")
+]
+_WorkerOnlyOption = Annotated[
+    bool, typer.Option("--worker-only", help="Segment studies of the same database, and serve no requests.")
+]
+_RootPathOption = Annotated[
+    str,
+    typer.Option("--root-path", metavar="/PATH", help="Path under which a reverse proxy serves the application."),
+]
+_MaxUploadOption = Annotated[
+    int,
+    typer.Option("--max-upload", parser=parse_size, metavar="SIZE", help="Limit of one upload.", show_default="4G"),
+]
+_QuotaOption = Annotated[
+    int | None,
+    typer.Option(
+        "--quota", parser=parse_size, metavar="SIZE", help="Limit of all studies together.", show_default="none"
+    ),
+]
+_KeepDaysOption = Annotated[
+    float | None,
+    typer.Option("--keep-days", min=0, metavar="DAYS", help="Delete studies of this age.", show_default="never"),
+]
+_EphemeralOption = Annotated[
+    bool, typer.Option("--ephemeral", help="Keep everything in a temporary folder that is deleted at the end.")
+]
+_MemoryOption = Annotated[
+    int,
+    typer.Option("--memory", parser=parse_size, metavar="SIZE", help="Limit of one worker process.", show_default="8G"),
+]
+_LeaseOption = Annotated[
+    float,
+    typer.Option("--lease", min=1, metavar="SECONDS", help="Time after which a silent worker counts as dead."),
+]
+_TlsCertOption = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", exists=True, dir_okay=False, help="TLS certificate.")
+]
+_TlsKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", exists=True, dir_okay=False, help="TLS key.")
+]
+_AuthConfigOption = Annotated[
+    Path | None,
+    typer.Option("--auth-config", metavar="FILE", exists=True, dir_okay=False, help="Access rules, a TOML file."),
+]
+_AuditOption = Annotated[Path, typer.Option("--audit", metavar="FILE", help="The audit log.")]
+_TrustedProxyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy", metavar="ADDRESS", help="Proxy whose X-Forwarded-* headers are trusted; may be repeated."
+    ),
+]
 
-    Studies wait in a queue that outlives any end of the process. More workers join by the same database and storage,
-    on this machine or another. docs/serve.md tells more.
+
+def serve(
+    host: _HostOption = "127.0.0.1",
+    port: _PortOption = 8000,
+    database: _DatabaseOption = "sqlite",
+    storage: _StorageOption = "strokeseg-data",
+    workers: _WorkersOption = 1,
+    worker_only: _WorkerOnlyOption = False,
+    root_path: _RootPathOption = "",
+    max_upload: _MaxUploadOption = "4G",  # type: ignore[assignment]
+    quota: _QuotaOption = None,
+    keep_days: _KeepDaysOption = None,
+    ephemeral: _EphemeralOption = False,
+    memory: _MemoryOption = "8G",  # type: ignore[assignment]
+    lease: _LeaseOption = 15.0,
+    tls_cert: _TlsCertOption = None,
+    tls_key: _TlsKeyOption = None,
+    auth_config: _AuthConfigOption = None,
+    audit: _AuditOption = Path("strokeseg-audit.jsonl"),
+    trusted_proxy: _TrustedProxyOption = None,
+) -> None:
+    """Serve the web application: upload scans and view the findings in a browser, or by REST.
+
+    Studies wait in a queue that survives the end of the process. More workers can join with the same database and
+    storage, on this machine or another. See docs/serve.md.
     """
     from strokeseg.web import server
     from strokeseg.web.settings import ServerSettings, parse_database_url

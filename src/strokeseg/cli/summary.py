@@ -1,4 +1,4 @@
-"""A result, and an inspected input, in words and tables for a person at a terminal."""
+"""Text form of a result and of an inspected input for the terminal."""
 
 from __future__ import annotations
 
@@ -24,65 +24,64 @@ _SEVERITY = {"info": ("note", "cyan"), "repaired": ("repaired", "yellow"), "warn
 
 
 def describe_result(document: ResultDocument, folder: Path) -> list[RenderableType]:
-    """Return the verdict, the lesions, the remarks, and where the files are."""
-    found = document.findings
-    parts: list[RenderableType] = [Text(describe_verdict(found, document.input.slices), style="bold")]
-    if told := _describe_findings(found):
-        parts.append(Text(told))
-    if found.lesions:
-        parts.append(_build_lesion_table(found.lesions[:_MAX_LESIONS]))
-    if (more := len(found.lesions) - _MAX_LESIONS) > 0:
-        parts.append(Text(f"and {_format_count(more, 'smaller lesion')}, listed in result.json"))
-    parts += [_format_remark(remark) for remark in document.remarks]
+    """Return the verdict, the lesions, the remarks and the path of the files."""
+    findings = document.findings
+    lines: list[RenderableType] = [Text(describe_verdict(findings, document.input.slices), style="bold")]
+    if sentence := _describe_findings(findings):
+        lines.append(Text(sentence))
+    if findings.lesions:
+        lines.append(_build_lesion_table(findings.lesions[:_MAX_LESIONS]))
+    if (more := len(findings.lesions) - _MAX_LESIONS) > 0:
+        lines.append(Text(f"and {_format_count(more, 'smaller lesion')}, listed in result.json"))
+    lines += [_format_remark(remark) for remark in document.remarks]
     report = document.files.get("report")
-    where = folder / report if report else folder
+    path = folder / report if report else folder
     seconds = f"{document.timing_s.total:.1f} s"
-    parts.append(Text(f"{'Report' if report else 'Results'}: {escape_unprintable(str(where))} ({seconds})"))
-    parts.append(Text("For research only; no medical device.", style="dim"))
-    return parts
+    lines.append(Text(f"{'Report' if report else 'Results'}: {escape_unprintable(str(path))} ({seconds})"))
+    lines.append(Text("For research only; not a medical device.", style="dim"))
+    return lines
 
 
-def describe_verdict(found: Findings, slices: int) -> str:
-    """Say in one sentence what was found."""
-    if not found.hemorrhage:
-        return f"No bleeding found on {_format_count(slices, 'slice')}."
-    first = min(lesion.slices[0] for lesion in found.lesions)
-    last = max(lesion.slices[1] for lesion in found.lesions)
-    where = f"on slice {first + 1}" if first == last else f"between slices {first + 1} and {last + 1}"
-    size = "volume unknown" if found.volume_ml is None else f"{found.volume_ml:.1f} ml in all"
-    return (
-        f"Bleeding found: {_format_count(len(found.lesions), 'lesion')}, {size}, {where} of {slices} (1 is the lowest)."
-    )
+def describe_verdict(findings: Findings, slices: int) -> str:
+    """Describe the findings in one sentence."""
+    if not findings.hemorrhage:
+        return f"No hemorrhage found on {_format_count(slices, 'slice')}."
+    first = min(lesion.slices[0] for lesion in findings.lesions)
+    last = max(lesion.slices[1] for lesion in findings.lesions)
+    place = f"on slice {first + 1}" if first == last else f"between slices {first + 1} and {last + 1}"
+    size = "volume unknown" if findings.volume_ml is None else f"{findings.volume_ml:.1f} ml in total"
+    count = _format_count(len(findings.lesions), "lesion")
+    return f"Hemorrhage found: {count}, {size}, {place} of {slices} (1 is the lowest)."
 
 
-def _describe_findings(found: Findings) -> str:
-    """Return what is known of the head as a whole, in one line."""
-    told = []
-    if found.volume_interval_ml is not None and found.interval_level is not None:
-        low, high = found.volume_interval_ml
-        told.append(f"volume {low:.1f} to {high:.1f} ml ({found.interval_level:.0%} interval)")
-    if found.confidence is not None:
-        told.append(f"probability of blood {found.confidence:.2f}")
-    if found.side is not None:
-        told.append(f"side {found.side}")
-    if found.midline_shift_mm is not None:
-        side = f" to the {found.midline_shift_side}" if found.midline_shift_side else ""
-        told.append(f"midline shift {found.midline_shift_mm:.1f} mm{side}")
-    if found.intraventricular is not None:
-        amount = "" if found.intraventricular_ml is None else f", {found.intraventricular_ml:.1f} ml"
-        told.append(f"in the ventricles: {'yes' + amount if found.intraventricular else 'no'}")
-    return "; ".join(told).capitalize() + "." if told else ""
+def _describe_findings(findings: Findings) -> str:
+    """Describe the findings of the whole head in one line."""
+    clauses = []
+    if findings.volume_interval_ml is not None and findings.interval_level is not None:
+        low, high = findings.volume_interval_ml
+        clauses.append(f"volume {low:.1f} to {high:.1f} ml ({findings.interval_level:.0%} interval)")
+    if findings.confidence is not None:
+        clauses.append(f"probability of hemorrhage {findings.confidence:.2f}")
+    if findings.side is not None:
+        clauses.append(f"side {findings.side}")
+    if findings.midline_shift_mm is not None:
+        side = f" to the {findings.midline_shift_side}" if findings.midline_shift_side else ""
+        clauses.append(f"midline shift {findings.midline_shift_mm:.1f} mm{side}")
+    if findings.intraventricular is not None:
+        amount = "" if findings.intraventricular_ml is None else f", {findings.intraventricular_ml:.1f} ml"
+        clauses.append(f"in the ventricles: {'yes' + amount if findings.intraventricular else 'no'}")
+    return "; ".join(clauses).capitalize() + "." if clauses else ""
 
 
 def _build_lesion_table(lesions: list[Lesion]) -> Table:
-    """Draw a line a lesion; a column that is known of no lesion is left out."""
+    """Build a table with one row per lesion; columns without any value are left out."""
     columns: dict[str, list[str]] = {
         "Lesion": [str(lesion.id) for lesion in lesions],
         "Volume ml": [_format_number(lesion.volume_ml, 2) for lesion in lesions],
         "Pixels": [str(lesion.pixels) for lesion in lesions],
         "Slices": ["–".join(str(i + 1) for i in sorted(set(lesion.slices))) for lesion in lesions],
         "Side": [lesion.side or "" for lesion in lesions],
-        "Place": [lesion.place or "" for lesion in lesions],
+        "Location": [lesion.place or "" for lesion in lesions],
         "Diameter mm": [_format_number(lesion.max_diameter_mm, 1) for lesion in lesions],
         "ABC/2 ml": [_format_number(lesion.abc2_ml, 2) for lesion in lesions],
         "Mean HU": [_format_number(lesion.mean_hu, 0) for lesion in lesions],
@@ -100,27 +99,40 @@ def _build_lesion_table(lesions: list[Lesion]) -> Table:
 
 
 def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None) -> list[RenderableType]:
-    """Return the gate's verdict, the geometry and the remarks of every series; ``chosen`` is the one to segment."""
-    parts: list[RenderableType] = []
+    """Return status, geometry and remarks of every series.
+
+    Parameters
+    ----------
+    source : Path
+        The input.
+    scans : sequence of Scan
+        Its head CT series.
+    chosen : str or None
+        UID of the series that would be segmented; None if no series is preferred.
+
+    Returns
+    -------
+    list of renderable
+        Texts and tables for the terminal.
+    """
+    lines: list[RenderableType] = []
     name = escape_unprintable(source.name or str(source))
     for number, scan in enumerate(scans, start=1):
-        which = f"{name}, series {number} of {len(scans)}" if len(scans) > 1 else name
-        only = len(scans) == 1 or (chosen is not None and scan.series_uid == chosen)
-        can = "can be segmented" if only else "can be segmented with --series"
-        parts.append(Text(f"{which}: {_determine_status(scan)}, {can}", style="bold"))
+        label = f"{name}, series {number} of {len(scans)}" if len(scans) > 1 else name
+        is_chosen = len(scans) == 1 or (chosen is not None and scan.series_uid == chosen)
+        use = "can be segmented" if is_chosen else "can be segmented with --series"
+        lines.append(Text(f"{label}: {_determine_status(scan)}, {use}", style="bold"))
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
-        for label, value in _describe_geometry(scan).items():
-            table.add_row(f"  {label}", value)
-        parts.append(table)
-        parts += [_format_coded_remark(remark) for remark in scan.remarks]
+        for heading, value in _describe_geometry(scan).items():
+            table.add_row(f"  {heading}", value)
+        lines.append(table)
+        lines += [_format_coded_remark(remark) for remark in scan.remarks]
     if len(scans) > 1:
-        said = (
-            "none stands out" if chosen is None else f"{escape_unprintable(chosen)} stands out and would be segmented"
-        )
-        parts.append(Text(f"{len(scans)} series: {said}. --series UID, or how the UID begins, names another."))
-    return parts
+        choice = "none is preferred" if chosen is None else f"{escape_unprintable(chosen)} would be segmented"
+        lines.append(Text(f"{len(scans)} series: {choice}. --series UID, or the beginning of a UID, chooses another."))
+    return lines
 
 
 def _describe_geometry(scan: Scan) -> dict[str, str]:
@@ -132,7 +144,7 @@ def _describe_geometry(scan: Scan) -> dict[str, str]:
         "kind": info.kind,
         "series": escape_unprintable(info.series_uid or ""),
         "slices x rows x columns": f"{info.slices} x {info.rows} x {info.columns}",
-        "pixel spacing": "unknown; --spacing SLICE,ROW,COLUMN gives it"
+        "pixel spacing": "unknown; state it with --spacing SLICE,ROW,COLUMN"
         if spacing is None
         else f"{spacing[0]:.3f} x {spacing[1]:.3f} mm (rows x columns)",
         "slice step": "unknown" if step is None else f"{_format_range(step)} mm",
@@ -149,10 +161,10 @@ def _describe_geometry(scan: Scan) -> dict[str, str]:
 
 
 def _measure_geometry(scan: Scan) -> dict[str, Any]:
-    """Return what `input` of result.json does not hold, None where it is not known.
+    """Return the geometry that `input` of result.json does not hold; None where unknown.
 
-    ``orientation`` says to which side of the patient columns, rows and slices lead; ``step_mm`` is the least and the
-    widest distance from slice to slice; ``extent_mm`` the lengths along slices, rows and columns.
+    ``orientation`` states the side of the patient that columns, rows and slices lead to; ``step_mm`` is the smallest
+    and the largest distance between neighbouring slices; ``extent_mm`` the lengths along slices, rows and columns.
     """
     planes, weights, gaps = scan.planes, scan.weights_mm, scan.planes.gaps_mm
     if not scan.spacing_known:
@@ -160,16 +172,16 @@ def _measure_geometry(scan: Scan) -> dict[str, Any]:
     row_mm, column_mm = planes.pixel_spacing_mm
     extent = None if weights is None else (float(weights.sum()), scan.shape[1] * row_mm, scan.shape[2] * column_mm)
     axes = {"columns": planes.row_cosine, "rows": planes.column_cosine, "slices": planes.normal}
-    ways = ", ".join(f"{name} {_name_direction(axis)}" for name, axis in axes.items())
+    directions = ", ".join(f"{name} {_name_direction(axis)}" for name, axis in axes.items())
     return {
-        "orientation": ways if are_sides_known(scan.remarks) else None,
+        "orientation": directions if are_sides_known(scan.remarks) else None,
         "step_mm": (float(gaps.min()), float(gaps.max())) if gaps.size else None,
         "extent_mm": extent,
     }
 
 
 def _name_direction(axis: Any) -> str:
-    """Name the side of the patient that an axis (LPS) leads to most nearly."""
+    """Return the side of the patient that an axis (LPS) points to most closely."""
     nearest = int(np.abs(axis).argmax())
     return (("right", "left"), ("front", "back"), ("feet", "head"))[nearest][int(axis[nearest] > 0)]
 
@@ -180,7 +192,7 @@ def _format_range(ends: tuple[float, float]) -> str:
 
 
 def format_inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: InputError | None) -> str:
-    """Return the same as JSON, with `input` and `remarks` as in result.json; docs/gate.md describes it."""
+    """Format an inspection as JSON, with `input` and `remarks` as in result.json (see docs/gate.md)."""
     series: list[dict[str, Any]] = [
         {
             "status": _determine_status(scan),
@@ -194,7 +206,7 @@ def format_inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: I
 
 
 def format_refusal_json(error: InputError) -> str:
-    """Return a refusal as JSON: the same document without series."""
+    """Format a refusal as JSON: the inspection document without series."""
     return _format_inspection([], None, error)
 
 
@@ -228,5 +240,5 @@ def _format_number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _format_count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _format_count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

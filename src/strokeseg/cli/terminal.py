@@ -1,4 +1,4 @@
-"""How the command line speaks: answers go to stdout, everything else to stderr, and errors become exit codes."""
+"""Output and exit codes of the command line: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from strokeseg.errors import StrokesegError
+from strokeseg.errors import StrokesegError, describe_fault
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 DEBUG_VARIABLE = "STROKESEG_DEBUG"
-"""Environment variable that does what --debug does."""
+"""Environment variable with the effect of --debug."""
 
 DONE, FAULT, USAGE, REFUSED = 0, 1, 2, 3
-# As a shell reports a process that a signal ended: 128 + SIGINT, SIGPIPE, SIGTERM.
+# The codes that a shell reports for a signal: 128 + SIGINT, SIGPIPE, SIGTERM.
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
 
-# What typer raises for a wrong command line; it has no public name.
+# The base of typer's errors for a wrong command line; it has no public name.
 _WrongUsage: Any = typer.BadParameter.__base__
 
-# A table that is read by a program or from a file is not folded to a terminal's 80 columns.
+# Width of a table in a file or a pipe, which need not fold to a terminal's 80 columns.
 _FILE_WIDTH = 140
 
 _state = {"debug": False}
 
 
 def set_debug(on: bool) -> None:
-    """Choose whether errors show their traceback, and other packages their warnings."""
+    """Turn tracebacks of errors and warnings of other packages on or off."""
     _state["debug"] = on
     if not on:
-        # Warnings of pydicom quote the file's identifiers; a filter of the user's own still goes first.
+        # Warnings of pydicom quote identifiers of the file. A filter set by the user still comes first.
         warnings.simplefilter("ignore", append=True)
         logging.lastResort = None
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
-    """Run an app and turn whatever it raises into a message on stderr and an exit code."""
+    """Run an app, print any error on stderr and return the exit code."""
     _state["debug"] = False
     if arguments is None:
-        # Leave by an exception, so that what is half-written goes away.
+        # Exit by an exception, so that half-written files are removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     for stream in (sys.stdout, sys.stderr):
         _escape_unencodable(stream)
@@ -61,7 +61,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
 
 
 class _NoteHandler(logging.Handler):
-    """Says on the terminal what StrokeSeg itself warns of; other packages stay silent."""
+    """Log handler that prints StrokeSeg's own warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print_note(f"warning: {record.getMessage()}")
@@ -80,17 +80,17 @@ def _run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     except Exception as error:
         return _print_fault(error)
     except SystemExit as error:
-        # typer's answer to a reader of stdout that went away, as head does; it has made stdout safe to flush.
+        # typer raises this when the reader of stdout has gone, as with `| head`; it has made stdout safe to flush.
         if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:
             return PIPE_CLOSED
         raise
     if code == INTERRUPTED:
-        typer.echo("stopped; nothing is left half-written", err=True)
+        typer.echo("stopped; no half-written files are left", err=True)
     return code if isinstance(code, int) else DONE
 
 
 def _escape_unencodable(stream: TextIO) -> None:
-    """Show what the terminal's encoding lacks as an escape, rather than stop in the middle of an answer."""
+    """Print characters that the terminal's encoding lacks as escapes instead of failing."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
@@ -106,7 +106,7 @@ def _print_usage_error(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)
         return USAGE
-    # Pydantic, which typer checks values with, begins its sentences so.
+    # Prefix of pydantic, which typer validates values with.
     sentence = error.format_message().replace("Value error, ", "").rstrip(".")
     usage = f"{context.get_usage()}\n" if context else ""
     typer.echo(escape_unprintable(usage, keep="\n"), err=True, nl=False)
@@ -115,15 +115,10 @@ def _print_usage_error(error: Any) -> int:
 
 
 def _print_fault(error: Exception) -> int:
-    """Say that it is our fault, and where; an unexpected exception's own words may hold the patient's data."""
+    """Print an internal error without the exception's message, which may hold patient data."""
     _print_traceback(error)
-    frame = error.__traceback__
-    while frame and frame.tb_next:
-        frame = frame.tb_next
-    where = f" in {frame.tb_frame.f_globals.get('__name__', '?')}, line {frame.tb_lineno}" if frame else ""
-    sentence = f"this is a fault of StrokeSeg, not yours: {type(error).__name__}{where}"
-    remedy = "Run it again as strokeseg --debug ... and report what it shows; take out what names a patient."
-    return _print_error("internal", sentence, remedy, FAULT)
+    remedy = "Run the command again with strokeseg --debug ... and report the output. Remove patient data first."
+    return _print_error("internal", describe_fault(error), remedy, FAULT)
 
 
 def _print_traceback(error: Exception) -> None:
@@ -134,50 +129,57 @@ def _print_traceback(error: Exception) -> None:
 
 
 def escape_unprintable(text: str, keep: str = "") -> str:
-    """Escape what would steer the terminal: a file's name may hold anything."""
+    """Escape control characters, which a file name may contain."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_note(text: str) -> None:
-    """Print a line for the person at the terminal, on stderr."""
+    """Print a line for the user on stderr."""
     typer.echo(escape_unprintable(text), err=True)
 
 
 def print_data(text: str | bytes) -> None:
-    """Print data on stdout, always as UTF-8, with a line's end; a name that is no UTF-8 is escaped, as JSON does."""
+    """Print data on stdout as UTF-8 with one line end; names that are not valid UTF-8 are escaped."""
     whole = text.encode(errors="backslashreplace") if isinstance(text, str) else text
     typer.echo(whole.rstrip(b"\n"))
 
 
-def show(*drawn: RenderableType) -> None:
-    """Print an answer that is meant for a person on stdout: texts and tables, coloured only on a terminal."""
+def show(*renderables: RenderableType) -> None:
+    """Print texts and tables for a person on stdout, in color only on a terminal."""
     console = _make_console(sys.stdout)
-    for each in drawn:
-        console.print(each)
+    for renderable in renderables:
+        console.print(renderable)
 
 
 def _make_console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    class Quiet(Console):
+    class PipeConsole(Console):
         def on_broken_pipe(self) -> None:
-            raise  # rich would end the process with exit code 1
+            raise  # rich would exit with code 1
 
     width = None if stream.isatty() else _FILE_WIDTH
     # No markup and no emoji: brackets and colons in a name are brackets and colons.
-    return Quiet(file=stream, width=width, markup=False, emoji=False, highlight=False, force_terminal=stream.isatty())
+    return PipeConsole(
+        file=stream, width=width, markup=False, emoji=False, highlight=False, force_terminal=stream.isatty()
+    )
 
 
 @contextmanager
-def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Draw a bar on stderr while the block runs; give what moves it, or None where stderr is no terminal.
+def show_progress(activity: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar on stderr while the block runs.
 
     Parameters
     ----------
-    what : str
-        Is done, as "segmenting".
+    activity : str
+        Label of the bar, such as "segmenting".
     unit : str
-        Of the count, as "slices".
+        Unit of the count, such as "slices".
+
+    Yields
+    ------
+    callable or None
+        Takes the number done and the total; None where stderr is not a terminal.
     """
     if not sys.stderr.isatty():
         yield None
@@ -188,7 +190,7 @@ def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None] |
     with Progress(*columns, TimeElapsedColumn(), console=_make_console(sys.stderr), transient=True) as bar:
         task = bar.add_task("reading", total=None, count="")
 
-        def move(done: int, of: int) -> None:
-            bar.update(task, description=what, completed=done, total=of, count=f"{done} of {of} {unit}")
+        def update(done: int, total: int) -> None:
+            bar.update(task, description=activity, completed=done, total=total, count=f"{done} of {total} {unit}")
 
-        yield move
+        yield update

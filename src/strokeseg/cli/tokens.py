@@ -1,4 +1,4 @@
-"""`strokeseg tokens`: what opens the web application to programs and people."""
+"""`strokeseg tokens`: access tokens of the web application."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make, list or end the tokens that open the web application.",
+    help="Create, list or revoke access tokens of the web application.",
 )
 
 DatabaseOption = Annotated[
@@ -29,21 +29,22 @@ DatabaseOption = Annotated[
         metavar="URL",
         envvar="STROKESEG_DATABASE",
         show_envvar=True,
-        help="The server's database, as `strokeseg serve --database` has it.",
+        help="The server's database, as in `strokeseg serve --database`.",
     ),
 ]
 EXAMPLES = """\b
 Examples:
-  strokeseg tokens create anna --group stroke-unit          may upload and see her own and her group's studies
+  strokeseg tokens create anna --group stroke-unit          may upload; sees her own and her group's studies
   strokeseg tokens create prometheus --scope read --never-expires
 """
 
 
-@app.command(short_help="Make a token; it is shown once.", epilog=EXAMPLES, no_args_is_help=True)
+@app.command(short_help="Create a token; it is shown once.", epilog=EXAMPLES, no_args_is_help=True)
 def create(
-    owner: Annotated[str, typer.Argument(metavar="OWNER", help="Who it is for; what is uploaded with it is theirs.")],
+    owner: Annotated[str, typer.Argument(metavar="OWNER", help="Owner of the token and of what is uploaded with it.")],
     group: Annotated[
-        str | None, typer.Option("--group", metavar="NAME", show_default=False, help="Whose studies it also shows.")
+        str | None,
+        typer.Option("--group", metavar="NAME", show_default=False, help="Group whose studies the token also shows."),
     ] = None,
     scope: Annotated[
         list[str] | None,
@@ -51,31 +52,31 @@ def create(
             "--scope",
             metavar="SCOPE",
             show_default="write",
-            help="read: see studies; write: also upload, correct, delete; admin: everybody's.",
+            help="read: see studies; write: also upload, correct, delete; admin: studies of all owners.",
         ),
     ] = None,
     days: Annotated[float, typer.Option("--days", metavar="N", help="Days until it expires.")] = 90,
-    never: Annotated[bool, typer.Option("--never-expires", help="It opens until it is revoked.")] = False,
+    never: Annotated[bool, typer.Option("--never-expires", help="The token is valid until it is revoked.")] = False,
     database: DatabaseOption = "sqlite",
     as_json: options.JsonOption = False,
 ) -> None:
-    """Make a token, and print it. It is stored nowhere: what is lost is made again."""
+    """Create a token and print it. The token itself is not stored: replace a lost token by a new one."""
     from strokeseg.web.auth import tokens
 
     text, token = tokens.create_token(
-        _connect_database(database, made=True), owner, group, scope or ["write"], None if never else days
+        _connect_database(database, create_missing=True), owner, group, scope or ["write"], None if never else days
     )
     if as_json:
         terminal.print_data(json.dumps({"token": text, **_describe_token(token)}, indent=2))
         return
     terminal.print_data(text)
     until = "until it is revoked" if token.expires is None else f"until {_format_time(token.expires)}"
-    terminal.print_note(f"It opens {until}, and is not shown again. To end it: strokeseg tokens revoke {token.id}")
+    terminal.print_note(f"Valid {until}; not shown again. To revoke it: strokeseg tokens revoke {token.id}")
 
 
-@app.command("list", short_help="List the tokens, without what opens.")
+@app.command("list", short_help="List the tokens, without their secrets.")
 def list_(database: DatabaseOption = "sqlite", as_json: options.JsonOption = False) -> None:
-    """List all tokens: whose they are, what they open, and until when."""
+    """List all tokens with owner, scopes and expiry."""
     from rich.table import Table
 
     from strokeseg.web.auth import tokens
@@ -93,12 +94,12 @@ def list_(database: DatabaseOption = "sqlite", as_json: options.JsonOption = Fal
     terminal.show(table)
 
 
-@app.command(short_help="End a token.", no_args_is_help=True)
+@app.command(short_help="Revoke a token.", no_args_is_help=True)
 def revoke(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `strokeseg tokens list` shows it.")],
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the token; `strokeseg tokens list` shows it.")],
     database: DatabaseOption = "sqlite",
 ) -> None:
-    """End a token at once, and every session in a browser that was opened with it."""
+    """Revoke a token at once, with every browser session that was opened with it."""
     from strokeseg.web.auth import tokens
 
     token = tokens.revoke_token(_connect_database(database), token_id)
@@ -108,7 +109,7 @@ def revoke(
 _COLUMNS = ("id", "owner", "group", "scopes", "created", "expires", "state")
 
 
-def _connect_database(database: str, made: bool = False) -> Engine:
+def _connect_database(database: str, create_missing: bool = False) -> Engine:
     from sqlalchemy.exc import SQLAlchemyError
 
     from strokeseg.errors import NotWritable
@@ -117,16 +118,14 @@ def _connect_database(database: str, made: bool = False) -> Engine:
     from strokeseg.web.auth.credentials import create_tables
 
     url = settings.parse_database_url(database)
-    if not made and url.startswith("sqlite"):
+    if not create_missing and url.startswith("sqlite"):
         _check_exists(url)
     try:
         engine = tables.connect(url)
         create_tables(engine)
     except SQLAlchemyError as error:
-        # Its own words hold the URL, and that a password.
-        raise NotWritable(
-            f"the database cannot be opened ({type(error).__name__})", "Give it with --database."
-        ) from None
+        # The error's message holds the URL with its password.
+        raise NotWritable(f"the database cannot be opened ({type(error).__name__})", "Check --database.") from None
     return engine
 
 
@@ -137,7 +136,7 @@ def _check_exists(url: str) -> None:
 
     path = make_url(url).database
     if path is not None and not Path(path).exists():
-        raise NotFound("there is no such database", "Give the one of `strokeseg serve` with --database.")
+        raise NotFound("no such database", "Name the database of `strokeseg serve` with --database.")
 
 
 def _describe_token(token: Token) -> dict[str, Any]:

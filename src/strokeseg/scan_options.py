@@ -1,0 +1,82 @@
+"""Text forms of a window and a spacing, which the command line, batch lists and the web application read alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+WINDOW_FORM = "CENTRE,WIDTH in Hounsfield units, as 40,80"
+SPACING_FORM = "SLICE,ROW,COLUMN in mm, as 5,0.45,0.45"
+_LIMIT = 1e5
+
+
+class Window(NamedTuple):
+    """A grey-level window in Hounsfield units."""
+
+    centre: float
+    width: float
+
+
+class Spacing(NamedTuple):
+    """Distances between slices, rows and columns in mm."""
+
+    slice: float
+    row: float
+    column: float
+
+
+def parse_window(text: str) -> Window:
+    """Parse a window such as "40,80".
+
+    Parameters
+    ----------
+    text : str
+        Centre and width, separated by a comma.
+
+    Returns
+    -------
+    Window
+        The window.
+
+    Raises
+    ------
+    ValueError
+        If the text has another form, or the width is not above 0.
+    """
+    window = Window(*_parse_numbers(text, 2, WINDOW_FORM))
+    if window.width <= 0:
+        raise ValueError(f"{text[:40]!r}: the width must be above 0")
+    return window
+
+
+def parse_spacing(text: str) -> Spacing:
+    """Parse a spacing such as "5,0.45,0.45".
+
+    Parameters
+    ----------
+    text : str
+        Distances between slices, rows and columns in mm, separated by commas.
+
+    Returns
+    -------
+    Spacing
+        The spacing.
+
+    Raises
+    ------
+    ValueError
+        If the text has another form, or a distance is not above 0.
+    """
+    spacing = Spacing(*_parse_numbers(text, 3, SPACING_FORM))
+    if min(spacing) <= 0:
+        raise ValueError(f"{text[:40]!r}: every distance must be above 0 mm")
+    return spacing
+
+
+def _parse_numbers(text: str, count: int, form: str) -> list[float]:
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(abs(number) < _LIMIT for number in numbers):
+        raise ValueError(f"{text[:40]!r} is not {form}")
+    return numbers
