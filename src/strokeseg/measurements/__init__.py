@@ -1,4 +1,4 @@
-"""The numbers, from a scan and a mask: pure functions, on the planes as acquired."""
+"""Measurements from a scan and a mask: pure functions on the planes as acquired."""
 
 from __future__ import annotations
 
@@ -22,31 +22,36 @@ def measure(
     dropped_specks: int = 0,
     experimental: bool = False,
 ) -> Findings:
-    """Measure the bleeding that a mask outlines; the mask may come from anywhere.
+    """Measure the hemorrhage that a mask outlines; the mask may come from any source.
 
-    Volume is the sum of pixels x pixel area x slice weight. Where the spacing is not known, everything in mm or ml is
-    None; where the values are no Hounsfield units, densities are None. Each measure is explained in docs/measures.md;
-    ``remarks`` of what is given say why one is None. The network's confidence and the interval of the volume are not
-    known here.
+    Volume is the sum of pixels x pixel area x slice weight. If the spacing is unknown, every measure in mm or ml is
+    None; without Hounsfield units, densities are None. The ``remarks`` of the result give the reasons.
+    docs/measures.md explains each measure. The network's confidence and the volume interval are not set here.
 
     Parameters
     ----------
     scan : Scan
         The scan.
-    mask : object
-        Bool, or numbers that are 0 and 1, (slices, rows, columns) like ``scan.hu``.
-    probability : ndarray of floating[Any], optional
-        The same shape, 0 to 1; without it the lesions' probability is None.
+    mask : array_like, shape (slices, rows, columns)
+        The mask, bool or the numbers 0 and 1.
+    probability : ndarray of float, shape (slices, rows, columns), optional
+        Probability map, 0 to 1; without it the lesions' probability is None.
     dropped_specks : int, default: 0
-        Is passed on.
+        Number of components that the segmentation dropped; copied to the findings.
     experimental : bool, default: False
-        Also give the CT signs of growth and the types of bleeding, which are not proven.
+        Also detect the CT signs of growth and the types of hemorrhage, which are not validated.
+
+    Returns
+    -------
+    Findings
+        The measurements.
 
     Raises
     ------
     ValueError
-        If the shapes differ, the mask holds anything but 0 and 1, the probability of a marked pixel is not 0 to 1, or
-        the scan's planes are none: a spacing that is not above 0, cosines not at right angles, slices not in order.
+        If the shapes differ, the mask contains other values than 0 and 1, the probability of a marked pixel is not 0
+        to 1, or the planes are invalid: a spacing that is not positive, cosines that are not orthogonal, or slices
+        that are not in order.
     """
     from strokeseg.measurements import findings
 

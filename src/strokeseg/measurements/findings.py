@@ -1,4 +1,4 @@
-"""A scan and a mask to Findings."""
+"""From a scan and a mask to `Findings`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from strokeseg.scan import Scan
 
 Mask = NDArray[np.bool_]
 
-# No bleed is so large: a mask that marks more of the brain than this was drawn around it.
+# A mask that marks a larger share of the brain outlines the head, not a hemorrhage.
 _MAX_BRAIN_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class _HeadMeasurements:
-    """What is told of the head as a whole; None where no brain is found, or no midplane."""
+    """Measurements of the head as a whole; None if no brain, or no mid-sagittal plane, is detected."""
 
     head: CoarseHead | None
     midplane: Midplane | None
@@ -45,26 +45,55 @@ def compute_findings(
     probability: NDArray[np.floating[Any]] | None,
     dropped_specks: int,
     experimental: bool,
+    labels: Labels | None = None,
 ) -> Findings:
-    """Measure a mask; see :func:`strokeseg.measurements.measure`."""
+    """Measure a mask; see :func:`strokeseg.measurements.measure`.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    mask : array_like, shape (slices, rows, columns)
+        The mask.
+    probability : ndarray of float or None, shape (slices, rows, columns)
+        Probability map.
+    dropped_specks : int
+        Number of components that the segmentation dropped.
+    experimental : bool
+        Whether to detect signs and types.
+    labels : ndarray of int, shape (slices, rows, columns), optional
+        Lesion ids of the mask as :func:`strokeseg.imaging.components.label` returns them, if computed already.
+
+    Returns
+    -------
+    Findings
+        The measurements.
+
+    Raises
+    ------
+    ValueError
+        If the input is invalid.
+    """
     values = np.asarray(mask)
     if values.shape != scan.shape:
-        raise ValueError(f"the mask is {values.shape}, the scan {scan.shape}")
+        raise ValueError(f"the mask has shape {values.shape}, the scan {scan.shape}")
     if values.dtype != bool and not np.isin(values, (0, 1)).all():
-        raise ValueError("the mask must hold only 0 and 1")
+        raise ValueError("the mask must contain only 0 and 1")
     if fault := scan.planes.describe_fault():
         raise ValueError(fault)
     marked = values.astype(bool)
-    labels, count = components.label(marked, scan)
-    share = None if probability is None else _validate_probability(probability, marked)
+    if labels is None:
+        labels, _ = components.label(marked, scan)
+    count = int(labels.max(initial=0))
+    checked = None if probability is None else _validate_probability(probability, marked)
     whole = _measure_head(scan, marked, labels, count)
     lesions = [
-        _measure_lesion(number, lesion, part, None if share is None else share[:, *box])
+        _measure_lesion(number, lesion, part, None if checked is None else checked[:, *box])
         for number, (lesion, part, box) in enumerate(components.iterate_components(labels, scan), start=1)
     ]
     lesions = [_add_location(lesion, index, scan, labels, whole, experimental) for index, lesion in enumerate(lesions)]
     volumes = [lesion.volume_ml for lesion in lesions]
-    found = Findings(
+    findings = Findings(
         hemorrhage=bool(lesions),
         confidence=None,
         volume_ml=None if scan.weights_mm is None else round(sum(v for v in volumes if v is not None), 3),
@@ -72,26 +101,26 @@ def compute_findings(
         lesions=lesions,
         **_head_fields(whole, scan),
     )
-    parts = compute_ich_score_parts(lesions, found.intraventricular)
-    return found.model_copy(update={"ich_score_parts": parts, "remarks": _collect_remarks(found, scan, whole)})
+    parts = compute_ich_score_parts(lesions, findings.intraventricular)
+    return findings.model_copy(update={"ich_score_parts": parts, "remarks": _collect_remarks(findings, scan, whole)})
 
 
 def _validate_probability(probability: Any, mask: Mask) -> NDArray[np.floating[Any]]:
     values = np.asarray(probability)
     if values.shape != mask.shape:
-        raise ValueError(f"the probability is {values.shape}, the scan {mask.shape}")
-    # NaN is neither 0 or more nor 1 or less.
+        raise ValueError(f"the probability map has shape {values.shape}, the scan {mask.shape}")
+    # Both comparisons are False for NaN.
     if values.dtype.kind not in "fiub" or not ((values[mask] >= 0) & (values[mask] <= 1)).all():
-        raise ValueError("the probability must hold numbers from 0 to 1")
+        raise ValueError("the probability map must contain numbers from 0 to 1")
     return values
 
 
 def _measure_head(scan: Scan, mask: Mask, labels: Labels, count: int) -> _HeadMeasurements:
-    """Look at the whole head; a mask that leaves no brain beside it has no place in one."""
+    """Measure the head as a whole, unless no brain is detected or the mask fills the head."""
     head = sample_head(scan, mask)
     if head is None:
         return _HeadMeasurements(
-            None, None, None, ShiftNotMeasured("no-plane", "The midline shift was not measured: no brain is found.")
+            None, None, None, ShiftNotMeasured("no-plane", "The midline shift was not measured: no brain was detected.")
         )
     if head.blood[head.brain].mean() > _MAX_BRAIN_SHARE:
         return _HeadMeasurements(
@@ -107,7 +136,7 @@ def _measure_head(scan: Scan, mask: Mask, labels: Labels, count: int) -> _HeadMe
 
 
 def _measure_lesion(number: int, mask: Mask, scan: Scan, probability: NDArray[np.floating[Any]] | None) -> Lesion:
-    """Measure one lesion on the part of the scan around it."""
+    """Measure one lesion on the part of the scan that contains it."""
     slices = np.flatnonzero(mask.any((1, 2)))
     density = density_hu(mask, scan)
     volume, surface = volume_ml(mask, scan), surface_mm2(mask, scan)
@@ -130,59 +159,63 @@ def _measure_lesion(number: int, mask: Mask, scan: Scan, probability: NDArray[np
 def _add_location(
     lesion: Lesion, index: int, scan: Scan, labels: Labels, whole: _HeadMeasurements, experimental: bool
 ) -> Lesion:
-    """Say where a lesion lies, and, where it is asked for, what is experimental."""
-    found: dict[str, Any] = {"side": "unsure", "tentorium": "unsure", "place": "unsure"}
+    """Add a lesion's location and, on request, the experimental measures."""
+    fields: dict[str, Any] = {"side": "unsure", "tentorium": "unsure", "place": "unsure"}
     if whole.locations is not None:
-        where, blood = whole.locations.lesions[index], whole.locations.ventricular_blood
-        found = {"side": where.side, "tentorium": where.tentorium, "place": where.place}
+        place, blood = whole.locations.lesions[index], whole.locations.ventricular_blood
+        fields = {"side": place.side, "tentorium": place.tentorium, "place": place.place}
         if blood is not None and scan.weights_mm is not None:
-            found["intraventricular_ml"] = round(blood.lesions_ml[index], 3)
+            fields["intraventricular_ml"] = round(blood.lesions_ml[index], 3)
     if experimental:
         mask = labels == lesion.id
-        found["signs"] = signs.detect_signs(mask, scan)
-        shares = types.predict_probabilities(scan, mask, whole.head, whole.midplane)
-        found["type_probabilities"] = None if shares is None else {k: round(v, 3) for k, v in shares.items()}
-    return lesion.model_copy(update=found)
+        fields["signs"] = signs.detect_signs(mask, scan)
+        probabilities = types.predict_probabilities(scan, mask, whole.head, whole.midplane)
+        fields["type_probabilities"] = (
+            None if probabilities is None else {k: round(v, 3) for k, v in probabilities.items()}
+        )
+    return lesion.model_copy(update=fields)
 
 
 def _head_fields(whole: _HeadMeasurements, scan: Scan) -> dict[str, Any]:
-    """Return what is told of all lesions together, and the midline shift."""
-    found: dict[str, Any] = {}
-    placing, shift = whole.locations, whole.shift
-    if placing is not None:
-        found["side"] = placing.side
-        if placing.ventricular_blood is not None and placing.side is not None:
-            blood = placing.ventricular_blood
-            found["intraventricular"] = blood.present
+    """Return the fields of `Findings` that concern all lesions together, and the midline shift."""
+    fields: dict[str, Any] = {}
+    locations, shift = whole.locations, whole.shift
+    if locations is not None:
+        fields["side"] = locations.side
+        if locations.ventricular_blood is not None and locations.side is not None:
+            blood = locations.ventricular_blood
+            fields["intraventricular"] = blood.present
             if scan.weights_mm is not None:
-                found["intraventricular_ml"] = round(blood.total_ml, 3)
-                found["ventricular_share"] = _round(blood.share, 3)
+                fields["intraventricular_ml"] = round(blood.total_ml, 3)
+                fields["ventricular_share"] = _round(blood.share, 3)
     if isinstance(shift, MidlineShift):
-        found["midline_shift_mm"] = round(shift.shift_mm, 1)
-        found["midline_shift_side"] = shift.side if are_sides_known(scan.remarks) else None
-        found["midline"] = shift.midline
-    return found
+        fields["midline_shift_mm"] = round(shift.shift_mm, 1)
+        fields["midline_shift_side"] = shift.side if are_sides_known(scan.remarks) else None
+        fields["midline"] = shift.midline
+    return fields
 
 
-def _collect_remarks(found: Findings, scan: Scan, whole: _HeadMeasurements) -> list[Remark]:
-    """Say what was not measured and why, and where two measures disagree."""
+def _collect_remarks(findings: Findings, scan: Scan, whole: _HeadMeasurements) -> list[Remark]:
+    """Collect the remarks on measures that are missing or disagree."""
     remarks = []
     if not scan.spacing_known:
-        message = "The pixel spacing is not known, so nothing is given in mm or ml; pass --spacing slice,row,column."
+        message = "The pixel spacing is unknown, so no value in mm or ml is reported; pass --spacing slice,row,column."
         remarks.append(Remark(code="spacing-unknown", severity="warning", message=message))
     elif scan.weights_mm is None:
-        message = "One slice of unknown thickness has no volume; lengths in its plane are given."
+        message = "A single slice of unknown thickness has no volume; lengths in its plane are reported."
         remarks.append(Remark(code="thickness-unknown", severity="warning", message=message))
     if isinstance(whole.shift, ShiftNotMeasured) and scan.spacing_known:
         remarks.append(Remark(code="midline-not-measured", severity="info", message=whole.shift.message))
-    if found.hemorrhage and (whole.locations is None or whole.locations.ventricular_blood is None):
-        message = "Where the bleeding lies is told in part or not at all: too little of the head is seen beside it."
+    if findings.hemorrhage and (whole.locations is None or whole.locations.ventricular_blood is None):
+        message = "The location of the hemorrhage is incomplete: the scan shows too little of the head."
         remarks.append(Remark(code="place-unsure", severity="info", message=message))
-    if apart := [lesion for lesion in found.lesions if abc2_differs(lesion.abc2_ml, lesion.volume_ml)]:
-        which = ", ".join(f"{lesion.id} ({lesion.abc2_ml:.1f} for {lesion.volume_ml:.1f} ml)" for lesion in apart)
+    if differing := [lesion for lesion in findings.lesions if abc2_differs(lesion.abc2_ml, lesion.volume_ml)]:
+        listing = ", ".join(
+            f"{lesion.id} ({lesion.abc2_ml:.1f} ml, measured {lesion.volume_ml:.1f} ml)" for lesion in differing
+        )
         message = (
-            f"ABC/2 differs by more than 30 % from the measured volume, of lesion {which}. It is low for an ellipsoid "
-            "too, as it counts the smaller slices half or not at all; the measured volume is the better one."
+            f"ABC/2 differs by more than 30 % from the measured volume: lesion {listing}. ABC/2 is too low even for an "
+            "ellipsoid, because smaller slices count half or not at all. The measured volume is more accurate."
         )
         remarks.append(Remark(code="abc2-differs", severity="info", message=message))
     return remarks

@@ -1,4 +1,4 @@
-"""The three of the ICH score's five questions that an image can answer."""
+"""The three of the five components of the ICH score that an image shows."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from strokeseg.result import IchScoreParts, Lesion
 
 LARGE_ML = 30.0
-"""From this volume on the ICH score counts a point (Hemphill et al., Stroke 2001;32:891)."""
+"""Volume from which the ICH score counts one point (Hemphill et al., Stroke 2001;32:891)."""
 
 
 def compute_ich_score_parts(lesions: Sequence[Lesion], intraventricular: bool | None) -> IchScoreParts | None:
-    """Answer what the ICH score asks of a bleed in the brain: 30 ml or more, in the ventricles, below the tentorium.
+    """Compute the ICH score's components: 30 ml or more, blood in the ventricles, origin below the tentorium.
 
-    The score is one of bleeds in the brain's tissue. What lies outside of the brain is no part of it; blood in the
-    ventricles is its own question, and counts neither to the volume nor to the place of the bleed's origin.
+    The score applies to hemorrhage in the brain tissue. Extra-axial lesions are excluded. Blood in the ventricles is a
+    component of its own and counts neither to the volume nor to the origin.
 
     Parameters
     ----------
     lesions : sequence of Lesion
-        Each with its place and volumes.
+        Lesions with location and volumes.
     intraventricular : bool or None
-        Whether blood lies in the ventricles.
+        Whether the ventricles contain blood.
 
     Returns
     -------
     IchScoreParts or None
-        None without a lesion, or where all of them lie outside of the brain. The volume is None where one is not
-        known; the place is None where it is not told, or where a lesion lies on both sides of the tentorium.
+        None without a lesion, or if all lesions are extra-axial. The volume is None if a lesion's volume is unknown.
+        The origin is None if it is unknown, or if a lesion lies on both sides of the tentorium.
 
     References
     ----------

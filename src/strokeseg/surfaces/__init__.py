@@ -1,34 +1,35 @@
-"""Scan and mask to `Scene`: brain and lesions as closed surfaces. They change the look and never the numbers."""
+"""Closed surfaces of brain, lesions and skull for the 3D scene; no measurement depends on them."""
 
 from __future__ import annotations
 
 from strokeseg.imaging.components import Labels
 from strokeseg.scan import Scan
 from strokeseg.scene import Scene
-from strokeseg.surfaces import brain, lesions
-from strokeseg.surfaces import skull as bone
+from strokeseg.surfaces.brain import build_brain
+from strokeseg.surfaces.lesions import build_lesions
+from strokeseg.surfaces.skull import build_skull
 from strokeseg.surfaces.solidity import SolidCheck, check_solid, remark_not_printable
 
 __all__ = ["SolidCheck", "build_scene", "check_solid", "remark_not_printable"]
 
 
 def build_scene(scan: Scan, labels: Labels, *, skull: bool = False) -> Scene:
-    """Make the surfaces of the brain, of every lesion and, where asked for, of the skull.
+    """Build the surfaces of the brain, of each lesion and optionally of the skull.
 
     Parameters
     ----------
     scan : Scan
-        The scan; where its spacing is not known everything is drawn at the planes' nominal one.
-    labels : Labels
-        (slices, rows, columns), 0 is background, 1 to n the lesions' ids.
+        The scan; if its spacing is unknown, the nominal spacing of the planes is used.
+    labels : ndarray of int, shape (slices, rows, columns)
+        Lesions, numbered by id 1 to n; 0 is background.
     skull : bool, default: False
-        Also draw the skull.
+        Also build the skull.
 
     Returns
     -------
     Scene
-        Scene, LPS mm: brain and skull are None where none can be found; ``lesions[i]`` is the lesion with id ``i +
-        1``, a mesh without triangles for an id that no pixel has.
+        Meshes, LPS mm. Brain and skull are None if not detected. ``lesions[i]`` is the lesion with id ``i + 1``, a mesh
+        without triangles for an id without pixels.
 
     Raises
     ------
@@ -36,10 +37,10 @@ def build_scene(scan: Scan, labels: Labels, *, skull: bool = False) -> Scene:
         If the shapes differ.
     """
     if labels.shape != scan.shape:
-        raise ValueError(f"labels are {labels.shape}, the scan is {scan.shape}")
+        raise ValueError(f"the labels have shape {labels.shape}, the scan {scan.shape}")
     return Scene(
-        brain.build_brain(scan, labels),
-        lesions.build_lesions(scan, labels),
+        build_brain(scan, labels),
+        build_lesions(scan, labels),
         scan.spacing_known,
-        bone.build_skull(scan, labels) if skull else None,
+        build_skull(scan, labels) if skull else None,
     )

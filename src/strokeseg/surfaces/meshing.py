@@ -1,7 +1,7 @@
-"""From a stack of masks to a closed triangle surface: distances, interpolation, marching cubes, fewer triangles.
+"""From a stack of masks to a closed triangle mesh: distances, interpolation, marching cubes, decimation.
 
-The stack's own coordinates are (u, row, column): u counts its slices, and a slice reaches from u - 0.5 to u + 0.5. Only
-the last step maps them to LPS mm, so tilt and uneven spacing need no care before it.
+The coordinates of the stack are (u, row, column): u counts slices, and a slice extends from u - 0.5 to u + 0.5. Only
+the last step maps them to LPS mm, so that earlier steps do not depend on tilt and uneven spacing.
 """
 
 from __future__ import annotations
@@ -26,49 +26,54 @@ ToLps = Callable[[Floats], Floats]
 EMPTY_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 
 
-def signed_distances_mm(mask: Mask, spacing_mm: tuple[float, float], most_mm: float) -> Field:
-    """Return every pixel's distance to the outline on its own slice, above zero inside.
+def signed_distances_mm(mask: Mask, spacing_mm: tuple[float, float], max_mm: float) -> Field:
+    """Compute each pixel's signed distance to the outline on its own slice, positive inside.
 
-    The outline runs half-way between the centres of the pixels inside and outside.
+    The outline runs midway between the centres of pixels inside and outside.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (slices, rows, columns)
-        Its outermost rows and columns must be empty.
+        Mask; its outermost rows and columns must be empty.
     spacing_mm : tuple of (float, float)
-        (between rows, between columns).
-    most_mm : float
-        Larger distances, and those of an empty slice, are cut to this.
+        Pixel spacing (between rows, between columns), mm.
+    max_mm : float
+        Larger distances, and those of an empty slice, are clipped to this value, mm.
+
+    Returns
+    -------
+    ndarray of float32, shape (slices, rows, columns)
+        Distances, mm.
     """
     half = (spacing_mm[0] * spacing_mm[1]) ** 0.5 / 2
-    out = np.full(mask.shape, -most_mm, dtype=np.float32)
+    distances = np.full(mask.shape, -max_mm, dtype=np.float32)
     for index in np.flatnonzero(mask.any((1, 2))):
         inside = ndimage.distance_transform_edt(mask[index], sampling=spacing_mm)
         outside = ndimage.distance_transform_edt(~mask[index], sampling=spacing_mm)
-        out[index] = np.where(mask[index], inside - half, half - outside)
-    return np.clip(out, -most_mm, most_mm)
+        distances[index] = np.where(mask[index], inside - half, half - outside)
+    return np.clip(distances, -max_mm, max_mm)
 
 
 def interpolate_slices(distances: Field, parts: int, sigma_px: float, sigma_slices: float) -> tuple[Field, Floats]:
     """Interpolate the shape between slices and smooth it.
 
-    Distances, and not masks, are interpolated linearly (shape-based interpolation), so that an outline moves steadily
-    from slice to slice instead of in steps.
+    Linear interpolation of distances instead of masks (shape-based interpolation) moves the outline smoothly from slice
+    to slice.
 
     Parameters
     ----------
-    distances : Field
-        (slices, rows, columns), from :func:`distances_mm`.
+    distances : ndarray of float32, shape (slices, rows, columns)
+        Result of :func:`signed_distances_mm`.
     parts : int
-        Samples a slice.
+        Number of samples in a slice.
     sigma_px, sigma_slices : float
-        Of the Gaussian in the plane and along the stack.
+        Standard deviations of the Gaussian filter in the plane, pixels, and along the stack, slices.
 
     Returns
     -------
-    tuple of (Field, Floats)
-        Float32 (samples, rows, columns), and (samples,) the u of every sample; they reach about a slice past the
-        centres of the end slices, which they repeat there.
+    tuple of (ndarray of float32, ndarray of float)
+        Field, shape (samples, rows, columns), and u of each sample, shape (samples,). The samples extend about one
+        slice beyond the centres of the end slices, which are repeated there.
 
     References
     ----------
@@ -76,59 +81,66 @@ def interpolate_slices(distances: Field, parts: int, sigma_px: float, sigma_slic
     """
     count = len(distances)
     extra = 1 + parts // 2
-    places = -0.5 + (0.5 - extra + np.arange(count * parts + 2 * extra)) / parts
-    held = np.clip(places, 0, count - 1)
-    low = np.clip(held.astype(int), 0, max(count - 2, 0))
-    part = (held - low).astype(np.float32)[:, None, None]
-    field = distances[low] * (1 - part) + distances[np.minimum(low + 1, count - 1)] * part
+    positions = -0.5 + (0.5 - extra + np.arange(count * parts + 2 * extra)) / parts
+    clipped = np.clip(positions, 0, count - 1)
+    low = np.clip(clipped.astype(int), 0, max(count - 2, 0))
+    fraction = (clipped - low).astype(np.float32)[:, None, None]
+    field = distances[low] * (1 - fraction) + distances[np.minimum(low + 1, count - 1)] * fraction
     sigma = (sigma_slices * parts if count > 1 else 0.0, sigma_px, sigma_px)
-    return ndimage.gaussian_filter(field, sigma, mode="nearest", truncate=2.5), places
+    return ndimage.gaussian_filter(field, sigma, mode="nearest", truncate=2.5), positions
 
 
 def close_ends(
-    field: Field, places: Floats, step_mm: tuple[float, float], rounding_mm: tuple[float, float] = (0.0, 0.0)
+    field: Field, positions: Floats, step_mm: tuple[float, float], rounding_mm: tuple[float, float] = (0.0, 0.0)
 ) -> Field:
-    """End the shape half a slice below its first and above its last slice; pairs of parameters are (below, above).
+    """Close the shape half a slice below its first and above its last slice; pairs of values are (below, above).
 
     Parameters
     ----------
-    field, places : Field
-        From :func:`between_slices`.
+    field : ndarray of float32, shape (samples, rows, columns)
+        Field from :func:`interpolate_slices`.
+    positions : ndarray of float, shape (samples,)
+        Positions from :func:`interpolate_slices`.
     step_mm : tuple of (float, float)
-        Length of one slice.
+        Length of one slice, mm.
     rounding_mm : tuple of (float, float), default: (0.0, 0.0)
-        From this distance to the outline on, the end is flat; nearer, it is rounded off along a parabola; 0 is a flat
+        The end is flat beyond this distance from the outline and follows a parabola nearer to it, mm; 0 gives a flat
         cut.
+
+    Returns
+    -------
+    ndarray of float32, shape (samples, rows, columns)
+        The closed field.
     """
     closed = field.copy()
-    last = places[0] + places[-1]
-    for past, step, rounding in zip((-places, places - last), step_mm, rounding_mm, strict=True):
-        for index in np.flatnonzero(past > 0):
+    last = positions[0] + positions[-1]
+    for beyond, step, rounding in zip((-positions, positions - last), step_mm, rounding_mm, strict=True):
+        for index in np.flatnonzero(beyond > 0):
             share: Field | float = 1.0
             if rounding > 0:
                 share = 1 - (1 - np.clip(field[index] / rounding, 0, 1)) ** 2
-            closed[index] = np.minimum(closed[index], (0.5 * share - past[index]) * step)
+            closed[index] = np.minimum(closed[index], (0.5 * share - beyond[index]) * step)
     return closed
 
 
 def extract_isosurface(field: Field, level: float, to_lps: ToLps) -> Mesh:
-    """Draw the surface at which a field passes a level, by marching cubes.
+    """Extract the surface at which a field crosses a level, by marching cubes.
 
     Parameters
     ----------
-    field : Field
-        Above the level inside; its outermost samples count as outside.
+    field : ndarray of float32, shape (samples, rows, columns)
+        Field, above the level inside; its outermost samples count as outside.
     level : float
-        Of the surface.
-    to_lps : ToLps
-        Maps (n, 3) array indices of ``field`` to LPS mm.
+        Level of the surface.
+    to_lps : callable
+        Function that maps array indices of ``field``, shape (n, 3), to LPS mm.
 
     Returns
     -------
     Mesh
-        Mesh, outward; without triangles if nothing is above the level.
+        The surface, oriented outwards; without triangles if no sample is above the level.
     """
-    # A sample right on the level would make triangles without area, one above it at the edge a hole.
+    # A sample exactly on the level gives triangles without area; a sample above it at the edge gives a hole.
     near = np.abs(field - level) < 1e-4
     field = np.where(near, np.where(field > level, level + 1e-4, level - 1e-4), field).astype(np.float32)
     edge = np.ones(field.shape, dtype=bool)
@@ -141,14 +153,36 @@ def extract_isosurface(field: Field, level: float, to_lps: ToLps) -> Mesh:
 
 
 def orient_outward(mesh: Mesh) -> Mesh:
-    """Turn all triangles over if their volume is below zero."""
+    """Reverse all triangles if their volume is negative.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        A closed surface.
+
+    Returns
+    -------
+    Mesh
+        The surface, oriented outwards.
+    """
     if volume_mm3(mesh) >= 0:
         return mesh
     return Mesh(mesh.vertices_mm, np.ascontiguousarray(mesh.faces[:, ::-1]))
 
 
 def volume_mm3(mesh: Mesh) -> float:
-    """Return the volume that a closed surface encloses (divergence theorem), mm³; below zero if it is inside out."""
+    """Volume that a closed surface encloses (divergence theorem).
+
+    Parameters
+    ----------
+    mesh : Mesh
+        A closed surface.
+
+    Returns
+    -------
+    float
+        Volume, mm³; negative if the surface is inside out.
+    """
     if len(mesh.faces) == 0:
         return 0.0
     corners = (mesh.vertices_mm - mesh.vertices_mm.mean(axis=0)).astype(np.float64)[mesh.faces]
@@ -156,21 +190,44 @@ def volume_mm3(mesh: Mesh) -> float:
 
 
 def is_watertight(mesh: Mesh) -> bool:
-    """Return whether every edge joins exactly two triangles of the same orientation, and every triangle has an area."""
+    """Return whether every edge joins two triangles of the same orientation, and every triangle has an area.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        The surface.
+
+    Returns
+    -------
+    bool
+        True if the surface is closed.
+    """
     edges = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
     count = len(mesh.vertices_mm)
-    there, back = np.sort(edges @ [count, 1]), np.sort(edges @ [1, count])
-    paired = bool(np.all(np.diff(there) > 0) and np.array_equal(there, back))
+    forward, backward = np.sort(edges @ [count, 1]), np.sort(edges @ [1, count])
+    paired = bool(np.all(np.diff(forward) > 0) and np.array_equal(forward, backward))
     corners = mesh.vertices_mm.astype(np.float64)[mesh.faces]
     areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return paired and bool(np.all(np.einsum("ij,ij->i", areas, areas) > 1e-16))
 
 
 def decimate(mesh: Mesh, triangles: int) -> Mesh:
-    """Leave out triangles where the surface is flattest (quadric error), and keep the surface closed.
+    """Remove triangles where the surface is flattest (quadric error), and keep the surface closed.
 
-    Decimation pinches sheets together at single edges; these are parted again. Where that does not help, it is tried in
-    other steps and with more triangles left. At last the mesh is given back as it was.
+    Decimation may connect sheets at single edges, which are separated again. If that fails, other step sizes and more
+    triangles are tried. If all attempts fail, the mesh is returned unchanged.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        A closed surface.
+    triangles : int
+        Target number of triangles.
+
+    Returns
+    -------
+    Mesh
+        The decimated surface.
     """
     for target in (triangles, 5 * triangles // 4, 8 * triangles // 5, 3 * triangles):
         for aggressiveness in (7, 5):
@@ -186,10 +243,20 @@ def decimate(mesh: Mesh, triangles: int) -> Mesh:
 
 
 def separate_sheets(mesh: Mesh) -> Mesh:
-    """Part sheets that touch in an edge or a vertex, and take out pairs of triangles that lie back to back.
+    """Separate sheets that touch at an edge or a vertex, and remove pairs of triangles that lie back to back.
 
-    At an edge of four triangles, every one that runs along it is joined to one that runs back; each corner's vertex
-    then belongs to one fan of triangles. The points stay where they are.
+    At an edge of four triangles, each triangle along the edge is joined to one in the opposite direction. Each vertex
+    then belongs to a single fan of triangles. Points do not move.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        The surface.
+
+    Returns
+    -------
+    Mesh
+        The surface with separate sheets, or the same surface if edges cannot be paired.
     """
     faces = mesh.faces
     ordered = np.sort(faces, axis=1)
@@ -199,35 +266,51 @@ def separate_sheets(mesh: Mesh) -> Mesh:
     faces = faces[np.bincount(group, even)[group] != 0]
     starts, ends = faces.ravel().astype(np.int64), faces[:, [1, 2, 0]].ravel().astype(np.int64)
     keys = np.minimum(starts, ends) * len(mesh.vertices_mm) + np.maximum(starts, ends)
-    there, back = np.flatnonzero(starts < ends), np.flatnonzero(starts > ends)
-    there, back = (half[np.argsort(keys[half], kind="stable")] for half in (there, back))
-    if not np.array_equal(keys[there], keys[back]):
+    forward, backward = np.flatnonzero(starts < ends), np.flatnonzero(starts > ends)
+    forward, backward = (half[np.argsort(keys[half], kind="stable")] for half in (forward, backward))
+    if not np.array_equal(keys[forward], keys[backward]):
         return mesh
-    # A corner is known by the half-edge that starts there.
+    # The index of a half-edge also identifies the corner where it starts.
     following = np.arange(len(starts)).reshape(-1, 3)[:, [1, 2, 0]].ravel()
-    one, other = np.concatenate([there, following[there]]), np.concatenate([following[back], back])
-    joined = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(starts), len(starts)))
+    corners, partners = np.concatenate([forward, following[forward]]), np.concatenate([following[backward], backward])
+    joined = coo_array((np.ones(len(corners), bool), (corners, partners)), shape=(len(starts), len(starts)))
     _, vertex = connected_components(joined, directed=False)
     _, first = np.unique(vertex, return_index=True)
     return Mesh(mesh.vertices_mm[starts[first]], vertex.reshape(-1, 3).astype(np.int32))
 
 
 def area_mm2(mesh: Mesh) -> float:
-    """Return the surface's area, mm²."""
+    """Area of a surface.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        The surface.
+
+    Returns
+    -------
+    float
+        Area, mm².
+    """
     corners = mesh.vertices_mm.astype(np.float64)[mesh.faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return float(np.linalg.norm(across, axis=1).sum() / 2)
 
 
 def adjust_volume(mesh: Mesh, target_mm3: float) -> Mesh:
-    """Move the surface along its normals, everywhere by the same length, until it encloses a volume.
+    """Move a surface along its normals, uniformly, until it encloses a given volume.
 
     Parameters
     ----------
     mesh : Mesh
-        Closed and outward.
+        A closed surface, oriented outwards.
     target_mm3 : float
-        Above zero.
+        Volume, mm³, positive.
+
+    Returns
+    -------
+    Mesh
+        The moved surface.
     """
     points = mesh.vertices_mm.astype(np.float64)
     for _ in range(8):
@@ -236,7 +319,7 @@ def adjust_volume(mesh: Mesh, target_mm3: float) -> Mesh:
             break
         corners = points[mesh.faces]
         across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        # The volume's gradient at a vertex: a sixth of the doubled areas around it, along the normal.
+        # The gradient of the volume at a vertex is a sixth of the doubled areas around it, along the normal.
         gradient = np.zeros_like(points)
         for axis in range(3):
             around = np.bincount(mesh.faces.ravel(), np.repeat(across[:, axis], 3), minlength=len(points))

@@ -1,4 +1,4 @@
-"""The head at about 2 mm, looked at once for all that is measured on it as a whole."""
+"""The head sampled at about 2 mm, once for all measurements of the head as a whole."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class CoarseHead:
-    """A scan's head at about 2 mm in its planes and 2.5 mm or more along them; arrays are (slices, rows, columns).
+    """The head of a scan, sampled at about 2 mm in the planes and at 2.5 mm or more between them.
 
     Parameters
     ----------
     scan : Scan
-        The scan itself.
+        The scan.
     samples : TissueSamples
-        Shares of soft tissue and bone (:func:`strokeseg.imaging.brain_mask.sample_tissue`); it tells which pixels a
-        sample is made of.
-    brain : ndarray of bool
-        Bool, what the skull encloses (:func:`strokeseg.imaging.brain_mask.segment_brain`), without the spinal canal.
-    hu : ndarray of float32
-        Float32, mean HU of each sample.
-    blood : ndarray of float32
-        Float32, the share of each sample that the mask outlines.
+        Shares of soft tissue and bone (:func:`strokeseg.imaging.brain_mask.sample_tissue`), and the size of a sample.
+    brain : ndarray of bool, shape (slices, rows, columns)
+        The interior of the skull (:func:`strokeseg.imaging.brain_mask.segment_brain`), without the spinal canal.
+    hu : ndarray of float32, shape (slices, rows, columns)
+        Mean Hounsfield units of each sample.
+    blood : ndarray of float32, shape (slices, rows, columns)
+        Share of each sample that the mask covers.
     """
 
     scan: Scan
@@ -41,12 +40,18 @@ class CoarseHead:
 
     @property
     def slices(self) -> NDArray[np.intp]:
-        """(samples' slices,), the index of the scan's slice that each is taken from."""
+        """Index of the scan's slice that each slice of samples represents, shape (slices,)."""
         step = self.samples.slice_step
         return np.arange(step // 2, self.scan.shape[0], step)
 
     def sample_positions_mm(self) -> Floats:
-        """Return (slices, rows, columns, 3), the LPS mm of every sample's centre."""
+        """Compute the centre of each sample.
+
+        Returns
+        -------
+        ndarray of float, shape (slices, rows, columns, 3)
+            Points, LPS mm.
+        """
         planes, step = self.scan.planes, self.samples.pixel_step
         row_mm, column_mm = planes.pixel_spacing_mm
         rows, columns = (np.arange(count) * step + (step - 1) / 2 for count in self.hu.shape[1:])
@@ -54,46 +59,56 @@ class CoarseHead:
         along = (columns * column_mm)[None, :, None] * planes.row_cosine
         return planes.positions_mm[self.slices][:, None, None] + (down + along)[None]
 
-    def to_sample_indices(self, places_mm: Floats) -> Floats:
-        """Return (3, ...), the fractional (slice, row, column) among the samples of places (..., 3), LPS mm.
+    def to_sample_indices(self, points_mm: Floats) -> Floats:
+        """Map points to fractional indices of the samples; beyond an end slice, the index of that slice is used.
 
-        Beyond the first and the last slice, the index is that slice's.
+        Parameters
+        ----------
+        points_mm : ndarray of float, shape (..., 3)
+            Points, LPS mm.
+
+        Returns
+        -------
+        ndarray of float, shape (3, ...)
+            Indices (slice, row, column).
         """
         planes, step = self.scan.planes, self.samples.pixel_step
         origins = planes.positions_mm[self.slices]
         heights = origins @ planes.normal
-        at = np.interp(places_mm @ planes.normal, heights, np.arange(heights.size, dtype=np.float64))
-        low = np.minimum(at.astype(np.intp), max(heights.size - 2, 0))
-        high, part = np.minimum(low + 1, heights.size - 1), (at - low)[..., None]
-        apart = places_mm - ((1 - part) * origins[low] + part * origins[high])
+        slices = np.interp(points_mm @ planes.normal, heights, np.arange(heights.size, dtype=np.float64))
+        low = np.minimum(slices.astype(np.intp), max(heights.size - 2, 0))
+        high, fraction = np.minimum(low + 1, heights.size - 1), (slices - low)[..., None]
+        offsets = points_mm - ((1 - fraction) * origins[low] + fraction * origins[high])
         row_mm, column_mm = planes.pixel_spacing_mm
-        rows = (apart @ planes.column_cosine / row_mm - (step - 1) / 2) / step
-        columns = (apart @ planes.row_cosine / column_mm - (step - 1) / 2) / step
-        return np.stack([at, rows, columns])
+        rows = (offsets @ planes.column_cosine / row_mm - (step - 1) / 2) / step
+        columns = (offsets @ planes.row_cosine / column_mm - (step - 1) / 2) / step
+        return np.stack([slices, rows, columns])
 
 
 def sample_head(scan: Scan, blood: Mask) -> CoarseHead | None:
-    """Look at a scan's head.
+    """Sample the head of a scan.
 
     Parameters
     ----------
+    scan : Scan
+        The scan.
     blood : ndarray of bool, shape (slices, rows, columns)
-        What is bright there is blood, not bone.
+        Mask of the hemorrhage; bright pixels in it are blood, not bone.
 
     Returns
     -------
     CoarseHead or None
-        None where no brain is found.
+        The head; None if no brain is detected.
     """
     samples = brain_mask.sample_tissue(scan, blood)
-    found = brain_mask.segment_brain(samples, scan.planes, stem_mm=0)
-    if not found.any():
+    brain = brain_mask.segment_brain(samples, scan.planes, stem_mm=0)
+    if not brain.any():
         return None
-    picked = slice(samples.slice_step // 2, None, samples.slice_step)
+    sampled = slice(samples.slice_step // 2, None, samples.slice_step)
     return CoarseHead(
         scan,
         samples,
-        found,
-        downsample.downsample_mean(scan.hu[picked], samples.pixel_step),
-        downsample.downsample_mean(blood[picked], samples.pixel_step, np.uint16),
+        brain,
+        downsample.downsample_mean(scan.hu[sampled], samples.pixel_step),
+        downsample.downsample_mean(blood[sampled], samples.pixel_step, np.uint16),
     )

@@ -1,4 +1,4 @@
-"""How far a place is from the skull's inner surface, its inner table."""
+"""Distance from the inner table, the inner surface of the skull."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strokeseg.measurements.head.coarse_head import CoarseHead
 from strokeseg.measurements.head.inner_skull import trace_inner_skull
 from strokeseg.scan import Floats
 
-# The points lie about 5 mm apart; what is further aside of the nearest one lies at a hole in the skull, mm.
+# The points are about 5 mm apart. A position further beside the nearest point lies at a hole in the skull, mm.
 _MAX_LATERAL_MM = 10.0
 
 
@@ -21,14 +21,14 @@ _MAX_LATERAL_MM = 10.0
 class InnerTable:
     """Points on the inner table.
 
-    They are looked for in the slices' own planes, so that the two ends of a scan that is cut off are no surface.
+    The points are detected within slices, so that the ends of a truncated scan do not count as surface.
 
     Parameters
     ----------
-    places_mm : object
-        (n, 3), LPS mm.
-    normals : Floats
-        (n, 3), unit vectors, outwards; 0 where none is known.
+    points_mm : ndarray of float, shape (n, 3)
+        Points, LPS mm.
+    normals : ndarray of float, shape (n, 3)
+        Outward unit normals; 0 if unknown.
     """
 
     points_mm: Floats
@@ -36,45 +36,57 @@ class InnerTable:
 
     @classmethod
     def from_head(cls, head: CoarseHead) -> InnerTable:
-        """Take bone where a ring of it is seen, and the brain's edge on the smaller slices below and above."""
-        shell = trace_inner_skull(head)
-        places, normals = np.zeros((0, 3)), np.zeros((0, 3))
-        edges = np.zeros_like(head.brain)
-        rest = np.flatnonzero(head.brain.any((1, 2)))
-        if shell is not None:
-            places, normals = shell.points_mm[shell.on_bone], shell.normals[shell.on_bone]
-            rest = np.setdiff1d(rest, shell.sample_slices)
-        for index in rest:
-            edges[index] = head.brain[index] & ~ndimage.binary_erosion(head.brain[index])
-        # Every second one is about as dense as the others.
-        slices, rows, columns = np.nonzero(edges)
-        step = head.samples.pixel_step
-        at = np.column_stack([head.slices[slices], rows * step + (step - 1) / 2, columns * step + (step - 1) / 2])[::2]
-        further = head.scan.planes.to_lps_mm(at) if len(at) else np.zeros((0, 3))
-        return cls(np.concatenate([places, further]), np.concatenate([normals, np.zeros_like(further)]))
-
-    def distance_mm(self, places_mm: Floats) -> Floats:
-        """Return how far inside of the inner table places lie, mm, negative outside of it.
-
-        Infinite where the table next to a place is not seen: a hole in the skull has none.
+        """Collect points on bone, and on the edge of the brain for slices without a ring of bone.
 
         Parameters
         ----------
-        places_mm : Floats
-            (n, 3), LPS mm.
+        head : CoarseHead
+            The head.
 
         Returns
         -------
-        Floats
-            (n,).
+        InnerTable
+            The points.
+        """
+        skull = trace_inner_skull(head)
+        points, normals = np.zeros((0, 3)), np.zeros((0, 3))
+        edges = np.zeros_like(head.brain)
+        other_slices = np.flatnonzero(head.brain.any((1, 2)))
+        if skull is not None:
+            points, normals = skull.points_mm[skull.on_bone], skull.normals[skull.on_bone]
+            other_slices = np.setdiff1d(other_slices, skull.sample_slices)
+        for index in other_slices:
+            edges[index] = head.brain[index] & ~ndimage.binary_erosion(head.brain[index])
+        # Every second point gives about the density of the points on bone.
+        slices, rows, columns = np.nonzero(edges)
+        step = head.samples.pixel_step
+        indices = np.column_stack([head.slices[slices], rows * step + (step - 1) / 2, columns * step + (step - 1) / 2])[
+            ::2
+        ]
+        edge_points = head.scan.planes.to_lps_mm(indices) if len(indices) else np.zeros((0, 3))
+        return cls(np.concatenate([points, edge_points]), np.concatenate([normals, np.zeros_like(edge_points)]))
+
+    def distance_mm(self, points_mm: Floats) -> Floats:
+        """Compute the distance of points from the inner table.
+
+        Parameters
+        ----------
+        points_mm : ndarray of float, shape (n, 3)
+            Points, LPS mm.
+
+        Returns
+        -------
+        ndarray of float, shape (n,)
+            Distances, mm, positive inside of the skull; infinite where no inner table is detected beside the point, as
+            at a hole in the skull.
         """
         if not len(self.points_mm):
-            return np.full(len(places_mm), np.inf)
-        apart, nearest = self._tree.query(places_mm)
+            return np.full(len(points_mm), np.inf)
+        distance, nearest = self._tree.query(points_mm)
         normals = self.normals[nearest]
-        along = ((self.points_mm[nearest] - places_mm) * normals).sum(1)
-        aside = np.sqrt(np.clip(apart**2 - along**2, 0, None))
-        return np.where(normals.any(1), np.where(aside < _MAX_LATERAL_MM, along, np.inf), apart)
+        along = ((self.points_mm[nearest] - points_mm) * normals).sum(1)
+        lateral = np.sqrt(np.clip(distance**2 - along**2, 0, None))
+        return np.where(normals.any(1), np.where(lateral < _MAX_LATERAL_MM, along, np.inf), distance)
 
     @cached_property
     def _tree(self) -> cKDTree:

@@ -1,8 +1,8 @@
-"""The mid-sagittal plane, from the skull's own symmetry.
+"""The mid-sagittal plane, from the symmetry of the skull.
 
-The skull's inner surface is mirrored at a plane and held against itself; the plane at which it meets itself best is the
-one. What lies inside of the skull may be pushed aside by a bleed and is not asked, but for the two ends of the falx,
-where it is fixed to the bone.
+The inner surface of the skull is mirrored at a plane and compared with itself; the plane with the best agreement is the
+result. Structures inside of the skull may be displaced by a hemorrhage and are not used, except for the two ends of the
+falx, which are attached to the bone.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from strokeseg.measurements.head.coarse_head import CoarseHead
 from strokeseg.measurements.head.inner_skull import InnerSkull, trace_inner_skull
 from strokeseg.scan import Floats
 
-# The rays' ends that are mirrored: for the starts, and for the last turns.
+# Number of mirrored points: for the starts, and for the final iterations.
 _FEW_POINTS, _MANY_POINTS = 200, 800
 _STARTS_DEG = (-36.0, -24.0, -12.0, 0.0, 12.0, 24.0, 36.0)
-# Fits whose normals are so near are one; fits so much worse than the best are not looked at.
-# A plane whose best rival is not clearly worse is not sure.
+# Fits with normals closer than this are the same; fits with a much higher cost than the best one are discarded.
+# A plane is not reliable unless the next best fit costs clearly more.
 _SAME_COSINE, _MAX_EXTRA_COST, _RIVAL_MARGIN = float(np.cos(np.radians(6))), 0.25, 0.07
-# A head turned by so many degrees costs as much as a tenth of the skull without a mirror image.
+# Rotation of the head that costs as much as a tenth of the skull without a mirror image, degrees.
 _TURN_COST_DEG = 40.0
-# Residuals above the last of these widths (Tukey's biweight, mm) are holes, fractures or flattened bone.
+# Widths of Tukey's biweight, mm. Residuals above the last width are holes, fractures or flattened bone.
 _WIDTHS_MM = (20.0, 14.0, 10.0, 8.0, 6.0)
 _LAST_WIDTH_MM = 5.0
-# A point with no surface so near to its mirror image has no counterpart, mm.
+# A mirrored point further from the surface has no counterpart, mm.
 _MAX_PAIR_MM = 20.0
-# What a roll and a yaw are held to, degrees, against residuals of 1 mm at so many independent points: a few slices
-# leave the roll open, and a round head the yaw.
+# Standard deviations that regularize roll and yaw, degrees, against residuals of 1 mm at this number of independent
+# points: a few slices do not determine the roll, and a round head does not determine the yaw.
 _ROLL_DEG, _YAW_DEG, _INDEPENDENT = 12.0, 30.0, 40.0
-# A residual of this many mm counts as wholly unexplained.
+# A residual of this size is fully unexplained, mm.
 _UNEXPLAINED_MM = 8.0
 _MAX_ASYMMETRY = 0.4
 _MIN_BONE = 0.3
-# Slices are axial if their normal leans less than 60 degrees.
+# Slices are axial if their normal is tilted by less than 60 degrees.
 _MIN_AXIAL_COSINE = 0.5
 
-# The falx's ends: so far from bone into the brain, and to both sides, mm; and how far they may lie from the skull's
-# plane (standard deviation), mm.
+# Ends of the falx: examined depth from the bone into the brain and width to both sides, mm; largest offset from the
+# plane of the skull, and its standard deviation, mm.
 _DEPTHS_MM = np.arange(-5.0, 22.0, 2.0)
 _ASIDE_MM = np.arange(-22.0, 22.5, 1.0)
 _MAX_OFFSET_MM, _OFFSET_SD_MM = 7.0, 6.0
-# So many slices tell where the falx is.
+# Largest number of slices on which the falx is located.
 _MAX_SLICES = 20
 
 
@@ -58,14 +58,14 @@ class Midplane:
 
     Parameters
     ----------
-    point_mm : Floats
-        (3,), LPS mm, a point on it, inside the head.
-    normal : Floats
-        (3,), unit vector, LPS; it points to the patient's left (``normal[0] > 0``).
+    point_mm : ndarray of float, shape (3,)
+        A point on the plane, inside of the head, LPS mm.
+    normal : ndarray of float, shape (3,)
+        Unit normal, LPS, towards the patient's left (``normal[0] > 0``).
     asymmetry : float
-        0 to 1, what the plane leaves unexplained: 0 is a skull that meets its mirror image everywhere.
-    sure : object
-        False where so little of the skull is symmetric or seen that nothing near the plane can be given a side.
+        Share of the skull without a mirror image, 0 to 1; 0 for a symmetric skull.
+    reliable : bool
+        False if the skull is too asymmetric, or too little of it is visible, to assign a side near the plane.
     """
 
     point_mm: Floats
@@ -73,66 +73,73 @@ class Midplane:
     asymmetry: float
     reliable: bool
 
-    def distance_mm(self, places_mm: Any) -> Floats:
-        """Signed distance from the plane, mm, positive towards the patient's left.
+    def distance_mm(self, points_mm: Any) -> Floats:
+        """Signed distance from the plane, positive towards the patient's left.
 
         Parameters
         ----------
-        places_mm : object
-            (..., 3), LPS mm.
+        points_mm : array_like, shape (..., 3)
+            Points, LPS mm.
 
         Returns
         -------
-        Floats
-            (...).
+        ndarray of float, shape (...)
+            Distances, mm.
         """
-        return np.asarray((np.asarray(places_mm, dtype=np.float64) - self.point_mm) @ self.normal)
+        return np.asarray((np.asarray(points_mm, dtype=np.float64) - self.point_mm) @ self.normal)
 
 
 def find_midplane(head: CoarseHead) -> Midplane | None:
     """Find the mid-sagittal plane.
 
-    A single slice, or a few, cannot tell how the plane leans: it is then held near the slices' normal. Where the two
-    halves of the skull differ, the plane is the one through the falx's ends in front and at the back.
+    A single slice, or a few slices, do not determine the tilt of the plane, which is then kept near the slices' normal.
+    If the two halves of the skull differ, the plane passes through the front and the back end of the falx.
+
+    Parameters
+    ----------
+    head : CoarseHead
+        The head.
 
     Returns
     -------
     Midplane or None
-        None where the skull's ring is not seen on any slice, or the slices are not axial.
+        The plane; None if no slice shows a ring of bone, or the slices are not axial.
     """
     if abs(head.scan.planes.normal[2]) < _MIN_AXIAL_COSINE:
         return None
-    shell = trace_inner_skull(head)
-    if shell is None or shell.on_bone.mean() < _MIN_BONE:
+    skull = trace_inner_skull(head)
+    if skull is None or skull.on_bone.mean() < _MIN_BONE:
         return None
-    mirror = _Mirror(shell, head.scan.planes.normal)
-    few = _distinct_fits([mirror.fit(normal, _WIDTHS_MM, _FEW_POINTS) for normal in mirror.starts()])
-    fits = [mirror.fit(fit.normal, (_WIDTHS_MM[-1], *4 * (_LAST_WIDTH_MM,)), _MANY_POINTS, fit.offset) for fit in few]
+    mirror = _Mirror(skull, head.scan.planes.normal)
+    starts = _distinct_fits([mirror.fit(normal, _WIDTHS_MM, _FEW_POINTS) for normal in mirror.starts()])
+    fits = [
+        mirror.fit(fit.normal, (_WIDTHS_MM[-1], *4 * (_LAST_WIDTH_MM,)), _MANY_POINTS, fit.offset) for fit in starts
+    ]
     first, *rivals = _distinct_fits(fits)
     if first.normal[0] <= 0:
         return None
-    best = _fit_to_falx(head, shell, mirror, first)
-    asymmetry = mirror.asymmetry(best.normal, best.offset, shell)
-    alone = not rivals or rivals[0].cost > first.cost + _RIVAL_MARGIN
+    best = _fit_to_falx(head, skull, mirror, first)
+    asymmetry = mirror.asymmetry(best.normal, best.offset, skull)
+    unrivalled = not rivals or rivals[0].cost > first.cost + _RIVAL_MARGIN
     return Midplane(
-        mirror.middle + best.offset * best.normal, best.normal, asymmetry, alone and asymmetry < _MAX_ASYMMETRY
+        mirror.centre + best.offset * best.normal, best.normal, asymmetry, unrivalled and asymmetry < _MAX_ASYMMETRY
     )
 
 
 def _distinct_fits(fits: list[_PlaneFit]) -> list[_PlaneFit]:
-    """The best first, without those that are nearly a better one."""
-    kept: list[_PlaneFit] = []
+    """Sort fits by cost, and drop those that equal a better one or cost much more."""
+    distinct: list[_PlaneFit] = []
     for fit in sorted(fits, key=lambda fit: fit.cost):
-        if (not kept or fit.cost < kept[0].cost + _MAX_EXTRA_COST) and all(
-            fit.normal @ other.normal < _SAME_COSINE for other in kept
+        if (not distinct or fit.cost < distinct[0].cost + _MAX_EXTRA_COST) and all(
+            fit.normal @ other.normal < _SAME_COSINE for other in distinct
         ):
-            kept.append(fit)
-    return kept
+            distinct.append(fit)
+    return distinct
 
 
 @dataclass(frozen=True)
 class _PlaneFit:
-    """A plane through ``middle + offset * normal``, and its cost: the mirrored points' mean, and its turn's."""
+    """A plane through ``centre + offset * normal``, and its cost: mean over the mirrored points plus rotation."""
 
     normal: Floats
     offset: float
@@ -140,131 +147,143 @@ class _PlaneFit:
 
 
 class _Mirror:
-    """The skull's inner surface, ready to be held against its own mirror image."""
+    """The inner surface of the skull, prepared for the comparison with its mirror image."""
 
-    def __init__(self, shell: InnerSkull, slice_normal: Floats) -> None:
-        self.points, self.normals = shell.points_mm[shell.on_bone], shell.normals[shell.on_bone]
-        self.middle = self.points.mean(0)
+    def __init__(self, skull: InnerSkull, slice_normal: Floats) -> None:
+        self.points, self.normals = skull.points_mm[skull.on_bone], skull.normals[skull.on_bone]
+        self.centre = self.points.mean(0)
         self.up = slice_normal
         self.left = _normalize(np.array([1.0, 0, 0]) - self.up[0] * self.up)
         self.back = np.cross(self.up, self.left)
         self.tree = cKDTree(self.points)
-        heights = shell.points_mm[:, 0] @ slice_normal
+        heights = skull.points_mm[:, 0] @ slice_normal
         self.one_slice = heights.size == 1
         half = 1.0 if self.one_slice else float(np.median(np.diff(heights))) / 2
         self.slab = (heights.min() - half, heights.max() + half)
 
     def starts(self) -> list[Floats]:
-        """Normals in the slices' plane, turned away from the patient's left by several angles."""
+        """Return start normals in the plane of the slices, rotated from the patient's left by several angles."""
         return [np.cos(turn) * self.left + np.sin(turn) * self.back for turn in np.radians(_STARTS_DEG)]
 
-    def residuals(self, places: Floats, normal: Floats, offset: float) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Mirror points: how far each is off the surface, the surface's normal there, and whether the scan reaches it.
+    def residuals(self, points: Floats, normal: Floats, offset: float) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Mirror points, and compare them with the surface.
 
-        A point without a counterpart is infinitely far off.
+        Returns
+        -------
+        tuple of (ndarray of float, ndarray of float, ndarray of bool)
+            Distance of each mirrored point from the surface, mm, infinite without a counterpart; normal of the surface
+            there; whether the scan covers the mirrored point.
         """
-        away = (places - self.middle) @ normal - offset
-        mirrored = places - 2 * away[:, None] * normal
-        apart, nearest = self.tree.query(mirrored)
-        met = self.normals[nearest]
-        error = ((mirrored - self.points[nearest]) * met).sum(1)
+        distance = (points - self.centre) @ normal - offset
+        mirrored = points - 2 * distance[:, None] * normal
+        gap, nearest = self.tree.query(mirrored)
+        normals = self.normals[nearest]
+        error = ((mirrored - self.points[nearest]) * normals).sum(1)
         height = mirrored @ self.up
-        return np.where(apart < _MAX_PAIR_MM, error, np.inf), met, (height >= self.slab[0]) & (height <= self.slab[1])
+        return np.where(gap < _MAX_PAIR_MM, error, np.inf), normals, (height >= self.slab[0]) & (height <= self.slab[1])
 
-    def fit(self, normal: Floats, widths_mm: Iterable[float], most: int, offset: float = 0.0) -> _PlaneFit:
-        """Move a plane, by Gauss and Newton, one turn a width, to where the mirrored points lie on the surface."""
-        places = self.points[:: max(1, len(self.points) // most)]
-        apart = places - self.middle
+    def fit(self, normal: Floats, widths_mm: Iterable[float], max_points: int, offset: float = 0.0) -> _PlaneFit:
+        """Fit a plane by Gauss-Newton, one iteration a width, so that the mirrored points lie on the surface."""
+        points = self.points[:: max(1, len(self.points) // max_points)]
+        relative = points - self.centre
         for width in widths_mm:
-            error, met, reached = self.residuals(places, normal, offset)
-            weight = np.where(reached, np.clip(1 - (error / width) ** 2, 0, None) ** 2, 0)
+            error, normals, covered = self.residuals(points, normal, offset)
+            weight = np.where(covered, np.clip(1 - (error / width) ** 2, 0, None) ** 2, 0)
             if weight.sum() < 10:
                 break
             error = np.where(weight > 0, error, 0)
             ahead = _normalize(np.cross(self.up, normal))
             above = np.cross(normal, ahead)
-            across, away = (met * normal).sum(1), apart @ normal - offset
+            across, distance = (normals * normal).sum(1), relative @ normal - offset
             slopes = np.column_stack(
-                [-2 * ((apart @ turned) * across + away * (met @ turned)) for turned in (ahead, above)] + [2 * across]
+                [-2 * ((relative @ axis) * across + distance * (normals @ axis)) for axis in (ahead, above)]
+                + [2 * across]
             )
             hessian = (slopes * weight[:, None]).T @ slopes / weight.sum()
             gradient = (slopes * weight[:, None]).T @ error / weight.sum()
             self._regularize(hessian, gradient, normal, ahead, above)
             move = np.linalg.solve(hessian, -gradient)
-            turned = np.clip(move[:2], -0.3, 0.3)
-            normal = _normalize(normal + turned[0] * ahead + turned[1] * above)
+            rotation = np.clip(move[:2], -0.3, 0.3)
+            normal = _normalize(normal + rotation[0] * ahead + rotation[1] * above)
             offset += float(move[2])
-        error, _, reached = self.residuals(places, normal, offset)
-        left = np.where(reached, 1 - np.clip(1 - (error / _WIDTHS_MM[-1]) ** 2, 0, None) ** 3, 0)
-        turned = np.degrees(np.arccos(np.clip(normal @ self.left, -1, 1))) / _TURN_COST_DEG
-        return _PlaneFit(normal, offset, float(left.sum() / max(reached.sum(), 1) + 0.1 * turned**2))
+        error, _, covered = self.residuals(points, normal, offset)
+        unexplained = np.where(covered, 1 - np.clip(1 - (error / _WIDTHS_MM[-1]) ** 2, 0, None) ** 3, 0)
+        rotation = np.degrees(np.arccos(np.clip(normal @ self.left, -1, 1))) / _TURN_COST_DEG
+        return _PlaneFit(normal, offset, float(unexplained.sum() / max(covered.sum(), 1) + 0.1 * rotation**2))
 
     def _regularize(self, hessian: Floats, gradient: Floats, normal: Floats, ahead: Floats, above: Floats) -> None:
-        """Hold the plane upright on the slices and along the patient's axis, in place; wholly so on one slice."""
+        """Regularize roll and yaw in place, fully for a single slice."""
         roll = 1e6 if self.one_slice else 1 / (_INDEPENDENT * np.radians(_ROLL_DEG) ** 2)
         yaw = 1 / (_INDEPENDENT * np.radians(_YAW_DEG) ** 2)
-        for index, weight, axis, turned in ((0, yaw, self.back, ahead), (1, roll, self.up, above)):
-            slope = float(turned @ axis)
+        for index, weight, axis, direction in ((0, yaw, self.back, ahead), (1, roll, self.up, above)):
+            slope = float(direction @ axis)
             hessian[index, index] += weight * slope**2 + 1e-9
             gradient[index] += weight * slope * float(normal @ axis)
         hessian[2, 2] += 1e-9
 
-    def asymmetry(self, normal: Floats, offset: float, shell: InnerSkull) -> float:
-        """Share of the rays whose end meets nothing when it is mirrored, a small distance counting as a part."""
-        places = shell.points_mm.reshape(-1, 3)
-        step = max(1, len(places) // _MANY_POINTS)
+    def asymmetry(self, normal: Floats, offset: float, skull: InnerSkull) -> float:
+        """Compute the share of rays whose mirrored end has no counterpart; a small distance counts in part."""
+        points = skull.points_mm.reshape(-1, 3)
+        step = max(1, len(points) // _MANY_POINTS)
         step += step % 2 == 0
-        error, _, reached = self.residuals(places[::step], normal, offset)
-        left = np.where(shell.on_bone.ravel()[::step], np.clip(np.abs(error) / _UNEXPLAINED_MM, 0, 1), 1)
-        return float(left[reached].mean()) if reached.any() else 1.0
+        error, _, covered = self.residuals(points[::step], normal, offset)
+        unexplained = np.where(skull.on_bone.ravel()[::step], np.clip(np.abs(error) / _UNEXPLAINED_MM, 0, 1), 1)
+        return float(unexplained[covered].mean()) if covered.any() else 1.0
 
 
-def _fit_to_falx(head: CoarseHead, shell: InnerSkull, mirror: _Mirror, fit: _PlaneFit) -> _PlaneFit:
-    """Turn and move the skull's plane to where the ends of the falx are: the places about which the pixels near the
-    inner table in front and at the back (frontal crest, falx, the fissure beside it) are most symmetric.
+def _fit_to_falx(head: CoarseHead, skull: InnerSkull, mirror: _Mirror, fit: _PlaneFit) -> _PlaneFit:
+    """Rotate and shift the plane of the skull to the ends of the falx.
+
+    An end of the falx is the position about which the pixels near the inner table at the front or back (frontal crest,
+    falx, the fissure beside it) are most symmetric.
     """
     forward = _normalize(np.cross(fit.normal, mirror.up))
     forward *= 1 if forward[1] < 0 else -1
-    ends = shell.intersect_plane(mirror.middle + fit.offset * fit.normal, fit.normal, forward)
-    met = np.flatnonzero(np.isfinite(ends).all((1, 2)))
-    if not met.size:
+    ends = skull.intersect_plane(mirror.centre + fit.offset * fit.normal, fit.normal, forward)
+    slices = np.flatnonzero(np.isfinite(ends).all((1, 2)))
+    if not slices.size:
         return fit
-    met = met[:: -(-met.size // _MAX_SLICES)]
-    front, back = [_falx_offset_mm(head, ends[met, end], way * forward, fit.normal) for end, way in ((0, -1), (1, 1))]
-    length = float(np.median((ends[met, 0] - ends[met, 1]) @ forward))
-    middle_ahead = float(np.median((ends[met].mean(1) - mirror.middle) @ forward))
+    slices = slices[:: -(-slices.size // _MAX_SLICES)]
+    front, back = [
+        _falx_offset_mm(head, ends[slices, end], sign * forward, fit.normal) for end, sign in ((0, -1), (1, 1))
+    ]
+    length = float(np.median((ends[slices, 0] - ends[slices, 1]) @ forward))
+    centre_ahead = float(np.median((ends[slices].mean(1) - mirror.centre) @ forward))
     slope = (front - back) / max(length, 1.0)
     normal = _normalize(fit.normal - slope * forward)
-    moved = mirror.middle + fit.offset * fit.normal + ((front + back) / 2 - slope * middle_ahead) * fit.normal
-    return _PlaneFit(normal, float((moved - mirror.middle) @ normal), fit.cost)
+    point = mirror.centre + fit.offset * fit.normal + ((front + back) / 2 - slope * centre_ahead) * fit.normal
+    return _PlaneFit(normal, float((point - mirror.centre) @ normal), fit.cost)
 
 
 def _falx_offset_mm(head: CoarseHead, ends_mm: Floats, inwards: Floats, across: Floats) -> float:
-    """How far aside of the skull's plane one end of the falx is, mm, positive along ``across``."""
-    places = (
+    """Offset of one end of the falx from the plane of the skull, mm, positive along ``across``."""
+    points = (
         ends_mm[:, None, None] + _DEPTHS_MM[None, :, None, None] * inwards + _ASIDE_MM[None, None, :, None] * across
     )
-    index = head.to_sample_indices(places)
-    grey = ndimage.map_coordinates(np.clip(head.hu, 0, 80), index, order=1, mode="nearest")
-    middle, wide = _ASIDE_MM.size // 2, int(_ASIDE_MM[-1] - _MAX_OFFSET_MM)
-    tried = np.arange(-_MAX_OFFSET_MM, _MAX_OFFSET_MM + 1).astype(int)
-    costs = np.empty(tried.size)
-    for at, off in enumerate(tried):
-        here = middle + off
-        differ = grey[:, :, here + 1 : here + 1 + wide] - grey[:, :, here - wide : here][:, :, ::-1]
-        costs[at] = np.mean(np.median(np.abs(differ), axis=0))
-    costs = costs / max(float(np.ptp(costs)), 1.0) + 0.5 * (tried / _OFFSET_SD_MM) ** 2
-    return _interpolate_minimum(tried, costs)
+    indices = head.to_sample_indices(points)
+    grey = ndimage.map_coordinates(np.clip(head.hu, 0, 80), indices, order=1, mode="nearest")
+    centre_index, width = _ASIDE_MM.size // 2, int(_ASIDE_MM[-1] - _MAX_OFFSET_MM)
+    offsets = np.arange(-_MAX_OFFSET_MM, _MAX_OFFSET_MM + 1).astype(int)
+    costs = np.empty(offsets.size)
+    for index, offset in enumerate(offsets):
+        axis_index = centre_index + offset
+        differences = (
+            grey[:, :, axis_index + 1 : axis_index + 1 + width]
+            - grey[:, :, axis_index - width : axis_index][:, :, ::-1]
+        )
+        costs[index] = np.mean(np.median(np.abs(differences), axis=0))
+    costs = costs / max(float(np.ptp(costs)), 1.0) + 0.5 * (offsets / _OFFSET_SD_MM) ** 2
+    return _interpolate_minimum(offsets, costs)
 
 
-def _interpolate_minimum(places: NDArray[np.integer], costs: Floats) -> float:
-    """The place of the lowest cost, to a part of a step by the parabola through its neighbours."""
-    at = int(costs.argmin())
-    if at in (0, costs.size - 1):
-        return float(places[at])
-    before, here, after = costs[at - 1 : at + 2]
-    bend = before - 2 * here + after
-    return float(places[at] + (0.5 * (before - after) / bend if bend > 0 else 0))
+def _interpolate_minimum(positions: NDArray[np.integer], costs: Floats) -> float:
+    """Position of the lowest cost, interpolated by a parabola through its neighbours."""
+    lowest = int(costs.argmin())
+    if lowest in (0, costs.size - 1):
+        return float(positions[lowest])
+    before, minimum, after = costs[lowest - 1 : lowest + 2]
+    curvature = before - 2 * minimum + after
+    return float(positions[lowest] + (0.5 * (before - after) / curvature if curvature > 0 else 0))
 
 
 def _normalize(vector: Floats) -> Floats:

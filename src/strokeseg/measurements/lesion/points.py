@@ -1,4 +1,4 @@
-"""Every lesion as a cloud of places, few enough to ask each where it lies."""
+"""Sample each lesion at a limited number of points, from which its location is determined."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _MAX_POINTS = 2500
 
 @dataclass(frozen=True)
 class LesionPoints:
-    """Places spread evenly over one lesion, or over all.
+    """Points distributed evenly over one lesion, or over all lesions.
 
     Parameters
     ----------
-    places_mm : object
-        (n, 3), LPS mm.
-    shares_ml : object
-        (n,), the volume that each stands for; nominal where the spacing is not known: then only ratios count.
+    points_mm : ndarray of float, shape (n, 3)
+        Points, LPS mm.
+    volumes_ml : ndarray of float, shape (n,)
+        Volume that each point represents; nominal if the spacing is unknown, then only ratios are meaningful.
     height_mm : float
-        Of the slices that the lesion is on, along their normal, nominal likewise.
+        Height of the lesion's slices along their normal; nominal if the spacing is unknown.
     """
 
     points_mm: Floats
@@ -35,47 +35,78 @@ class LesionPoints:
 
     @property
     def total_ml(self) -> float:
-        """The lesion's volume."""
+        """Volume of the lesion, ml."""
         return float(self.volumes_ml.sum())
 
     @property
     def centre_mm(self) -> Floats:
-        """(3,), LPS mm of its centre of mass."""
+        """Centre of mass, LPS mm, shape (3,)."""
         return np.asarray(np.average(self.points_mm, axis=0, weights=self.volumes_ml))
 
-    def volume_share(self, where: NDArray[np.bool_]) -> float:
-        """The share, 0 to 1, of the lesion that is marked; ``where`` is (n,)."""
-        return float(self.volumes_ml[where].sum() / self.volumes_ml.sum())
+    def volume_share(self, selected: NDArray[np.bool_]) -> float:
+        """Share of the lesion's volume that selected points represent.
+
+        Parameters
+        ----------
+        selected : ndarray of bool, shape (n,)
+            True for selected points.
+
+        Returns
+        -------
+        float
+            Share, 0 to 1.
+        """
+        return float(self.volumes_ml[selected].sum() / self.volumes_ml.sum())
 
 
 def sample_lesions(labels: Labels, count: int, scan: Scan) -> list[LesionPoints]:
-    """Spread places over every lesion, at most 2500 each; small lesions are taken pixel by pixel.
+    """Sample each lesion at up to 2500 points; small lesions are sampled at every pixel.
 
     Parameters
     ----------
-    labels : Labels
-        (slices, rows, columns), 1 to ``count``.
+    labels : ndarray of int, shape (slices, rows, columns)
+        Lesions, numbered 1 to ``count``.
+    count : int
+        Number of lesions.
+    scan : Scan
+        The scan.
+
+    Returns
+    -------
+    list of LesionPoints
+        Points of each lesion.
     """
-    places = components.find_labelled_pixels(labels)
-    order = np.argsort(labels.ravel()[places], kind="stable")
-    ends = np.cumsum(np.bincount(labels.ravel()[places], minlength=count + 1)[1:])
+    pixels = components.find_labelled_pixels(labels)
+    order = np.argsort(labels.ravel()[pixels], kind="stable")
+    ends = np.cumsum(np.bincount(labels.ravel()[pixels], minlength=count + 1)[1:])
     weights = scan.planes.weights_mm
     weights = np.where(weights > 0, weights, NOMINAL_STEP_MM)
-    found = []
+    lesions = []
     for start, stop in pairwise([0, *ends]):
         step = max(1, -(-(stop - start) // _MAX_POINTS))
-        kept = places[order[start:stop:step]]
-        index = np.column_stack(np.unravel_index(kept, scan.shape))
-        shares_ml = weights[index[:, 0]] * scan.planes.pixel_area_mm2 / 1000 * ((stop - start) / len(kept))
+        sampled = pixels[order[start:stop:step]]
+        index = np.column_stack(np.unravel_index(sampled, scan.shape))
+        volumes_ml = weights[index[:, 0]] * scan.planes.pixel_area_mm2 / 1000 * ((stop - start) / len(sampled))
         height_mm = float(weights[np.unique(index[:, 0])].sum())
-        found.append(LesionPoints(scan.planes.to_lps_mm(index), shares_ml, height_mm))
-    return found
+        lesions.append(LesionPoints(scan.planes.to_lps_mm(index), volumes_ml, height_mm))
+    return lesions
 
 
-def merge_points(spreads: list[LesionPoints]) -> LesionPoints | None:
-    """All lesions as one; None where there is none."""
-    if not spreads:
+def merge_points(lesions: list[LesionPoints]) -> LesionPoints | None:
+    """Merge the points of all lesions.
+
+    Parameters
+    ----------
+    lesions : list of LesionPoints
+        Points of each lesion.
+
+    Returns
+    -------
+    LesionPoints or None
+        Points of all lesions; None without a lesion.
+    """
+    if not lesions:
         return None
-    places_mm = np.concatenate([each.points_mm for each in spreads])
-    shares_ml = np.concatenate([each.volumes_ml for each in spreads])
-    return LesionPoints(places_mm, shares_ml, max(each.height_mm for each in spreads))
+    points_mm = np.concatenate([lesion.points_mm for lesion in lesions])
+    volumes_ml = np.concatenate([lesion.volumes_ml for lesion in lesions])
+    return LesionPoints(points_mm, volumes_ml, max(lesion.height_mm for lesion in lesions))

@@ -1,11 +1,11 @@
-"""Swirl, black hole and blend: signs in a bleed's density that go with growth. Experimental.
+"""Swirl, black hole and blend sign: patterns of density in a lesion that are associated with growth. Experimental.
 
-Their authors read them by eye, on axial slices of about 5 mm. Here each is spelled out as far as pixels allow, and what
-is left to the eye there (a "well-defined" margin) has a number here. No set with the signs read by people is at hand,
-so how often these functions agree with readers is not known; tests show them on drawn lesions with noise.
+The authors of the signs read them by eye on axial slices of about 5 mm. Here each sign is defined by pixels, and visual
+criteria, such as a "well-defined" margin, are replaced by numbers. No data set with read signs was available, so the
+agreement with readers is unknown; the tests use synthetic lesions with noise.
 
-Only a lesion's core is looked at: 2 mm inside of its outline, and with the lesion on the slices above and below. The
-rest is partly brain, and dark for that reason.
+Only the core of a lesion is examined: pixels 2 mm or more inside of the outline that also have the lesion on the slices
+above and below. Other pixels are dark because they partly contain brain.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Mask = NDArray[np.bool_]
 Values = NDArray[np.float32]
 
 MIN_VOLUME_ML = 3.0
-"""A ball of 3 ml is 18 mm wide: its core has 14 mm, and lies on one or two slices of 5 mm."""
+"""A ball of 3 ml has a diameter of 18 mm; its core has 14 mm and lies on one or two slices of 5 mm."""
 
 BLACK_HOLE_HU = 28.0
 BLEND_HU = 18.0
 SWIRL_HU = 15.0
 BRAIN_HU = 40.0
-"""Grey matter has about 40 HU, white matter about 30: what is no denser is iso- or hypodense to brain. In blood of 60
-HU such an area is 20 HU darker; :data:`SWIRL_HU` keeps bleeds out that are hardly denser than brain as a whole."""
+"""Highest density that is iso- or hypodense to brain: grey matter has about 40 HU, white matter about 30. In blood of
+60 HU such an area is 20 HU darker; :data:`SWIRL_HU` excludes lesions that are hardly denser than brain altogether."""
 
 _BLUR_FWHM_MM = 2.0
 _READ_SLICE_MM = 5.0
@@ -51,7 +51,7 @@ _CORE_MM2 = 60.0
 
 @dataclass(frozen=True)
 class _Core:
-    """The slices of a lesion's core, cut to it: (slices, rows, columns), and the 90th percentile of each slice's HU."""
+    """The core of a lesion, cropped, shape (slices, rows, columns), and the 90th percentile of HU on each slice."""
 
     inside: Mask
     deep: Mask
@@ -64,39 +64,39 @@ class _Core:
 
 
 def detect_signs(mask: Mask, scan: Scan) -> Signs | None:
-    """Look for the swirl sign, the black hole sign and the blend sign in one lesion.
+    """Detect the swirl sign, the black hole sign and the blend sign in one lesion.
 
-    Dark areas that a mask leaves out are looked at too, where the lesion surrounds them on their slice. HU are smoothed
-    to 2 mm in the plane, and thin slices to about 5 mm across.
+    Dark areas outside of the mask are included if the lesion surrounds them on their slice. HU are smoothed to 2 mm in
+    the plane, and thin slices to about 5 mm across.
 
-    Black hole: an area of 12 mm² or more, and not more than half, that dense blood surrounds on its slice, and whose
-    darker half has a median 28 HU or more below that of the dense rest of the slice.
+    Black hole: an area of at least 12 mm², at most half of the core, that dense blood surrounds on its slice. The
+    median of its darker half is at least 28 HU below the median of the dense rest of the slice.
 
-    Blend: an area of 40 mm² or more, a tenth of the core and 5 mm wide, that reaches the core's edge (so it is not
-    encapsulated), 18 HU or more below the dense rest, which is a tenth of the core or more. The margin counts as well
-    defined if 70 % of that difference lie between the strips 1 to 4 mm on both sides of it.
+    Blend: an area of at least 40 mm² and a tenth of the core, at least 5 mm wide, that reaches the edge of the core (so
+    it is not encapsulated). It is at least 18 HU below the dense rest, which is at least a tenth of the core. The
+    margin is well defined if 70 % of that difference lie between the strips 1 to 4 mm on both sides of it.
 
-    Swirl: 0.15 ml or more of 40 HU or less, as brain has, and 15 HU or more below the dense rest, on two slices on end
-    or more and 7.5 mm tall (Ng: two slices of 5 mm), 4 mm inside of the outline: a mask drawn 3 mm too wide has a rim
-    of brain, which is no swirl. A black hole or the dark side of a blend may be one as well.
+    Swirl: at least 0.15 ml of at most 40 HU, as brain, and at least 15 HU below the dense rest, on at least two
+    consecutive slices and 7.5 mm of height (Ng: two slices of 5 mm), at least 4 mm inside of the outline. A mask that
+    is 3 mm too wide has a rim of brain, which is no swirl. A black hole or the dark side of a blend may be one too.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (slices, rows, columns)
         One lesion.
     scan : Scan
-        Its scan.
+        The scan.
 
     Returns
     -------
     Signs or None
-        None where the scan is not calibrated, the spacing or a slice's weight is not known, the lesion has less than
-        :data:`SMALLEST_ML`, or no slice of its core has 60 mm².
+        The signs. None if the scan is not calibrated, the spacing or a slice weight is unknown, the lesion is smaller
+        than :data:`MIN_VOLUME_ML`, or no slice of its core has 60 mm².
 
     Raises
     ------
     ValueError
-        If the mask is not bool or not of the scan's shape.
+        If the mask is not bool or does not have the scan's shape.
 
     References
     ----------
@@ -121,30 +121,30 @@ def detect_signs(mask: Mask, scan: Scan) -> Signs | None:
 
 
 def _extract_core(mask: Mask, scan: Scan) -> tuple[_Core | None, int]:
-    """Return a lesion's core, and the slice that its first is."""
+    """Extract the core of a lesion; also return the index of its first slice."""
     planes = scan.planes
-    held = np.flatnonzero(areas_px(mask))
+    slices = np.flatnonzero(areas_px(mask))
     rows, columns = np.flatnonzero(mask.any((0, 2))), np.flatnonzero(mask.any((0, 1)))
-    box = tuple(slice(int(found[0]), int(found[-1]) + 1) for found in (held, rows, columns))
+    box = tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in (slices, rows, columns))
     filled = np.stack([ndimage.binary_fill_holes(plane) for plane in mask[box]])
-    first = int(held[0])
+    first = int(slices[0])
     inside, deep = np.zeros_like(filled), np.zeros_like(filled)
     for index in range(1, len(filled) - 1):
         if filled[index].any():
-            apart_mm = ndimage.distance_transform_edt(np.pad(filled[index], 1), sampling=planes.pixel_spacing_mm)
-            inside[index] = (apart_mm > _RIM_MM)[1:-1, 1:-1] & _mark_covered(filled, index, planes, first)
-            deep[index] = inside[index] & (apart_mm > _SWIRL_DEEP_MM)[1:-1, 1:-1]
+            depth_mm = ndimage.distance_transform_edt(np.pad(filled[index], 1), sampling=planes.pixel_spacing_mm)
+            inside[index] = (depth_mm > _RIM_MM)[1:-1, 1:-1] & _mark_covered(filled, index, planes, first)
+            deep[index] = inside[index] & (depth_mm > _SWIRL_DEEP_MM)[1:-1, 1:-1]
     if areas_px(inside).max() * planes.pixel_area_mm2 < _CORE_MM2:
         return None, first
     smooth = _smooth_hu(scan.hu[box], filled, planes, first)
     dense = np.array(
-        [np.percentile(hu[own], 90) if own.any() else np.nan for hu, own in zip(smooth, inside, strict=True)]
+        [np.percentile(hu[core], 90) if core.any() else np.nan for hu, core in zip(smooth, inside, strict=True)]
     )
     return _Core(inside, deep, smooth, dense, planes.pixel_spacing_mm), first
 
 
 def _mark_covered(filled: Mask, index: int, planes: Planes, first: int) -> Mask:
-    """Mark what has the lesion straight above and straight below it."""
+    """Mark the pixels that have the lesion directly above and below them."""
     offsets = components.compute_offsets_px(planes)
     rows, columns = np.indices(filled.shape[1:])
     covered = np.ones(filled.shape[1:], dtype=bool)
@@ -157,7 +157,7 @@ def _mark_covered(filled: Mask, index: int, planes: Planes, first: int) -> Mask:
 
 
 def _smooth_hu(hu: NDArray[np.int16], filled: Mask, planes: Planes, first: int) -> Values:
-    """Blur the HU inside of the lesion, without what lies around it."""
+    """Smooth the HU inside of the lesion, without the surroundings."""
     step_mm = float(np.median(planes.weights_mm[first : first + len(hu)]))
     across_mm = np.sqrt(max(0.0, _READ_SLICE_MM**2 - step_mm**2))
     row_mm, column_mm = planes.pixel_spacing_mm
@@ -170,84 +170,87 @@ def _smooth_hu(hu: NDArray[np.int16], filled: Mask, planes: Planes, first: int) 
 
 
 def _label_dark_areas(core: _Core, index: int, below_hu: float) -> tuple[NDArray[np.int32], int]:
-    """Number the parts of a slice's core that lie nearer to dark than to dense, if dark is so much below dense."""
+    """Label the areas of a slice's core more than ``below_hu`` / 2 below its dense HU."""
     dark = core.inside[index] & (core.hu[index] < core.dense_hu[index] - below_hu / 2)
-    parts, count = ndimage.label(dark, structure=np.ones((3, 3), dtype=bool))
-    return parts, int(count)
+    areas, count = ndimage.label(dark, structure=np.ones((3, 3), dtype=bool))
+    return areas, int(count)
 
 
 def _has_black_hole(core: _Core, index: int) -> bool:
-    parts, count = _label_dark_areas(core, index, BLACK_HOLE_HU)
-    dense = core.inside[index] & (parts == 0)
+    areas, count = _label_dark_areas(core, index, BLACK_HOLE_HU)
+    dense = core.inside[index] & (areas == 0)
     if not dense.any():
         return False
     dense_hu = float(np.median(core.hu[index][dense]))
     for number in range(1, count + 1):
-        part = parts == number
-        if not core.px(_HOLE_MM2) <= part.sum() <= dense.sum() or _reaches_edge(part, core.inside[index]):
+        area = areas == number
+        if not core.px(_HOLE_MM2) <= area.sum() <= dense.sum() or _reaches_edge(area, core.inside[index]):
             continue
-        # A reader measures inside of it; its outer half is blurred.
-        if dense_hu - float(np.percentile(core.hu[index][part], 25)) >= BLACK_HOLE_HU:
+        # A reader measures inside of the area; its outer half is blurred.
+        if dense_hu - float(np.percentile(core.hu[index][area], 25)) >= BLACK_HOLE_HU:
             return True
     return False
 
 
 def _has_blend(core: _Core, index: int) -> bool:
-    parts, count = _label_dark_areas(core, index, BLEND_HU)
+    areas, count = _label_dark_areas(core, index, BLEND_HU)
     inside, hu = core.inside[index], core.hu[index]
-    dense = inside & (parts == 0)
-    least = max(core.px(_BLEND_MM2), _BLEND_SHARE * float(inside.sum()))
-    if dense.sum() < least:
+    dense = inside & (areas == 0)
+    smallest = max(core.px(_BLEND_MM2), _BLEND_SHARE * float(inside.sum()))
+    if dense.sum() < smallest:
         return False
     dense_hu = float(np.median(hu[dense]))
     for number in range(1, count + 1):
-        part = parts == number
-        if part.sum() < least or not _reaches_edge(part, inside) or not _is_wide(part, core.spacing_mm):
+        area = areas == number
+        if area.sum() < smallest or not _reaches_edge(area, inside) or not _is_wide(area, core.spacing_mm):
             continue
-        apart = dense_hu - float(np.median(hu[part]))
-        if apart >= BLEND_HU and _margin_step_hu(part, dense, hu, core.spacing_mm) >= _MARGIN_SHARE * apart:
+        difference_hu = dense_hu - float(np.median(hu[area]))
+        if (
+            difference_hu >= BLEND_HU
+            and _margin_step_hu(area, dense, hu, core.spacing_mm) >= _MARGIN_SHARE * difference_hu
+        ):
             return True
     return False
 
 
 def _has_swirl(core: _Core, scan: Scan, first: int) -> bool:
     weights = scan.planes.weights_mm
-    found = np.zeros(scan.shape[:1] + core.inside.shape[1:], dtype=bool)
+    dark = np.zeros(scan.shape[:1] + core.inside.shape[1:], dtype=bool)
     for index, inside in enumerate(core.inside):
-        parts, count = _label_dark_areas(core, index, 2 * SWIRL_HU)
-        dense = inside & (parts == 0)
+        areas, count = _label_dark_areas(core, index, 2 * SWIRL_HU)
+        dense = inside & (areas == 0)
         if count == 0 or not dense.any():
             continue
         dense_hu = float(np.median(core.hu[index][dense]))
-        found[first + index] = core.deep[index] & (core.hu[index] <= min(BRAIN_HU, dense_hu - SWIRL_HU))
-    part_scan = Scan(np.zeros(found.shape, np.int16), scan.planes)
-    labels, count = components.label(found, part_scan)
+        dark[first + index] = core.deep[index] & (core.hu[index] <= min(BRAIN_HU, dense_hu - SWIRL_HU))
+    geometry = Scan(np.zeros(dark.shape, np.int16), scan.planes)
+    labels, count = components.label(dark, geometry)
     sizes = np.stack([np.bincount(plane.ravel(), minlength=count + 1)[1:] for plane in labels])
     large = weights @ sizes * scan.planes.pixel_area_mm2 / 1000 >= _SWIRL_ML
     tall = (np.count_nonzero(sizes, axis=0) >= 2) & (weights @ (sizes > 0) >= _SWIRL_TALL_MM)
     return bool((large & tall).any())
 
 
-def _reaches_edge(part: Mask, inside: Mask) -> bool:
-    """Return whether a part of the core touches what is not core."""
-    around = np.pad(part, 1)
-    grown = ndimage.binary_dilation(around, structure=np.ones((3, 3), dtype=bool))
-    return bool((grown & ~np.pad(inside, 1)).any())
+def _reaches_edge(area: Mask, inside: Mask) -> bool:
+    """Return whether an area of the core reaches the edge of the core."""
+    padded = np.pad(area, 1)
+    dilated = ndimage.binary_dilation(padded, structure=np.ones((3, 3), dtype=bool))
+    return bool((dilated & ~np.pad(inside, 1)).any())
 
 
-def _is_wide(part: Mask, spacing_mm: tuple[float, float]) -> bool:
-    """Return whether a disc of 5 mm fits into a part."""
-    apart_mm = ndimage.distance_transform_edt(np.pad(part, 1), sampling=spacing_mm)
-    return bool(apart_mm.max() >= _BLEND_WIDTH_MM / 2)
+def _is_wide(area: Mask, spacing_mm: tuple[float, float]) -> bool:
+    """Return whether a disc of 5 mm fits into an area."""
+    depth_mm = ndimage.distance_transform_edt(np.pad(area, 1), sampling=spacing_mm)
+    return bool(depth_mm.max() >= _BLEND_WIDTH_MM / 2)
 
 
-def _margin_step_hu(part: Mask, dense: Mask, hu: Values, spacing_mm: tuple[float, float]) -> float:
-    """Return how much denser the strip on the dense side of a part's margin is than the strip on the part's side."""
+def _margin_step_hu(area: Mask, dense: Mask, hu: Values, spacing_mm: tuple[float, float]) -> float:
+    """Difference of density between the strips on the dense and on the dark side of an area's margin, HU."""
     near, far = _MARGIN_MM
-    to_part = ndimage.distance_transform_edt(~part, sampling=spacing_mm)
-    to_dense = ndimage.distance_transform_edt(~dense, sampling=spacing_mm)
-    bright = hu[dense & (to_part >= near) & (to_part <= far)]
-    dark = hu[part & (to_dense >= near) & (to_dense <= far)]
+    to_area_mm = ndimage.distance_transform_edt(~area, sampling=spacing_mm)
+    to_dense_mm = ndimage.distance_transform_edt(~dense, sampling=spacing_mm)
+    bright = hu[dense & (to_area_mm >= near) & (to_area_mm <= far)]
+    dark = hu[area & (to_dense_mm >= near) & (to_dense_mm <= far)]
     if not bright.size or not dark.size:
         return 0.0
     return float(np.median(bright) - np.median(dark))

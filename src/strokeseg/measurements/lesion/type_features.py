@@ -1,12 +1,13 @@
-"""What is measured of a lesion's pieces on its slices, to tell their type: shape, place in the skull, surroundings.
+"""Features of a lesion's sections that decide its type: shape, location in the skull, surroundings.
 
-Every length is a share of the head's radius on that slice, and every grey level is held against the brain's own, so
-that pictures without spacing and without Hounsfield units are measured like any CT.
+Lengths are shares of the head's radius on the slice, and densities are relative to the brain, so that pictures without
+spacing and Hounsfield units are measured like any CT.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +20,86 @@ from strokeseg.scan import Floats, Scan
 
 Mask = NDArray[np.bool_]
 
-FEATURES = (
-    *("log_area", "depth_least", "depth_median", "depth_most", "contact", "near", "thickness", "slenderness"),
-    *("solidity", "roughness", "elongation", "aside", "ahead", "tangential", "sagittal", "dark", "fluid", "far_fluid"),
-    *("contrast", "arc_length", "arc_thickness", "arc_curve", "arc_ratio", "arc_ends", "beside_skull"),
-)
-"""What is measured of each connected piece of a lesion on a slice; docs/types.md says what each is."""
 
-# A slice is looked at on a grid on which the inside of its skull has the area of a circle of so many pixels' radius.
+class SectionFeatures(NamedTuple):
+    """Features of a section; docs/types.md defines each. Lengths are in head radii, densities in HU.
+
+    Parameters
+    ----------
+    log_area : float
+        Logarithm of the area as a share of the intracranial area.
+    depth_least, depth_median, depth_most : float
+        Smallest, median and largest distance to the skull.
+    contact : float
+        Share of the outline in contact with bone.
+    near : float
+        Share of the pixels near bone.
+    thickness : float
+        Radius of the largest inscribed disc.
+    slenderness : float
+        Area divided by twice the square of the thickness.
+    solidity : float
+        Area divided by the area of the convex hull.
+    roughness : float
+        Square of the outline's length divided by 4 pi x area.
+    elongation : float
+        0 for a round section, 1 for a line.
+    aside, ahead : float
+        Mean distance from the centre across the midline and along it.
+    tangential, sagittal : float
+        Orientation along the skull and along the midline, -1 to 1, times the elongation.
+    dark, fluid, far_fluid : float
+        Share of dark pixels and of fluid in the ring around the section, and of fluid further out.
+    contrast : float
+        Density above that of the brain.
+    arc_length, arc_thickness, arc_curve, arc_ratio, arc_ends : float
+        Shape of the section unrolled along the skull: logarithm of the length, largest thickness, curvature of the
+        inner border, logarithm of thickness / length, and depth at the ends relative to the largest depth.
+    beside_skull : float
+        Share of the ring around the section that is not intracranial.
+    """
+
+    log_area: float
+    depth_least: float
+    depth_median: float
+    depth_most: float
+    contact: float
+    near: float
+    thickness: float
+    slenderness: float
+    solidity: float
+    roughness: float
+    elongation: float
+    aside: float
+    ahead: float
+    tangential: float
+    sagittal: float
+    dark: float
+    fluid: float
+    far_fluid: float
+    contrast: float
+    arc_length: float
+    arc_thickness: float
+    arc_curve: float
+    arc_ratio: float
+    arc_ends: float
+    beside_skull: float
+
+
+FEATURES = SectionFeatures._fields
+"""Names of the features, in the order of the classifier's parameters in `types.json`."""
+
+# A slice is resampled so that its intracranial area equals that of a circle of this radius, pixels.
 _RADIUS_PX = 120
-# Shares of the area inside of the skull: a piece below the first is too small to be told, above the second no lesion.
+# Shares of the intracranial area: a smaller section is not classified, a larger one is no lesion.
 _MIN_AREA, _MAX_AREA = 0.001, 0.6
 _MAX_SLICES = 3
-# Lengths, in radii: in contact with bone, near to it, the ring around a piece (past its blurred edge), what is around.
+# Distances in radii: contact with bone, near bone, ring around a section (beyond its blurred edge), surroundings.
 _CONTACT, _NEAR_BONE, _RING_RANGE, _SURROUNDINGS = 0.035, 0.10, (0.02, 0.07), 0.2
-# What is this much darker than the brain, HU: oedema and fluid; fluid alone; fluid near by.
+# Difference to the density of the brain, HU: edema and fluid; fluid alone; fluid further out.
 _DARK_HU, _FLUID_HU, _FAR_FLUID_HU = 8.0, 18.0, 15.0
 _BONE_HU = 130.0
-# Bone so far inside of the skull is calcification; what lies so far outside counts as skull, also where it has a hole.
+# Bone deeper inside is calcification; everything further outside counts as skull, also at a hole in the skull.
 _MAX_BONE_DEPTH, _SKULL_MARGIN = 0.10, 0.04
 _BIN_RAD = 0.04
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -44,62 +107,85 @@ _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class LesionSection:
-    """A connected piece of a lesion on one slice.
+    """A connected part of a lesion on one slice.
 
     Parameters
     ----------
     slice : int
-        Index, inferior first.
-    share : object
-        Its area, as a share of the area inside of the skull.
+        Index of the slice, inferior first.
+    area_share : float
+        Area as a share of the intracranial area.
     weight : float
-        Its area times the slice's weight.
-    features : Floats
-        (25,), in the order of :data:`FEATURES`.
+        Area times slice weight.
+    features : SectionFeatures
+        Features of the section.
     """
 
     slice: int
     area_share: float
     weight: float
-    features: Floats
+    features: SectionFeatures
 
 
 def measure_sections(
     scan: Scan, lesion_mask: Mask, head: CoarseHead | None, plane: Midplane | None = None
 ) -> list[LesionSection]:
-    """Measure the pieces of a lesion; parameters and errors are those of `types.probabilities`."""
+    """Measure the sections of a lesion on up to three slices.
+
+    Parameters
+    ----------
+    scan : Scan
+        A scan or a single slice, calibrated or not.
+    lesion_mask : ndarray of bool, shape (slices, rows, columns)
+        One lesion.
+    head : CoarseHead or None
+        Head of the same scan, sampled with the mask of all lesions.
+    plane : Midplane, optional
+        The mid-sagittal plane.
+
+    Returns
+    -------
+    list of LesionSection
+        The sections; empty without a head, or if the mask fills the head.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
     if lesion_mask.shape != scan.shape:
-        raise ValueError(f"the mask is {lesion_mask.shape}, the scan {scan.shape}")
+        raise ValueError(f"the mask has shape {lesion_mask.shape}, the scan {scan.shape}")
     slices = np.flatnonzero(lesion_mask.any((1, 2)))
     if head is None or not slices.size:
         return []
     if slices.size > _MAX_SLICES:
         slices = slices[((np.arange(_MAX_SLICES) + 0.5) / _MAX_SLICES * slices.size).astype(int)]
-    mm = np.ones(len(lesion_mask)) if scan.weights_mm is None else scan.weights_mm
-    found = []
+    weights_mm = np.ones(len(lesion_mask)) if scan.weights_mm is None else scan.weights_mm
+    sections = []
     for index in slices.tolist():
-        seen = _SliceGeometry.from_slice(
+        geometry = _SliceGeometry.from_slice(
             scan, lesion_mask, head, plane if plane is not None and plane.reliable else None, index
         )
-        if seen is None:
+        if geometry is None:
             continue
-        area = float(seen.inside.sum())
-        labels, count = ndimage.label(seen.lesion, _NEIGHBOURS)
+        area = float(geometry.inside.sum())
+        labels, count = ndimage.label(geometry.lesion, _NEIGHBOURS)
         sizes = np.bincount(labels.ravel(), minlength=count + 1) / area
         if sizes[1:].sum() > _MAX_AREA:
             return []
         for number in np.flatnonzero(sizes[1:] >= _MIN_AREA) + 1:
             share = float(sizes[number])
-            weight = share * area * seen.pixel_mm**2 * float(mm[index])
-            found.append(LesionSection(index, share, weight, _measure_features(seen, labels == number)))
-    return found
+            weight = share * area * geometry.pixel_mm**2 * float(weights_mm[index])
+            sections.append(LesionSection(index, share, weight, _measure_features(geometry, labels == number)))
+    return sections
 
 
 @dataclass(frozen=True)
 class _SliceGeometry:
-    """One slice on the grid; lengths are in radii, ``axis`` and ``centre`` in (row, column) of the grid.
+    """One slice on the resampled grid; lengths are in radii, ``axis`` and ``centre`` in (row, column) of the grid.
 
-    ``depth`` is the distance to the skull, ``free`` what is inside and neither blood nor bone nor their blurred edge.
+    ``depth`` is the distance to the skull. ``free`` marks intracranial pixels that are neither blood nor bone nor their
+    blurred edge.
     """
 
     hu: NDArray[np.float32]
@@ -117,29 +203,33 @@ class _SliceGeometry:
         cls, scan: Scan, mask: Mask, head: CoarseHead, plane: Midplane | None, index: int
     ) -> _SliceGeometry | None:
         samples, sample = head.samples, int(np.abs(head.slices - index).argmin())
-        region = head.brain[sample]
-        if not region.any():
+        intracranial = head.brain[sample]
+        if not intracranial.any():
             return None
         spacing, step = np.array(scan.planes.pixel_spacing_mm), samples.pixel_step
-        radius_mm = float(np.sqrt(region.sum() * np.prod(samples.spacing_mm) / np.pi))
+        radius_mm = float(np.sqrt(intracranial.sum() * np.prod(samples.spacing_mm) / np.pi))
         pixel_mm = radius_mm / _RADIUS_PX
-        places = np.argwhere(region)
-        low_mm = places.min(0) * step * spacing - (_SURROUNDINGS * radius_mm)
-        high_mm = (places.max(0) + 1) * step * spacing + (_SURROUNDINGS * radius_mm)
+        points = np.argwhere(intracranial)
+        low_mm = points.min(0) * step * spacing - (_SURROUNDINGS * radius_mm)
+        high_mm = (points.max(0) + 1) * step * spacing + (_SURROUNDINGS * radius_mm)
         lines = [np.arange(low, high, pixel_mm) / mm for low, high, mm in zip(low_mm, high_mm, spacing, strict=True)]
-        near = [np.clip(np.rint(line).astype(int), 0, n - 1) for line, n in zip(lines, scan.shape[1:], strict=True)]
-        fine = np.ix_(*near)
-        block = np.ix_(*(np.minimum(line // step, n - 1) for line, n in zip(near, region.shape, strict=True)))
+        nearest = [np.clip(np.rint(line).astype(int), 0, n - 1) for line, n in zip(lines, scan.shape[1:], strict=True)]
+        fine = np.ix_(*nearest)
+        coarse = np.ix_(*(np.minimum(line // step, n - 1) for line, n in zip(nearest, intracranial.shape, strict=True)))
         hu, lesion = scan.hu[index][fine].astype(np.float32), mask[index][fine]
-        blood = (head.blood[sample][block] > 0.25) | lesion
-        inside = (ndimage.uniform_filter(region[block].astype(np.float32), 9) > 0.5) | lesion
-        deep, off = (_distances(part, samples.spacing_mm)[block] / radius_mm for part in (region, ~region))
-        bone = (hu > _bone_hu(scan)) & ~blood & (deep < _MAX_BONE_DEPTH)
-        depth = ndimage.distance_transform_edt(~bone & (off < _SKULL_MARGIN)).astype(np.float32) / _RADIUS_PX
+        blood = (head.blood[sample][coarse] > 0.25) | lesion
+        inside = (ndimage.uniform_filter(intracranial[coarse].astype(np.float32), 9) > 0.5) | lesion
+        depth_inside, distance_outside = (
+            _distances(area, samples.spacing_mm)[coarse] / radius_mm for area in (intracranial, ~intracranial)
+        )
+        bone = (hu > _bone_hu(scan)) & ~blood & (depth_inside < _MAX_BONE_DEPTH)
+        depth = (
+            ndimage.distance_transform_edt(~bone & (distance_outside < _SKULL_MARGIN)).astype(np.float32) / _RADIUS_PX
+        )
         free = inside & ~ndimage.binary_dilation(blood | bone, _NEIGHBOURS)
         smooth = ndimage.uniform_filter(np.minimum(hu, _BONE_HU), 3)
         brain_hu = float(np.median(smooth[::2, ::2][free[::2, ::2]])) if free[::2, ::2].any() else 32.0
-        centre, axis = _principal_axis(region, np.array(samples.spacing_mm))
+        centre, axis = _principal_axis(intracranial, np.array(samples.spacing_mm))
         centre = (centre + step * spacing / 2 - low_mm) / pixel_mm
         if plane is not None:
             centre, axis = _midplane_axis(plane, scan, index, centre, low_mm, pixel_mm)
@@ -147,7 +237,7 @@ class _SliceGeometry:
 
 
 def _bone_hu(scan: Scan) -> float:
-    """Pictures end at their window: above 9/10 of it is bone."""
+    """Lowest density of bone, HU; in pictures, the upper tenth of their window is bone."""
     return _BONE_HU if scan.window is None else min(_BONE_HU, scan.window[0] + 0.4 * scan.window[1])
 
 
@@ -155,129 +245,172 @@ def _distances(part: Mask, spacing_mm: tuple[float, float]) -> Floats:
     return np.asarray(ndimage.distance_transform_edt(part, sampling=spacing_mm))
 
 
-def _principal_axis(region: Mask, spacing_mm: Floats) -> tuple[Floats, Floats]:
-    """Centre (mm from the first sample) and long axis of a slice's inside; upright where it is round or lies askew."""
-    places = np.argwhere(region) * spacing_mm
-    centre = places.mean(0)
-    values, vectors = np.linalg.eigh(np.cov((places - centre).T) if len(places) > 1 else np.eye(2))
-    long = vectors[:, 1]
-    if abs(long[0]) < 0.85 or values[1] < 1.1 * values[0]:
-        long = np.array([1.0, 0.0])
-    return centre, long * np.sign(long[0])
+def _principal_axis(area: Mask, spacing_mm: Floats) -> tuple[Floats, Floats]:
+    """Center (mm from the first sample) and long axis of the intracranial area; vertical if it is round or oblique."""
+    points = np.argwhere(area) * spacing_mm
+    centre = points.mean(0)
+    values, vectors = np.linalg.eigh(np.cov((points - centre).T) if len(points) > 1 else np.eye(2))
+    axis = vectors[:, 1]
+    if abs(axis[0]) < 0.85 or values[1] < 1.1 * values[0]:
+        axis = np.array([1.0, 0.0])
+    return centre, axis * np.sign(axis[0])
 
 
 def _midplane_axis(
     plane: Midplane, scan: Scan, index: int, centre: Floats, low_mm: Floats, pixel_mm: float
 ) -> tuple[Floats, Floats]:
-    """Move the centre onto the mid-sagittal plane, and turn the axis into it; the plane meets a slice in a line."""
+    """Move the centre onto the line where the mid-sagittal plane meets the slice, and align the axis with it."""
     spacing = np.array(scan.planes.pixel_spacing_mm)
     rows_columns = (np.array([centre, np.add(centre, (1, 0)), np.add(centre, (0, 1))]) * pixel_mm + low_mm) / spacing
-    here, down, right = plane.distance_mm(scan.planes.to_lps_mm(np.column_stack([[index] * 3, rows_columns])))
-    slope = np.array([down - here, right - here])
+    distance, distance_down, distance_right = plane.distance_mm(
+        scan.planes.to_lps_mm(np.column_stack([[index] * 3, rows_columns]))
+    )
+    slope = np.array([distance_down - distance, distance_right - distance])
     if not slope.any():
         return centre, np.array([1.0, 0.0])
     across = slope / np.linalg.norm(slope)
     axis = np.array([-across[1], across[0]])
-    return centre - here / (slope @ slope) * slope, axis * (np.sign(axis[0]) or 1.0)
+    return centre - distance / (slope @ slope) * slope, axis * (np.sign(axis[0]) or 1.0)
 
 
-def _measure_features(seen: _SliceGeometry, piece: Mask) -> Floats:
-    """Measure one piece; the order is that of :data:`FEATURES`."""
+def _measure_features(geometry: _SliceGeometry, section: Mask) -> SectionFeatures:
+    """Measure one section of a slice."""
     pad = int(_SURROUNDINGS * _RADIUS_PX) + 2
-    box = ndimage.find_objects(piece.view(np.int8))[0]
+    box = ndimage.find_objects(section.view(np.int8))[0]
     crop = tuple(slice(max(0, side.start - pad), side.stop + pad) for side in box)
-    own, depth = piece[crop], seen.depth[crop]
-    within = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1] / _RADIUS_PX
-    edge = own & (within * _RADIUS_PX < 1.5)
-    places = np.argwhere(own).astype(float)
+    own, depth = section[crop], geometry.depth[crop]
+    inner_distance = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1] / _RADIUS_PX
+    edge = own & (inner_distance * _RADIUS_PX < 1.5)
+    points = np.argwhere(own).astype(float)
     depths, area = depth[own].astype(float), float(own.sum())
-    from_centre = (places + [side.start for side in crop] - seen.centre) / _RADIUS_PX
-    ahead, aside = from_centre @ seen.axis, from_centre @ np.array([-seen.axis[1], seen.axis[0]])
-    thickness = float(within.max())
-    shape = [
-        *(np.log(area / (np.pi * _RADIUS_PX**2)), depths.min(), np.median(depths), depths.max()),
-        *((depth[edge] < _CONTACT).mean(), (depths < _NEAR_BONE).mean(), thickness),
-        *(
-            area / (2 * (thickness * _RADIUS_PX) ** 2),
-            area / _hull_area(np.argwhere(edge).astype(float), area),
-            edge.sum() ** 2 / (4 * np.pi * area),
-        ),
-    ]
-    lie = _orientation(places, from_centre.mean(0), seen.axis)
-    place = [lie[0], np.abs(aside).mean(), np.abs(ahead).mean(), *lie[1:]]
-    *around, beside = _measure_surroundings(seen, crop, own)
-    return np.array([*shape, *place, *around, *_arc_features(ahead, aside, depths), beside])
+    from_centre = (points + [side.start for side in crop] - geometry.centre) / _RADIUS_PX
+    ahead, aside = from_centre @ geometry.axis, from_centre @ np.array([-geometry.axis[1], geometry.axis[0]])
+    thickness = float(inner_distance.max())
+    orientation = _measure_orientation(points, from_centre.mean(0), geometry.axis)
+    surroundings = _measure_surroundings(geometry, crop, own)
+    arc = _measure_arc(ahead, aside, depths)
+    return SectionFeatures(
+        log_area=np.log(area / (np.pi * _RADIUS_PX**2)),
+        depth_least=depths.min(),
+        depth_median=float(np.median(depths)),
+        depth_most=depths.max(),
+        contact=(depth[edge] < _CONTACT).mean(),
+        near=(depths < _NEAR_BONE).mean(),
+        thickness=thickness,
+        slenderness=area / (2 * (thickness * _RADIUS_PX) ** 2),
+        solidity=area / _hull_area(np.argwhere(edge).astype(float), area),
+        roughness=edge.sum() ** 2 / (4 * np.pi * area),
+        elongation=orientation.elongation,
+        aside=np.abs(aside).mean(),
+        ahead=np.abs(ahead).mean(),
+        tangential=orientation.tangential,
+        sagittal=orientation.sagittal,
+        dark=surroundings.dark,
+        fluid=surroundings.fluid,
+        far_fluid=surroundings.far_fluid,
+        contrast=surroundings.contrast,
+        arc_length=arc.length,
+        arc_thickness=arc.thickness,
+        arc_curve=arc.curve,
+        arc_ratio=arc.ratio,
+        arc_ends=arc.ends,
+        beside_skull=surroundings.beside_skull,
+    )
 
 
-def _orientation(places: Floats, from_centre: Floats, axis: Floats) -> tuple[float, float, float]:
-    """How long a piece is (0 round, 1 a line), and whether it lies along the skull and along the midline (-1 to 1)."""
-    values, vectors = np.linalg.eigh(np.cov((places - places.mean(0)).T) + 0.1 * np.eye(2))
+class _Orientation(NamedTuple):
+    """Elongation of a section (0 round, 1 a line), and its orientation along skull and midline (-1 to 1)."""
+
+    elongation: float
+    tangential: float
+    sagittal: float
+
+
+def _measure_orientation(points: Floats, from_centre: Floats, axis: Floats) -> _Orientation:
+    """Measure how elongated a section is, and how it lies relative to the skull and the midline."""
+    values, vectors = np.linalg.eigh(np.cov((points - points.mean(0)).T) + 0.1 * np.eye(2))
     elongation, long = 1 - float(np.sqrt(values[0] / values[1])), vectors[:, 1]
     outwards = from_centre / max(1e-6, float(np.linalg.norm(from_centre)))
-    return (
+    return _Orientation(
         elongation,
         (1 - 2 * float(long @ outwards) ** 2) * elongation,
         (2 * float(long @ axis) ** 2 - 1) * elongation,
     )
 
 
-def _measure_surroundings(seen: _SliceGeometry, crop: tuple[slice, ...], own: Mask) -> tuple[float, ...]:
-    """Look around a piece.
+class _Surroundings(NamedTuple):
+    """Shares of dark pixels and fluid around a section, its contrast, and the share of the ring beyond the skull."""
 
-    Returns
-    -------
-    tuple of float
-        Shares of dark and of fluid pixels in the ring around it, and of fluid farther out; its density above the
-        brain's; the share of the ring that is not inside of the skull.
-    """
-    away = ndimage.distance_transform_edt(~own) / _RADIUS_PX
-    above, free = seen.hu[crop] - seen.brain_hu, seen.free[crop]
-    ring = (away > _RING_RANGE[0]) & (away < _RING_RANGE[1])
-    near, far = above[ring & free], above[free & (away > _RING_RANGE[1]) & (away < _SURROUNDINGS)]
-    shares = (_share_below(near, -_DARK_HU), _share_below(near, -_FLUID_HU), _share_below(far, -_FAR_FLUID_HU))
-    return (*shares, float(above[own].mean()), float((ring & ~seen.inside[crop]).sum() / max(1, ring.sum())))
+    dark: float
+    fluid: float
+    far_fluid: float
+    contrast: float
+    beside_skull: float
+
+
+def _measure_surroundings(geometry: _SliceGeometry, crop: tuple[slice, ...], own: Mask) -> _Surroundings:
+    """Measure the density of a section and of its surroundings relative to the brain."""
+    distance = ndimage.distance_transform_edt(~own) / _RADIUS_PX
+    above_brain, free = geometry.hu[crop] - geometry.brain_hu, geometry.free[crop]
+    ring = (distance > _RING_RANGE[0]) & (distance < _RING_RANGE[1])
+    near = above_brain[ring & free]
+    far = above_brain[free & (distance > _RING_RANGE[1]) & (distance < _SURROUNDINGS)]
+    return _Surroundings(
+        dark=_share_below(near, -_DARK_HU),
+        fluid=_share_below(near, -_FLUID_HU),
+        far_fluid=_share_below(far, -_FAR_FLUID_HU),
+        contrast=float(above_brain[own].mean()),
+        beside_skull=float((ring & ~geometry.inside[crop]).sum() / max(1, ring.sum())),
+    )
 
 
 def _share_below(values: NDArray[np.float32], below: float) -> float:
     return float((values < below).mean()) if values.size else 0.0
 
 
-def _arc_features(ahead: Floats, aside: Floats, depths: Floats) -> tuple[float, ...]:
-    """Unroll a piece along the skull, by its angle at the head's centre.
+class _Arc(NamedTuple):
+    """Shape of a section unrolled along the skull.
 
-    Returns
-    -------
-    tuple of float
-        Log of its length; its greatest thickness; the curve of its inner border, from the parabola through its depths
-        (below 0 bulges into the brain, as a lens does; 0 follows the skull, as a crescent does); log of thickness
-        over length; the depth at its ends relative to the greatest.
+    ``length`` and ``ratio`` (thickness / length) are logarithms. ``curve`` is the curvature of the inner border from a
+    parabola through its depths: negative if it bulges into the brain, as a lens does; 0 if it follows the skull, as a
+    crescent does. ``ends`` is the depth at both ends relative to the largest depth.
     """
-    angle = np.arctan2(aside, ahead)
-    apart = np.angle(np.exp(1j * (angle - np.angle(np.exp(1j * angle).mean()))))
-    bins = np.floor(apart / _BIN_RAD).astype(int)
+
+    length: float
+    thickness: float
+    curve: float
+    ratio: float
+    ends: float
+
+
+def _measure_arc(ahead: Floats, aside: Floats, depths: Floats) -> _Arc:
+    """Unroll a section along the skull by the angle at the centre of the head."""
+    angles = np.arctan2(aside, ahead)
+    angles = np.angle(np.exp(1j * (angles - np.angle(np.exp(1j * angles).mean()))))
+    bins = np.floor(angles / _BIN_RAD).astype(int)
     bins -= bins.min()
     counts = np.bincount(bins)
-    top, low = np.zeros(len(counts)), np.full(len(counts), np.inf)
-    np.maximum.at(top, bins, depths)
-    np.minimum.at(low, bins, depths)
+    deepest, shallowest = np.zeros(len(counts)), np.full(len(counts), np.inf)
+    np.maximum.at(deepest, bins, depths)
+    np.minimum.at(shallowest, bins, depths)
     used = counts > 0
-    top, low, counts = top[used], low[used], counts[used]
-    place = np.flatnonzero(used) * _BIN_RAD
-    place = place - np.average(place, weights=counts)
+    deepest, shallowest, counts = deepest[used], shallowest[used], counts[used]
+    position = np.flatnonzero(used) * _BIN_RAD
+    position = position - np.average(position, weights=counts)
     length = float(used.sum() * _BIN_RAD * np.median(np.hypot(ahead, aside) + depths))
-    thickness = float((top - low).max()) + 1 / _RADIUS_PX
-    if len(top) >= 4:
-        curve = float(np.polyfit(place, top, 2, w=np.sqrt(counts))[0])
+    thickness = float((deepest - shallowest).max()) + 1 / _RADIUS_PX
+    if len(deepest) >= 4:
+        curve = float(np.polyfit(position, deepest, 2, w=np.sqrt(counts))[0])
     else:
-        curve = -float(top.max()) / (2 * max(float(np.sqrt(np.average(place**2, weights=counts))), 0.02)) ** 2
-    fifth = max(1, len(top) // 5)
-    ends = float(top[:fifth].mean() + top[-fifth:].mean()) / 2 / max(float(top.max()), 1e-3)
-    return np.log(length + 0.02), thickness, np.arctan(curve), np.log(thickness / (length + 0.02)), ends
+        curve = -float(deepest.max()) / (2 * max(float(np.sqrt(np.average(position**2, weights=counts))), 0.02)) ** 2
+    fifth = max(1, len(deepest) // 5)
+    ends = float(deepest[:fifth].mean() + deepest[-fifth:].mean()) / 2 / max(float(deepest.max()), 1e-3)
+    return _Arc(np.log(length + 0.02), thickness, np.arctan(curve), np.log(thickness / (length + 0.02)), ends)
 
 
-def _hull_area(places: Floats, area: float) -> float:
-    """Area of the convex hull over the pixels' corners."""
-    corners = np.concatenate([np.add(places, (down, right)) for down in (-0.5, 0.5) for right in (-0.5, 0.5)])
+def _hull_area(points: Floats, area: float) -> float:
+    """Area of the convex hull of the pixels' corners."""
+    corners = np.concatenate([np.add(points, (down, right)) for down in (-0.5, 0.5) for right in (-0.5, 0.5)])
     try:
         return float(ConvexHull(corners).volume)
     except QhullError:

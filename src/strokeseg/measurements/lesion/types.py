@@ -1,6 +1,7 @@
-"""What type of bleed a lesion is, told from the shape, the place and the surroundings of its pieces.
+"""Type of hemorrhage of a lesion, by the shape, location and surroundings of its sections.
 
-Each piece is answered by a multinomial logistic regression: `types.json`, made by ``python -m benchmarks.lesion_types``.
+A multinomial logistic regression classifies each section. Its parameters are in `types.json`, which
+``python -m benchmarks.lesion_types`` writes.
 """
 
 from __future__ import annotations
@@ -25,51 +26,64 @@ Mask = NDArray[np.bool_]
 TYPES: Final[tuple[HemorrhageType, ...]] = get_args(HemorrhageType)
 
 EXPERIMENTAL = True
-"""Types are given only where asked for: on unseen patients their macro-F1 is 0.66, not above 0.7 (docs/types.md)."""
+"""Types are reported only on request: their macro-F1 on unseen patients is 0.66 (docs/types.md)."""
 
 
 def predict_probabilities(
     scan: Scan, lesion_mask: Mask, head: CoarseHead | None, plane: Midplane | None = None
 ) -> dict[HemorrhageType, float] | None:
-    """Tell a lesion's type, as if every type were as frequent as the others.
+    """Predict the type of a lesion, assuming that all types are equally frequent.
 
-    The pieces of up to three slices, evenly spread over the lesion, are told one by one; the answer is their mean,
-    weighted by area and slice weight. A bleed that has broken into the ventricles is therefore partly both.
+    The sections on up to three slices, evenly distributed over the lesion, are classified separately. The result is
+    their mean, weighted by area and slice weight. A hemorrhage that extends into the ventricles is therefore partly
+    both types.
 
     Parameters
     ----------
     scan : Scan
-        A whole scan or one slice, calibrated or not.
+        A scan or a single slice, calibrated or not.
     lesion_mask : ndarray of bool, shape (slices, rows, columns)
         One lesion.
     head : CoarseHead or None
-        The same scan's, looked at with the whole mask; what else bleeds is no brain.
+        Head of the same scan, sampled with the mask of all lesions, so that other lesions do not count as brain.
     plane : Midplane, optional
-        The mid-sagittal plane; without it, or where it is not sure, the long axis of each slice's inside stands for
-        it.
+        The mid-sagittal plane; if missing or not reliable, the long axis of the intracranial area on each slice is
+        used.
 
     Returns
     -------
     dict of HemorrhageType to float or None
-        Probabilities that sum to 1; None where no head is found, where every piece is smaller than 0.1 % of the
-        inside of the skull on its slice, or where the mask fills the head.
+        Probabilities that sum to 1. None if no head is detected, if every section is smaller than 0.1 % of the
+        intracranial area on its slice, or if the mask fills the head.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     """
-    found = measure_sections(scan, lesion_mask, head, plane)
-    if not found:
+    sections = measure_sections(scan, lesion_mask, head, plane)
+    if not sections:
         return None
-    weights = np.array([piece.weight for piece in found])
-    mean = weights @ load_classifier().predict(np.array([piece.features for piece in found])) / weights.sum()
+    weights = np.array([section.weight for section in sections])
+    mean = weights @ load_classifier().predict(np.array([section.features for section in sections])) / weights.sum()
     return {name: float(value) for name, value in zip(TYPES, mean / mean.sum(), strict=True)}
 
 
 @dataclass(frozen=True)
 class TypeClassifier:
-    """Logistic regression on features of mean 0 and deviation 1, which are cut off at ``most``."""
+    """Multinomial logistic regression on standardized features.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of float, shape (features,)
+        Mean and standard deviation of each feature.
+    limit : float
+        Standardized features are clipped to this absolute value.
+    weights : ndarray of float, shape (types, features)
+        Weights.
+    bias : ndarray of float, shape (types,)
+        Biases.
+    """
 
     mean: Floats
     scale: Floats
@@ -78,17 +92,41 @@ class TypeClassifier:
     bias: Floats
 
     def predict(self, features: Floats) -> Floats:
-        """Return (n, types) probabilities for (n, features)."""
+        """Compute the probability of each type.
+
+        Parameters
+        ----------
+        features : ndarray of float, shape (n, features)
+            Features of sections.
+
+        Returns
+        -------
+        ndarray of float, shape (n, types)
+            Probabilities.
+        """
         scores = np.clip((features - self.mean) / self.scale, -self.limit, self.limit) @ self.weights.T + self.bias
-        powers = np.exp(scores - scores.max(1, keepdims=True))
-        return np.asarray(powers / powers.sum(1, keepdims=True))
+        exponentials = np.exp(scores - scores.max(1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
 
 
 @cache
 def load_classifier() -> TypeClassifier:
-    """Read what is shipped."""
-    table = json.loads(resources.files(__package__).joinpath("types.json").read_text(encoding="utf-8"))
-    if tuple(table["types"]) != TYPES or tuple(table["features"]) != FEATURES:
-        raise ValueError("types.json is of other features: make it again with python -m benchmarks.lesion_types")
-    mean, scale, weights, bias = (np.array(table[name]) for name in ("mean", "scale", "weights", "bias"))
-    return TypeClassifier(mean, scale, float(table["most"]), weights, bias)
+    """Load the shipped classifier.
+
+    Returns
+    -------
+    TypeClassifier
+        The classifier.
+
+    Raises
+    ------
+    ValueError
+        If `types.json` was written for other types or features.
+    """
+    parameters = json.loads(resources.files(__package__).joinpath("types.json").read_text(encoding="utf-8"))
+    if tuple(parameters["types"]) != TYPES or tuple(parameters["features"]) != FEATURES:
+        raise ValueError(
+            "types.json has other types or features; write it again with python -m benchmarks.lesion_types"
+        )
+    mean, scale, weights, bias = (np.array(parameters[name]) for name in ("mean", "scale", "weights", "bias"))
+    return TypeClassifier(mean, scale, float(parameters["most"]), weights, bias)

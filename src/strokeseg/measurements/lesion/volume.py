@@ -1,4 +1,4 @@
-"""How large a lesion is and where it lies: sums over its pixels, each with its slice's share of the axis."""
+"""Volume, centroid and areas of a lesion: sums over its pixels, weighted by slice."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Mask = NDArray[np.bool_]
 
 
 def volume_ml(mask: Mask, scan: Scan) -> float | None:
-    """Return a lesion's volume: pixels x pixel area x slice weight, summed (planimetry).
+    """Volume of a lesion: the sum of pixels x pixel area x slice weight (planimetry).
 
     Parameters
     ----------
     mask : ndarray of bool, shape (slices, rows, columns)
-        Mask.
+        The lesion.
     scan : Scan
-        Its scan.
+        The scan.
 
     Returns
     -------
     float or None
-        Float, ml, 0.0 for an empty mask; None where the pixel spacing or the slice weights are not known.
+        Volume, ml; 0.0 for an empty mask; None if the pixel spacing or the slice weights are unknown.
 
     Raises
     ------
     ValueError
-        If the mask is not bool or not of the scan's shape.
+        If the mask is not bool or does not have the scan's shape.
     """
     components.check_mask(mask, scan)
     weights = scan.weights_mm
@@ -39,39 +39,50 @@ def volume_ml(mask: Mask, scan: Scan) -> float | None:
 
 
 def centroid_lps_mm(mask: Mask, scan: Scan) -> tuple[float, float, float] | None:
-    """Return a lesion's centre of mass, LPS mm, every pixel with its slice's weight.
+    """Centre of mass of a lesion, each pixel weighted by its slice.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (slices, rows, columns)
-        Mask.
+        The lesion.
     scan : Scan
-        Its scan.
+        The scan.
 
     Returns
     -------
     tuple of (float, float, float) or None
-        None where the spacing or the slice weights are not known, or the mask is empty.
+        Point, LPS mm; None if the spacing or the slice weights are unknown, or the mask is empty.
 
     Raises
     ------
     ValueError
-        If the mask is not bool or not of the scan's shape.
+        If the mask is not bool or does not have the scan's shape.
     """
     components.check_mask(mask, scan)
     weights = scan.weights_mm
     sizes = areas_px(mask)
     if weights is None or not sizes.any():
         return None
-    # Slice by slice, as planes need not lie at even steps: first each slice's own centre, then their mean.
-    held = np.flatnonzero(sizes)
-    rows = mask[held].sum(2) @ np.arange(mask.shape[1]) / sizes[held]
-    columns = mask[held].sum(1) @ np.arange(mask.shape[2]) / sizes[held]
-    centres = scan.planes.to_lps_mm(np.column_stack([held, rows, columns]))
-    x, y, z = np.average(centres, axis=0, weights=sizes[held] * weights[held])
+    # Planes may be unevenly spaced: compute the centre of each slice, then their weighted mean.
+    occupied = np.flatnonzero(sizes)
+    rows = mask[occupied].sum(2) @ np.arange(mask.shape[1]) / sizes[occupied]
+    columns = mask[occupied].sum(1) @ np.arange(mask.shape[2]) / sizes[occupied]
+    centres = scan.planes.to_lps_mm(np.column_stack([occupied, rows, columns]))
+    x, y, z = np.average(centres, axis=0, weights=sizes[occupied] * weights[occupied])
     return float(x), float(y), float(z)
 
 
 def areas_px(mask: Mask) -> NDArray[np.intp]:
-    """(slices,), the pixels marked on every slice."""
+    """Number of marked pixels on each slice.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (slices, rows, columns)
+        The lesion.
+
+    Returns
+    -------
+    ndarray of intp, shape (slices,)
+        Areas, pixels.
+    """
     return np.count_nonzero(mask.reshape(len(mask), -1), axis=1)
