@@ -1,6 +1,6 @@
-"""Every network of the zoo, trained with one budget on one split and scored by the same lines.
+"""Accuracy of every network of the zoo, trained with one budget on one split: `python -m benchmarks accuracy`.
 
-`benchmarks/accuracy.json` holds the figures, :mod:`benchmarks.accuracy_page` draws docs/results.md from it.
+`benchmarks/accuracy.json` holds the figures; :mod:`benchmarks.accuracy_page` renders docs/results.md from them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ Log = Callable[[str], None]
 
 
 class TrainedNetwork(BaseModel):
-    """One trained network and its figures."""
+    """A trained network and its figures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +33,7 @@ class TrainedNetwork(BaseModel):
 
 
 class Results(BaseModel):
-    """`benchmarks/accuracy.json`."""
+    """All figures of `benchmarks/accuracy.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
@@ -40,21 +41,31 @@ class Results(BaseModel):
     rows: list[TrainedNetwork] = []
 
     def select_group(self, group: str) -> list[TrainedNetwork]:
-        """Return a group's rows, the best on validation first."""
+        """Return the rows of a group, the best validation Dice first."""
         return sorted((row for row in self.rows if row.group == group), key=lambda row: -get_validation_dice(row.card))
 
     def exclude(self, group: str, name: str) -> list[TrainedNetwork]:
-        """Return all rows but one."""
+        """Return all rows except one."""
         return [row for row in self.rows if (row.group, row.name) != (group, name)]
 
 
 def get_validation_dice(card: Card) -> float:
-    """Return a network's validation figure: the mean over sources of the mean Dice over patients."""
+    """Return a network's validation Dice: the mean over sources of the mean over patients."""
     return float(card.metrics["validation"]["dice"])
 
 
 def read_results(path: Path) -> Results:
-    """Read stored results; none where there is no file yet.
+    """Read stored results; empty if the file does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Results
+        The results.
 
     Raises
     ------
@@ -66,25 +77,37 @@ def read_results(path: Path) -> Results:
     except FileNotFoundError:
         return Results()
     except (OSError, ValidationError) as error:
-        raise TrainError(f"{path}: no results of `strokeseg bench accuracy`", "Name another file.") from error
+        raise TrainError(f"{path}: no results of `python -m benchmarks accuracy`", "Name another file.") from error
 
 
 def find_configurations(folders: Iterable[Path], only: Sequence[str] = ()) -> list[Path]:
-    """List the configurations of some folders; those that name a network, a common part names none.
+    """List the configurations that name a network; files with common settings name none.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        Folders to search.
+    only : sequence of str, default: ()
+        Names to select; all where empty.
+
+    Returns
+    -------
+    list of Path
+        The files.
 
     Raises
     ------
     TrainError
-        `train`, for a folder that is not there or a name that no configuration has.
+        `train`, for a missing folder or an unknown name.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise TrainError(f"{folder}: no such folder of configurations", "Run it in a clone of the repository.")
-        found += [path for path in sorted(folder.glob("*.toml")) if _names_network(path)]
-    if unknown := sorted(set(only).difference(path.stem for path in found)):
-        raise TrainError(f"no configuration named {', '.join(unknown)}; there are {', '.join(p.stem for p in found)}")
-    return [path for path in found if not only or path.stem in only]
+        paths += [path for path in sorted(folder.glob("*.toml")) if _names_network(path)]
+    if unknown := sorted(set(only).difference(path.stem for path in paths)):
+        raise TrainError(f"no configuration named {', '.join(unknown)}; there are {', '.join(p.stem for p in paths)}")
+    return [path for path in paths if not only or path.stem in only]
 
 
 def _names_network(path: Path) -> bool:
@@ -92,6 +115,20 @@ def _names_network(path: Path) -> bool:
         return "name" in tomllib.loads(path.read_text(encoding="utf-8")).get("network", {})
     except tomllib.TOMLDecodeError as error:
         raise TrainError(f"{path}: not TOML: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What to train and score, and where."""
+
+    runs: Path
+    results: Path
+    data: Path | None
+    train: bool
+    again: bool
+    fresh: bool
+    progress: bool
+    log: Log
 
 
 def run(
@@ -107,115 +144,107 @@ def run(
     progress: bool = False,
     log: Log = print,
 ) -> Results:
-    """Train what is not trained yet, score it, and store each row as soon as it is there.
+    """Train the networks that are not trained yet, score them, and store each row at once.
 
-    A run that was stopped is taken up where it stopped; a row whose configuration has not changed is kept, and one
-    whose configuration has is trained again, where no run of another configuration lies in its folder.
+    A stopped run is resumed. A row with an unchanged configuration is kept; a row with a changed one is trained again,
+    unless its folder holds a run of another configuration.
 
     Parameters
     ----------
     configs : sequence of Path
-        As :func:`configurations` gives them; a row's group is its folder's name.
+        Files, as from :func:`find_configurations`; the folder's name is the row's group.
     runs : Path
         Folder for the runs.
     results : Path
-        File to read and to write.
+        File of the figures, read and written.
     data : Path, optional
-        Folder of the data sets; that of the configuration where not given.
+        Folder of the data sets; by default that of the configuration.
     seeds : int, default: 1
-        The best of the zoo is trained with so many seeds.
+        Number of seeds to train the zoo's best network with.
     train : bool, default: True
-        False scores only runs that are finished.
+        False scores finished runs only.
     again : bool, default: False
-        Score rows that are stored already.
+        Score stored rows again.
     fresh : bool, default: False
-        Replace a run of another configuration that lies in a row's folder.
-    say : object
-        Is told what goes on.
+        Replace a run of another configuration in a row's folder.
+    progress : bool, default: False
+        Show a progress bar.
+    log : callable
+        Takes a line on the progress.
+
+    Returns
+    -------
+    Results
+        All figures.
 
     Raises
     ------
     TrainError
-        `train`, of a configuration or a data set, or where a row's folder holds a run of another configuration.
+        `train`, for an invalid configuration or data set, or a folder with a run of another configuration.
     UsageError
-        `usage`, if several seeds are asked for and the zoo's best network is not among the configurations.
+        `usage`, if several seeds are requested and the zoo's best network is not among the configurations.
     """
-    found = read_results(results)
-    where = {path.stem: path for path in configs}
+    settings = _Run(runs, results, data, train, again, fresh, progress, log)
+    stored = read_results(results)
+    paths = {path.stem: path for path in configs}
     if seeds > 1:
-        _check_seeds(found, where)
+        _check_seeds(stored, paths)
     for path in configs:
-        found = _train_and_score(
-            found, path, path.parent.name, 0, runs, results, data, train, again, fresh, progress, log
-        )
-    best = next(iter(found.select_group("zoo")), None)
+        stored = _train_and_score(stored, path, path.parent.name, 0, settings)
+    best = next(iter(stored.select_group("zoo")), None)
     for seed in range(1, seeds):
-        if best is not None and best.name in where:
-            found = _train_and_score(
-                found, where[best.name], "seeds", seed, runs, results, data, train, again, fresh, progress, log
-            )
-    return found
+        if best is not None and best.name in paths:
+            stored = _train_and_score(stored, paths[best.name], "seeds", seed, settings)
+    return stored
 
 
-def _check_seeds(found: Results, where: Mapping[str, Path]) -> None:
-    """Refuse seeds of a network that is not among those asked for: nothing would be trained, and nobody told."""
-    best = next(iter(found.select_group("zoo")), None)
-    if best is not None and best.name not in where:
+def _check_seeds(stored: Results, paths: Mapping[str, Path]) -> None:
+    """Refuse seeds of a network that is not among the selected ones, for nothing would be trained."""
+    best = next(iter(stored.select_group("zoo")), None)
+    if best is not None and best.name not in paths:
         raise UsageError(
             f"--seeds trains the zoo's best network, {best.name}, which --only leaves out", f"Add --only {best.name}."
         )
-    if best is None and not any(path.parent.name == "zoo" for path in where.values()):
-        raise UsageError("--seeds trains the zoo's best network, and --only names none of the zoo", "Name one of it.")
+    if best is None and not any(path.parent.name == "zoo" for path in paths.values()):
+        raise UsageError(
+            "--seeds trains the zoo's best network, and --only names none of the zoo", "Name one with --only."
+        )
 
 
-def _train_and_score(
-    found: Results,
-    path: Path,
-    group: str,
-    seed: int,
-    runs: Path,
-    results: Path,
-    data: Path | None,
-    train: bool,
-    again: bool,
-    fresh: bool,
-    progress: bool,
-    say: Log,
-) -> Results:
+def _train_and_score(stored: Results, path: Path, group: str, seed: int, settings: _Run) -> Results:
     from strokeseg.training import config as configuration
     from strokeseg.training import export, loop, run_folder
 
+    log = settings.log
     config = configuration.load(path)
     if seed:
         config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
     name = f"{path.stem}-seed-{seed}" if seed else path.stem
-    stored = next((row for row in found.rows if (row.group, row.name) == (group, name)), None)
-    now = config.model_dump(mode="json")
-    if stored and not again and run_folder.describe_difference(stored.card.training["config"], now, ()) is None:
-        say(f"{group}/{name}: stored")
-        return found
-    # The folder that `strokeseg train` would take: teachers are looked for beside it.
-    out = runs / (f"{config.network.name}-seed-{seed}" if seed else config.network.name)
-    root = data or path.parent / config.data.root
-    if (state := run_folder.read_state(out, config)) != "finished":
-        if not train:
-            say(f"{group}/{name}: not trained")
-            return found
-        if state == "another" and not fresh:
+    row = next((row for row in stored.rows if (row.group, row.name) == (group, name)), None)
+    values = config.model_dump(mode="json")
+    if row and not settings.again and run_folder.describe_difference(row.card.training["config"], values, ()) is None:
+        log(f"{group}/{name}: stored")
+        return stored
+    # The folder that `strokeseg train` uses, because teachers are looked for beside it.
+    folder = settings.runs / (f"{config.network.name}-seed-{seed}" if seed else config.network.name)
+    root = settings.data or path.parent / config.data.root
+    if (state := run_folder.read_state(folder, config)) != "finished":
+        if not settings.train:
+            log(f"{group}/{name}: not trained")
+            return stored
+        if state == "another" and not settings.fresh:
             raise TrainError(
-                f"{out}: holds a run of another configuration than {path}",
+                f"{folder}: holds a run of another configuration than {path}",
                 "Add --fresh to replace it, or name another folder with --runs.",
             )
-        say(f"{group}/{name}: training")
-        loop.run(config, root, out, resume=state == "begun", progress=progress)
-    card, _ = export.build_model(config, out, root)
-    say(f"{group}/{name}: validation {get_validation_dice(card):.3f}")
+        log(f"{group}/{name}: training")
+        loop.run(config, root, folder, resume=state == "begun", progress=settings.progress)
+    card, _ = export.build_model(config, folder, root)
+    log(f"{group}/{name}: validation {get_validation_dice(card):.3f}")
     row = TrainedNetwork(group=group, name=name, date=datetime.date.today().isoformat(), card=card)
-    # Another bench may have stored rows meanwhile.
-    found = Results(
-        rows=sorted([*read_results(results).exclude(group, name), row], key=lambda each: (each.group, each.name))
-    )
-    atomic_write.write_file(
-        results, (found.model_dump_json(indent=1) + "\n").encode(), "Name another file with --results."
-    )
-    return found
+    # Read again: another process may have stored rows meanwhile.
+    rows = [*read_results(settings.results).exclude(group, name), row]
+    updated = Results(rows=sorted(rows, key=lambda row: (row.group, row.name)))
+    content = (updated.model_dump_json(indent=1) + "\n").encode()
+    atomic_write.write_file(settings.results, content, "Name another file with --results.")
+    return updated

@@ -1,4 +1,4 @@
-"""Drawn lesions of known type, slice by slice, from the data sets that have them."""
+"""Annotated slices with lesions of known type, from the data sets that have them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,21 @@ SOURCES = ("bhsd_mini", "mbhseg25_mini", "ctich_train", "phe_sich")
 
 @dataclass(frozen=True)
 class AnnotatedSlice:
-    """One slice on which lesions are drawn: ``labels`` holds 0, or 1 + the index of the pixel's type in CODES."""
+    """A slice with annotated lesions.
+
+    Attributes
+    ----------
+    source : str
+        Data set.
+    name : str
+        Name of the slice in the data set.
+    patient : str
+        Patient, with the data set's prefix.
+    scan : Scan
+        The slice, grey levels mapped to Hounsfield units.
+    labels : ndarray of uint8
+        0, or 1 + the index of the pixel's type in :data:`CODES`.
+    """
 
     source: str
     name: str
@@ -48,9 +62,21 @@ class AnnotatedSlice:
 
 
 def read_annotated_slices(root: Path, sources: Sequence[str] = SOURCES) -> Iterator[AnnotatedSlice]:
-    """Read every slice to learn from; no test patient is among them.
+    """Read the slices for training and validation; none is of a test patient.
 
-    CT-ICH's masks hold no types: the slice's diagnosis gives it, on slices with a single one.
+    CT-ICH's masks hold no types. The type is the slice's diagnosis, for slices with a single diagnosis.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the data sets.
+    sources : sequence of str
+        Data sets to read.
+
+    Yields
+    ------
+    AnnotatedSlice
+        A slice.
     """
     for source in [name for name in sources if name in ("bhsd_mini", "mbhseg25_mini")]:
         for row in _read_rows(root / source / "index.csv"):
@@ -71,7 +97,7 @@ def read_annotated_slices(root: Path, sources: Sequence[str] = SOURCES) -> Itera
 
 
 def read_test_slices(root: Path) -> Iterator[AnnotatedSlice]:
-    """Read the slices of a single type of CT-ICH's test patients: to score on once, never to learn or choose by."""
+    """Read the slices with a single diagnosis of CT-ICH's test patients, for scoring only."""
     diagnoses = _read_diagnoses(root)
     for path in sorted((root / "ctich_jpg" / "masks").iterdir()):
         yield from _read_ctich(root, "ctich_jpg", path.stem, diagnoses)
@@ -79,11 +105,11 @@ def read_test_slices(root: Path) -> Iterator[AnnotatedSlice]:
 
 def _read_ctich(root: Path, source: str, name: str, diagnoses: Diagnoses) -> Iterator[AnnotatedSlice]:
     patient, number = name.split("_")
-    found = diagnoses.get((int(patient), int(number)), [])
-    if len(found) == 1:
+    codes = diagnoses.get((int(patient), int(number)), [])
+    if len(codes) == 1:
         mask = np.asarray(Image.open(_find_file(root / source / "masks", name)).convert("L")) > 127
         scan = _read_scan(_find_file(root / source / "images", name), (40.0, 120.0))
-        yield AnnotatedSlice(source, name, f"ctich:{patient}", scan, mask.astype(np.uint8) * _label_of(found[0]))
+        yield AnnotatedSlice(source, name, f"ctich:{patient}", scan, mask.astype(np.uint8) * _label_of(codes[0]))
 
 
 def _read_diagnoses(root: Path) -> Diagnoses:

@@ -1,6 +1,6 @@
-"""Many scans through `strokeseg batch`: the rate, the memory of every worker over time, and what Ray costs.
+"""Rate and memory of `strokeseg batch` with many scans, by processes and by Ray: `python -m benchmarks batch`.
 
-`benchmarks/batch.json` holds the figures, docs/batch.md shows them.
+`benchmarks/batch.json` holds the figures; docs/batch.md shows them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks import machine as host
 from benchmarks import synthetic_series
+from benchmarks.page import render_template
 from strokeseg.batch import inputs, scheduler
 from strokeseg.batch.process_pool import ProcessPool
 from strokeseg.batch.ray_cluster import LOCAL, RayCluster
@@ -31,7 +32,7 @@ Log = Callable[[str], None]
 _WINDOW, _SPACING_MM = (40.0, 120.0), (5.0, 0.9, 0.9)
 _MEMORY_SAMPLES = 40
 _WHOLE_SCAN_SLICES = 20
-_START = "<!-- figures of `strokeseg bench batch` -->\n"
+_START = "<!-- figures of `python -m benchmarks batch` -->\n"
 _END = "<!-- end of the figures -->\n"
 
 
@@ -40,40 +41,40 @@ class _Model(BaseModel):
 
 
 class MemorySample(_Model):
-    """How much memory a worker held when so many scans had ended, MB, mean over the workers."""
+    """Mean memory of the workers in MB after a number of scans."""
 
     ended: int
     worker_mb: float
 
 
 class BatchRun(_Model):
-    """All scans through one kind of workers."""
+    """All scans with one kind of workers."""
 
     workers: int
     scans: int
     failed: int
     seconds: float
-    per_second: float = Field(description="from the moment on at which each worker has answered once")
+    per_second: float = Field(description="scans per second, from the first result of every worker")
     memory: list[MemorySample]
-    growth: float = Field(description="memory of a worker in the last tenth over that in the second tenth, less 1")
+    growth: float = Field(description="relative growth of a worker's memory from the second to the last tenth")
 
 
 class RatePair(_Model):
-    """Two ways side by side: rates, scans a second, of each round."""
+    """Rates of two kinds of workers in each round, scans per second."""
 
     one: list[float]
     other: list[float]
 
     @property
     def ratio(self) -> float:
-        """The median over rounds of the other's rate over the one's."""
+        """Median over the rounds of the second rate divided by the first."""
         return statistics.median(other / one for one, other in zip(self.one, self.other, strict=True))
 
 
 class BatchFigures(_Model):
-    """`benchmarks/batch.json`."""
+    """All figures of `benchmarks/batch.json`."""
 
-    schema_: Literal["benchmarks-batch/1"] = Field(default="benchmarks-batch/1", alias="schema")
+    schema_: Literal["strokeseg.bench-batch/1"] = Field(default="strokeseg.bench-batch/1", alias="schema")
     date: str
     machine: str
     model: str
@@ -96,48 +97,55 @@ def run(
     ray: bool = True,
     log: Log,
 ) -> BatchFigures:
-    """Make scans, answer all of them by each kind of workers, and compare the kinds in rounds.
+    """Make scans, segment them with each kind of workers, and compare the kinds in rounds.
 
     Parameters
     ----------
     samples : Path
         Folder of the sample scans.
     scans : int
-        How many: copies of real ones, each cut to some slices, moved and with noise of its own.
+        Number of scans: slices of the samples, shifted, with noise.
     slices : int, default: 3
-        Of each scan.
-    rounds, of_round : int, default: 3
-        How often the kinds are compared, and on how many whole scans of 20 slices.
+        Slices per scan.
+    rounds, scans_per_round : int
+        Number of comparisons, and of whole scans of 20 slices in each.
+    model : str, default: "default"
+        Name of the network.
     ray : bool, default: True
-        Also through Ray.
-    say : object
-        Is told what goes on.
+        Also measure Ray.
+    log : callable
+        Takes a line on the progress.
+
+    Returns
+    -------
+    BatchFigures
+        The figures.
 
     Raises
     ------
     TrainError
-        `train`, if the samples are not there.
+        `train`, if the samples are missing.
     """
     with tempfile.TemporaryDirectory(prefix="strokeseg-bench-") as folder:
-        place = Path(folder)
+        root = Path(folder)
         log(f"making {scans:,} scans")
-        studies = list(_make_scans(samples, place / "scans", scans, slices))
-        settings = BatchSettings(place / "out", window=_WINDOW, spacing_mm=_SPACING_MM, model=model)
+        studies = list(_make_scans(samples, root / "scans", scans, slices))
+        settings = BatchSettings(root / "out", window=_WINDOW, spacing_mm=_SPACING_MM, model=model)
         tasks = [Task(study, settings.compute_key(study)) for study in studies]
-        whole = synthetic_series.write_series(samples / "ge_head.zip", _WHOLE_SCAN_SLICES, place / "whole")
-        again = [
+        whole = synthetic_series.write_series(samples / "ge_head.zip", _WHOLE_SCAN_SLICES, root / "whole")
+        repeated = [
             BatchStudy(f"whole_{number:02}", str(whole), inputs.compute_fingerprint(whole))
             for number in range(scans_per_round)
         ]
         pairs = _compare_workers(
-            [Task(study, settings.compute_key(study)) for study in again], settings, rounds, ray, log
+            [Task(study, settings.compute_key(study)) for study in repeated], settings, rounds, ray, log
         )
         log(f"{scans:,} scans through 2 processes")
         of_pool = _run_all(tasks, ProcessPool(settings, 2), settings, "spawn_main", log)
         of_ray = None
         if ray:
             log(f"{scans:,} scans through 2 Ray actors")
-            of_ray = _run_all(tasks, RayCluster(settings, LOCAL, 2), settings, "ray::_Server", log)
+            of_ray = _run_all(tasks, RayCluster(settings, LOCAL, 2), settings, "ray::_WorkerActor", log)
     return BatchFigures(
         date=datetime.date.today().isoformat(),
         machine=host.describe_machine(),
@@ -149,12 +157,12 @@ def run(
     )
 
 
-def _compare_workers(tasks: list[Task], settings: BatchSettings, rounds: int, ray: bool, say: Log) -> dict[str, Any]:
-    """Run the kinds in turn: on a machine that others use too, only rates of one moment can be compared."""
+def _compare_workers(tasks: list[Task], settings: BatchSettings, rounds: int, ray: bool, log: Log) -> dict[str, Any]:
+    """Measure the kinds of workers in turn, because the load of the machine may change over time."""
     rates: dict[str, list[float]] = {name: [] for name in ("1x1", "1x2", "2x1", "ray")}
     two_threads = BatchSettings(**{**settings.__dict__, "threads": 2})
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
+        log(f"round {number + 1} of {rounds}")
         rates["1x1"].append(_measure_rate(tasks, ProcessPool(settings, 1), settings, 1))
         rates["2x1"].append(_measure_rate(tasks, ProcessPool(settings, 2), settings, 2))
         rates["1x2"].append(_measure_rate(tasks, ProcessPool(two_threads, 1), two_threads, 1))
@@ -167,11 +175,9 @@ def _compare_workers(tasks: list[Task], settings: BatchSettings, rounds: int, ra
     }
 
 
-def _measure_rate(
-    tasks: list[Task], hands: AbstractContextManager[Any], settings: BatchSettings, workers: int
-) -> float:
-    with hands as workers_of:
-        ends = [time.monotonic() for _ in scheduler.run_tasks(iter(tasks), workers_of, settings)]
+def _measure_rate(tasks: list[Task], pool: AbstractContextManager[Any], settings: BatchSettings, workers: int) -> float:
+    with pool as processes:
+        ends = [time.monotonic() for _ in scheduler.run_tasks(iter(tasks), processes, settings)]
     return _compute_rate(ends, workers)
 
 
@@ -180,20 +186,20 @@ def _compute_rate(ends: list[float], workers: int) -> float:
 
 
 def _run_all(
-    tasks: list[Task], hands: AbstractContextManager[Any], settings: BatchSettings, mark: str, say: Log
+    tasks: list[Task], pool: AbstractContextManager[Any], settings: BatchSettings, command_part: str, log: Log
 ) -> BatchRun:
     start, failed = time.monotonic(), 0
     ends: list[float] = []
     memory: list[MemorySample] = []
-    every = max(1, len(tasks) // _MEMORY_SAMPLES)
-    with hands as workers:
+    interval = max(1, len(tasks) // _MEMORY_SAMPLES)
+    with pool as workers:
         for record in scheduler.run_tasks(iter(tasks), workers, settings):
             ends.append(time.monotonic())
             failed += record.failure is not None
-            if len(ends) % every == 0:
-                memory.append(MemorySample(ended=len(ends), worker_mb=round(host.measure_worker_mb(mark), 1)))
+            if len(ends) % interval == 0:
+                memory.append(MemorySample(ended=len(ends), worker_mb=round(host.measure_worker_mb(command_part), 1)))
             if len(ends) % 100 == 0:
-                say(f"{len(ends):,} of {len(tasks):,}, {len(ends) / (ends[-1] - start):.2f} a second")
+                log(f"{len(ends):,} of {len(tasks):,}, {len(ends) / (ends[-1] - start):.2f} per second")
     return BatchRun(
         workers=2,
         scans=len(ends),
@@ -206,20 +212,20 @@ def _run_all(
 
 
 def _compute_growth(memory: list[MemorySample]) -> float:
-    """Compare the last tenth with the second one: in the first, buffers still come to their size."""
+    """Compare the last tenth of the samples with the second; in the first, buffers are still allocated."""
     tenth = max(1, len(memory) // 10)
-    early = statistics.mean(point.worker_mb for point in memory[tenth : 2 * tenth] or memory)
-    late = statistics.mean(point.worker_mb for point in memory[-tenth:])
+    early = statistics.mean(sample.worker_mb for sample in memory[tenth : 2 * tenth] or memory)
+    late = statistics.mean(sample.worker_mb for sample in memory[-tenth:])
     return late / early - 1
 
 
 def _make_scans(samples: Path, folder: Path, count: int, slices: int) -> Iterator[BatchStudy]:
-    """Make small scans: in turn slabs of a CT as NIfTI, and pictures of a head with blood."""
+    """Make small scans: alternately slabs of a CT as NIfTI, and pictures of a head with hemorrhage."""
     try:
         head = read_one(samples / "ge_head.zip")
         stack = read_one(samples / "ctich_081", window=_WINDOW, spacing_mm=(5.0, 0.45, 0.45))
     except InputError as error:
-        raise TrainError(f"{samples}: the sample scans are not there: {error.message}", "Run it in a clone.") from None
+        raise TrainError(f"{samples}: the sample scans are missing: {error.message}", "Run it in a clone.") from None
     folder.mkdir()
     for number in range(count):
         draw = np.random.default_rng(number)
@@ -231,10 +237,10 @@ def _make_scans(samples: Path, folder: Path, count: int, slices: int) -> Iterato
 
 
 def _vary(hu: Any, slices: int, draw: np.random.Generator) -> Any:
-    """Cut slices out of the middle of a head, move them by some pixels and add noise of 2 HU."""
+    """Cut slices from the middle of a head, shift them by some pixels and add noise of 2 HU."""
     first = int(draw.integers(len(hu) // 3, 2 * len(hu) // 3 - slices + 1))
-    moved = np.roll(hu[first : first + slices], draw.integers(-6, 7, 2), axis=(1, 2))
-    return np.clip(moved + draw.normal(0, 2, moved.shape), -1024, 3071).round().astype(np.int16)
+    shifted = np.roll(hu[first : first + slices], draw.integers(-6, 7, 2), axis=(1, 2))
+    return np.clip(shifted + draw.normal(0, 2, shifted.shape), -1024, 3071).round().astype(np.int16)
 
 
 def _write_volume(path: Path, hu: Any) -> Path:
@@ -256,50 +262,40 @@ def _write_pictures(path: Path, hu: Any) -> Path:
     return path
 
 
-def render_figures(found: BatchFigures) -> str:
-    """Write the part of docs/batch.md that shows the figures."""
-    pool, ray = found.pool, found.ray
-    lines = [
-        f"Measured on {found.date} on {found.machine}; network `{found.model}`, scans of {found.slices} slices:",
-        "copies of the samples, each moved and with noise of its own.",
-        "",
-        "| | scans | failed | workers | a second | memory of a worker, second tenth to last tenth |",
-        "|---|---|---|---|---|---|",
-        _render_row("processes", pool),
-        *([_render_row("Ray actors", ray)] if ray else []),
-        "",
-        f"- Of whole scans ({_WHOLE_SCAN_SLICES} slices of 512 x 512, DICOM) two workers of one thread give "
-        f"{found.second_worker.ratio:.2f} times what one gives; one worker of two threads gives "
-        f"{found.second_thread.ratio:.2f} times.",
-    ]
-    if found.ray_against_pool:
-        lines.append(f"- Two Ray actors give {found.ray_against_pool.ratio:.2f} times what two processes give.")
-    spread = ", ".join(f"{rate:.2f}" for rate in found.second_worker.one)
-    lines.append(
-        f"- Ratios are medians of {len(found.second_worker.one)} rounds in which the kinds run in turn. One worker "
-        f"alone gave {spread} scans a second in them: where these differ much, other work was on the machine, and the "
-        "ratios and rates say little."
+def render_figures(figures: BatchFigures) -> str:
+    """Render the section of docs/batch.md with the figures."""
+    runs = [("processes", figures.pool), *([("Ray actors", figures.ray)] if figures.ray else [])]
+    return render_template(
+        "batch.md.j2",
+        figures=figures,
+        whole_scan_slices=_WHOLE_SCAN_SLICES,
+        rows=[(name, run, run.memory[max(1, len(run.memory) // 10)].worker_mb) for name, run in runs],
     )
-    return "\n".join(lines) + "\n"
 
 
-def _render_row(name: str, run: BatchRun) -> str:
-    tenth = max(1, len(run.memory) // 10)
-    early, late = run.memory[tenth].worker_mb, run.memory[-1].worker_mb
-    memory = f"{early:.0f} to {late:.0f} MB ({run.growth:+.1%})"
-    return f"| {name} | {run.scans:,} | {run.failed} | {run.workers} | {run.per_second:.2f} | {memory} |"
+def insert_figures(page: str, figures: BatchFigures) -> str:
+    """Insert the figures into docs/batch.md, between their marks.
 
+    Parameters
+    ----------
+    page : str
+        The page.
+    figures : BatchFigures
+        The figures.
 
-def insert_figures(page: str, found: BatchFigures) -> str:
-    """Put the figures into docs/batch.md, between their marks.
+    Returns
+    -------
+    str
+        The page with the figures.
 
     Raises
     ------
     TrainError
-        `train`, if the page has no such marks.
+        `train`, if the page lacks the marks.
     """
     before, start, rest = page.partition(_START)
     _, end, after = rest.partition(_END)
     if not start or not end:
-        raise TrainError("the page has no place for the figures", f"Add the lines {_START.strip()} and {_END.strip()}.")
-    return f"{before}{start}{render_figures(found)}{end}{after}"
+        remedy = f"Add the lines {_START.strip()} and {_END.strip()}."
+        raise TrainError("the page lacks the marks of the figures", remedy)
+    return f"{before}{start}{render_figures(figures)}{end}{after}"

@@ -1,4 +1,4 @@
-"""Whether the engines agree: the Dice that each reaches on the validation patients, for the networks as shipped."""
+"""Agreement of the engines: Dice of the shipped networks on the validation patients, per engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCES = ("ctich_train", "phe_sich")
 
 
 class Agreement(BaseModel):
-    """One network on one engine, on the validation patients' drawn slices."""
+    """Accuracy of one network on one engine on the validation patients' annotated slices."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,10 +28,10 @@ class Agreement(BaseModel):
     patients: int
     slices: int
     dice: float = Field(description="mean over sources of the mean over patients, at the card's threshold")
-    far: float = Field(description="share of pixels whose probability is more than 0.05 from ONNX Runtime's")
+    far: float = Field(description="share of pixels whose probability differs by more than 0.05 from ONNX Runtime's")
 
 
-def measure_agreement(root: Path, pairs: Sequence[tuple[str, str]], say: Log) -> list[Agreement]:
+def measure_agreement(root: Path, pairs: Sequence[tuple[str, str]], log: Log) -> list[Agreement]:
     """Score networks and engines on the slices of CT-ICH's and PHE-SICH's validation patients.
 
     Parameters
@@ -39,21 +39,26 @@ def measure_agreement(root: Path, pairs: Sequence[tuple[str, str]], say: Log) ->
     root : Path
         Folder of the data sets.
     pairs : sequence of tuple of (str, str)
-        (model, engine), the engine as :func:`strokeseg.segmentation.load` knows it.
-    say : Log
-        Is told what goes on.
+        Model and engine, as :func:`strokeseg.segmentation.load_engine` takes them.
+    log : callable
+        Takes a line on the progress.
+
+    Returns
+    -------
+    list of Agreement
+        One entry per pair.
     """
-    known = {model: list(_read_validation_slices(root, model)) for model in dict.fromkeys(model for model, _ in pairs)}
-    found = []
+    slices = {model: list(_read_validation_slices(root, model)) for model in dict.fromkeys(model for model, _ in pairs)}
+    rows = []
     for model, engine in pairs:
-        say(f"agreement: {model} on {engine}")
+        log(f"agreement: {model} on {engine}")
         loaded, usual = segmentation.load_engine(model, engine), segmentation.load_engine(model, "onnxruntime")
         scores: dict[tuple[str, str], list[float]] = {}
         far = []
-        for each in known[model]:
+        for each in slices[model]:
             answer, other = segmentation.predict(each.scan, loaded), segmentation.predict(each.scan, usual)
-            apart = np.abs(answer.probability.astype(np.float32) - other.probability)
-            far.append(float((apart > 0.05).mean()))
+            difference = np.abs(answer.probability.astype(np.float32) - other.probability)
+            far.append(float((difference > 0.05).mean()))
             marked = float16.at_least(answer.probability, loaded.card.threshold)
             truth = (each.labels > 0)[None]
             total = int(marked.sum() + truth.sum())
@@ -63,17 +68,17 @@ def measure_agreement(root: Path, pairs: Sequence[tuple[str, str]], say: Log) ->
             np.mean([np.mean(values) for (source, _), values in scores.items() if source == name])
             for name in dict.fromkeys(source for source, _ in scores)
         ]
-        found.append(
+        rows.append(
             Agreement(
                 model=model,
                 engine=engine,
                 patients=len(scores),
-                slices=len(known[model]),
+                slices=len(slices[model]),
                 dice=round(float(np.mean(by_source)), 4),
                 far=round(float(np.mean(far)), 6),
             )
         )
-    return found
+    return rows
 
 
 def _read_validation_slices(root: Path, model: str) -> Iterator[AnnotatedSlice]:

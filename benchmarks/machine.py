@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on."""
+"""Description and memory of the machine that runs a benchmark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 
 
 def describe_machine() -> str:
-    """Name the processor and the cores that this process may use."""
+    """Return the processor and the number of cores that this process may use."""
     return f"{_read_processor()}, {count_usable_cores()} cores"
 
 
@@ -21,21 +21,26 @@ def _read_processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def measure_worker_mb(mark: str) -> float:
-    """Return the memory that this process's workers hold, MB, mean over them.
+def measure_worker_mb(command_part: str) -> float:
+    """Measure the mean memory of this process's workers.
 
     Parameters
     ----------
-    mark : str
-        What a worker's command line holds.
+    command_part : str
+        Part of a worker's command line.
+
+    Returns
+    -------
+    float
+        MB; 0 without workers.
     """
     import psutil
 
     sizes = []
     for child in psutil.Process().children(recursive=True):
         try:
-            if mark in " ".join(child.cmdline()):
+            if command_part in " ".join(child.cmdline()):
                 sizes.append(child.memory_info().rss / 2**20)
-        except psutil.Error:  # it has just ended
+        except psutil.Error:  # the process has just ended
             continue
     return sum(sizes) / len(sizes) if sizes else 0.0

@@ -1,4 +1,4 @@
-"""The network alone: the predecessor's as a yardstick, ours on every engine, and the limit of the processor."""
+"""Speed of the networks alone: a reference network, StrokeSeg's on every engine, and the limit of the processor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import Durations, Log, NetworkSpeed
+from benchmarks.speed_figures import Durations, NetworkSpeed
 from strokeseg import segmentation
 from strokeseg.reading import read_one
 from strokeseg.segmentation import models
@@ -27,49 +27,50 @@ from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.preprocess import find_head_square, make_network_input
 
-YARDSTICK_SIZE = 512
+REFERENCE_SIZE = 512
 _MATRIX_SIZE = 1024
 _SLICES_PER_ROUND = 6
-"""Slices that each round asks an engine for."""
+"""Number of slices per engine and round."""
 
 Floats32 = NDArray[np.float32]
 Call = Callable[[], Any]
+Log = Callable[[str], None]
 _ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
 
 def list_pairs() -> list[tuple[str, str]]:
-    """List the networks and the engines that they are measured on, of those that are installed."""
-    wanted = [("default", "onnxruntime"), ("default", "openvino"), ("default", "openvino-bf16"), ("default", "cuda")]
-    wanted += [("fast", "onnxruntime"), ("fast", "openvino")]
-    return [(model, engine) for model, engine in wanted if engine in selection.list_installed()]
+    """List the networks with the engines to measure them on, among the installed engines."""
+    pairs = [("default", "onnxruntime"), ("default", "openvino"), ("default", "openvino-bf16"), ("default", "cuda")]
+    pairs += [("fast", "onnxruntime"), ("fast", "openvino")]
+    return [(model, engine) for model, engine in pairs if engine in selection.list_installed()]
 
 
-def make_yardstick() -> torch.nn.Module:
-    """Make the predecessor's network, U-Net with ResNet-50, with random weights: they cost what trained ones cost."""
+def make_reference_network() -> torch.nn.Module:
+    """Make the reference network: a U-Net with ResNet-50 and random weights, which take as long as trained ones."""
     import segmentation_models_pytorch as smp
 
     torch.manual_seed(0)
     return smp.Unet("resnet50", encoder_weights=None, in_channels=1, classes=1).eval()
 
 
-def time_yardstick_slice(network: torch.nn.Module, threads: int = 0) -> Durations:
-    """Answer one slice of 512 x 512 pixels in PyTorch eager; 0 threads are all cores."""
+def time_reference_slice(network: torch.nn.Module, threads: int = 0) -> Durations:
+    """Time one slice of 512 x 512 pixels in PyTorch eager; 0 threads means all cores."""
     torch.set_num_threads(threads or count_usable_cores())
-    image = torch.zeros(1, 1, YARDSTICK_SIZE, YARDSTICK_SIZE)
+    image = torch.zeros(1, 1, REFERENCE_SIZE, REFERENCE_SIZE)
     with torch.inference_mode():
         return time_call(lambda: network(image))
 
 
 def time_call(call: Call) -> Durations:
-    """Run it once and give its seconds."""
+    """Return the durations of one call."""
     clock, processor = time.perf_counter(), time.process_time()
     call()
-    spent = time.perf_counter() - clock
-    return Durations(clock=spent, clock_median=spent, processor=time.process_time() - processor)
+    elapsed = time.perf_counter() - clock
+    return Durations(clock=elapsed, clock_median=elapsed, processor=time.process_time() - processor)
 
 
 def summarize_runs(runs: Sequence[Durations], parts: int = 1) -> Durations:
-    """Sum several runs of the same up; each was of so many parts, and a part's seconds are given."""
+    """Summarize repeated runs: the durations of one of the ``parts`` that each run had."""
     clocks = [each.clock for each in runs]
     return Durations(
         clock=round(min(clocks) / parts, 5),
@@ -78,9 +79,24 @@ def summarize_runs(runs: Sequence[Durations], parts: int = 1) -> Durations:
     )
 
 
-def measure_networks(scan: Path, rounds: int, say: Log) -> dict[str, Any]:
-    """Measure yardstick, engines and matrix products in turns; give what :class:`Speed` holds of them."""
-    network = make_yardstick()
+def measure_networks(scan: Path, rounds: int, log: Log) -> dict[str, Any]:
+    """Measure the reference network, the engines and matrix products in turn.
+
+    Parameters
+    ----------
+    scan : Path
+        Series to take slices from.
+    rounds : int
+        Number of repetitions.
+    log : callable
+        Takes a line on the progress.
+
+    Returns
+    -------
+    dict of str to object
+        The fields of :class:`benchmarks.speed_figures.SpeedFigures` on networks.
+    """
+    network = make_reference_network()
     engines = {pair: segmentation.load_engine(*pair) for pair in list_pairs()}
     hu = read_one(scan).hu
     square, middle = find_head_square(hu), len(hu) // 2
@@ -92,24 +108,24 @@ def measure_networks(scan: Path, rounds: int, say: Log) -> dict[str, Any]:
     calls: dict[Any, Call] = {pair: _make_slices_call(engine, images) for pair, engine in engines.items()}
     calls |= {("product", name): call for name, call in products.items()}
     times: dict[Any, list[Durations]] = {name: [] for name in (*calls, "yardstick", "yardstick-1")}
-    time_yardstick_slice(network)
+    time_reference_slice(network)
     for call in calls.values():
-        call()  # what is made at the first call is no part of any other
+        call()  # the first call allocates what later ones reuse
     before = _read_energy_j()
     for number in range(rounds):
-        say(f"networks: round {number + 1} of {rounds}")
-        times["yardstick"].append(time_yardstick_slice(network))
-        times["yardstick-1"].append(time_yardstick_slice(network, 1))
+        log(f"networks: round {number + 1} of {rounds}")
+        times["yardstick"].append(time_reference_slice(network))
+        times["yardstick-1"].append(time_reference_slice(network, 1))
         for name, call in calls.items():
             times[name].append(time_call(call))
     peaks = {name: 2 * _MATRIX_SIZE**3 / summarize_runs(times["product", name]).processor / 1e9 for name in products}
-    both = summarize_runs(times["yardstick"]).model_copy(
+    reference = summarize_runs(times["yardstick"]).model_copy(
         update={"processor": summarize_runs(times["yardstick-1"]).processor}
     )
     rows = [
         _summarize_network(pair, engines[pair], summarize_runs(times[pair], len(images)), peaks) for pair in engines
     ]
-    gflop = _count_yardstick_gflop(network)
+    gflop = _count_reference_gflop(network)
     return {
         "matrix": {name: round(peak, 1) for name, peak in peaks.items()},
         "yardstick": NetworkSpeed(
@@ -117,8 +133,8 @@ def measure_networks(scan: Path, rounds: int, say: Log) -> dict[str, Any]:
             engine="PyTorch eager",
             precision="fp32",
             gflop=round(gflop, 2),
-            slice_s=both,
-            limit=round(gflop / both.processor / peaks["fp32"], 3),
+            slice_s=reference,
+            limit=round(gflop / reference.processor / peaks["fp32"], 3),
         ),
         "networks": rows,
         "parts": profile_operations("default", images[0]),
@@ -127,7 +143,7 @@ def measure_networks(scan: Path, rounds: int, say: Log) -> dict[str, Any]:
 
 
 def _summarize_network(
-    pair: tuple[str, str], engine: Engine, spent: Durations, peaks: dict[str, float]
+    pair: tuple[str, str], engine: Engine, durations: Durations, peaks: dict[str, float]
 ) -> NetworkSpeed:
     gflop, peak = count_gflop(models.load_weights(pair[0])[1]), peaks.get(engine.precision)
     return NetworkSpeed(
@@ -135,8 +151,8 @@ def _summarize_network(
         engine=pair[1],
         precision=engine.precision,
         gflop=round(gflop, 2),
-        slice_s=spent,
-        limit=None if peak is None or pair[1] == "cuda" else round(gflop / spent.processor / peak, 3),
+        slice_s=durations,
+        limit=None if peak is None or pair[1] == "cuda" else round(gflop / durations.processor / peak, 3),
     )
 
 
@@ -149,7 +165,7 @@ def _make_slices_call(engine: Engine, images: Sequence[Floats32]) -> Call:
 
 
 def make_matrix_products() -> dict[str, Call]:
-    """Return one large matrix product for every precision, on one thread: as near as anything comes to the limit."""
+    """Return a large matrix product per precision, on one thread: a practical limit of the processor."""
     numbers = np.random.default_rng(0)
     small, large = numbers.integers(0, 255, (2, _MATRIX_SIZE, _MATRIX_SIZE), dtype=np.uint8)
     float_first, float_second = numbers.normal(size=(2, _MATRIX_SIZE, _MATRIX_SIZE)).astype(np.float32)
@@ -158,34 +174,34 @@ def make_matrix_products() -> dict[str, Call]:
     floats = _make_product("MatMul", float_second, TensorProto.FLOAT, TensorProto.FLOAT)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    found: dict[str, Call] = {}
+    products: dict[str, Call] = {}
     for name, graph, first in (("fp32", floats, float_first), ("int8", integer, small)):
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        found[name] = partial(session.run, None, {"first": first})
+        products[name] = partial(session.run, None, {"first": first})
     if "openvino" in selection.list_installed():
         from strokeseg.segmentation.engines.openvino import _import_openvino
 
         core = _import_openvino().Core()
         settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
         request = core.compile_model(core.read_model(floats), "CPU", settings).create_infer_request()
-        found["bf16"] = partial(request.infer, {0: float_first})
-    return found
+        products["bf16"] = partial(request.infer, {0: float_first})
+    return products
 
 
-def _make_product(kind: str, second: NDArray[Any], given: int, result: int) -> bytes:
+def _make_product(operator: str, second: NDArray[Any], input_type: int, output_type: int) -> bytes:
     ends = [
-        helper.make_tensor_value_info(name, form, [_MATRIX_SIZE, _MATRIX_SIZE])
-        for name, form in (("first", given), ("out", result))
+        helper.make_tensor_value_info(name, dtype, [_MATRIX_SIZE, _MATRIX_SIZE])
+        for name, dtype in (("first", input_type), ("out", output_type))
     ]
-    node = helper.make_node(kind, ["first", "second"], ["out"])
+    node = helper.make_node(operator, ["first", "second"], ["out"])
     graph = helper.make_graph([node], "product", ends[:1], ends[1:], [numpy_helper.from_array(second, "second")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 def count_gflop(weights: bytes) -> float:
-    """Count the operations of the convolutions of an ONNX graph, 10^9; the form of every one by running it once."""
+    """Count the 10^9 operations of an ONNX graph's convolutions; one run yields the shape of each."""
     graph = onnx.load_from_string(weights)
-    forms = {each.name: list(each.dims) for each in graph.graph.initializer}
+    shapes = {each.name: list(each.dims) for each in graph.graph.initializer}
     origins = {each.output[0]: each.input[0] for each in graph.graph.node if each.op_type == "DequantizeLinear"}
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
     del graph.graph.output[1:]
@@ -198,20 +214,20 @@ def count_gflop(weights: bytes) -> float:
     outputs = session.run([node.output[0] for node in convolutions], {image.name: np.zeros(image.shape, np.float32)})
     total = 0
     for node, output in zip(convolutions, outputs, strict=True):
-        kernel = forms[origins.get(node.input[1], node.input[1])]
+        kernel = shapes[origins.get(node.input[1], node.input[1])]
         total += 2 * output.size * int(np.prod(kernel[1:]))
     return total / 1e9
 
 
-def _count_yardstick_gflop(network: torch.nn.Module) -> float:
+def _count_reference_gflop(network: torch.nn.Module) -> float:
     counter: Any = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        network(torch.zeros(1, 1, YARDSTICK_SIZE, YARDSTICK_SIZE))
+        network(torch.zeros(1, 1, REFERENCE_SIZE, REFERENCE_SIZE))
     return counter.get_total_flops() / 1e9
 
 
 def profile_operations(model: str, image: Floats32) -> dict[str, float]:
-    """Return each kind of operation's share of a network's time in ONNX Runtime, by its own profile of ten slices."""
+    """Return each operation's share of a network's time, from ONNX Runtime's profile of ten slices."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -228,10 +244,10 @@ def profile_operations(model: str, image: Floats32) -> dict[str, float]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             kind = event["args"]["op_name"]
-            forms = [next(iter(form.values())) for form in event["args"].get("input_type_shape", [])]
+            shapes = [next(iter(shape.values())) for shape in event["args"].get("input_type_shape", [])]
             if kind == "Conv":
-                narrow = len(forms) > 1 and len(forms[1]) == 4 and forms[1][1] == 1
-                kind = "convolution, each channel alone" if narrow else "convolution"
+                is_depthwise = len(shapes) > 1 and len(shapes[1]) == 4 and shapes[1][1] == 1
+                kind = "convolution, each channel alone" if is_depthwise else "convolution"
             sums[kind] = sums.get(kind, 0) + event["dur"]
     total = sum(sums.values())
     largest = sorted(sums.items(), key=lambda each: -each[1])
@@ -246,7 +262,7 @@ def _read_energy_j() -> float | None:
 
 
 def _measure_energy_j(calls: dict[Any, Call], before: float | None) -> float | None:
-    """Return the energy of a slice of the default network on ONNX Runtime, where the processor's counter can be read."""
+    """Measure the energy of a slice with the default network; None if the processor's counter is not readable."""
     if before is None:
         return None
     start = _read_energy_j()

@@ -1,4 +1,4 @@
-"""The scans that speed is measured on: the GE sample, brought to any number of slices, with a bleed drawn into it."""
+"""Series for speed measurements: the GE sample, resampled to any number of slices, with a drawn lesion."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ from numpy.typing import NDArray
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 HEAD_HEIGHT_MM = 160.0
-"""Of the head, whatever the number of slices."""
+"""Height of the head, for any number of slices."""
 
 _LESION_HU = 68
 _LESION_HALF_AXES_MM = (18.0, 25.0, 16.0)
-"""Half axes (slice, row, column): 30 ml, the median of a large bleed."""
+"""Half axes (slice, row, column): 30 ml, the median of large lesions."""
 
 
 def write_series(sample: Path, slices: int, folder: Path) -> Path:
-    """Write a DICOM series of 512 x 512 pixels, its slices interpolated from the sample's.
+    """Write a DICOM series of 512 x 512 pixels with slices interpolated from the sample's.
 
-    The gantry's tilt stays, and the headers too, so that every step has what it has with a scanner's series.
+    The headers and the tilt of the gantry stay, so that every step works as with a scanner's series.
 
     Parameters
     ----------
     sample : Path
         Samples/ge_head.zip.
     slices : int
-        How many.
+        Number of slices.
     folder : Path
-        Made, and filled with NNNN.dcm.
+        Folder for the files NNNN.dcm; created if missing.
+
+    Returns
+    -------
+    Path
+        The folder.
     """
     with zipfile.ZipFile(sample) as archive:
         files = [pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist() if name.endswith("dcm")]
@@ -64,17 +69,17 @@ def write_series(sample: Path, slices: int, folder: Path) -> Path:
 
 
 def _draw_lesion(pixels: NDArray[np.integer], above_mm: float, data: pydicom.Dataset) -> None:
-    """Draw the ellipsoid's cut at a height into a slice: dense, and as noisy as what lies below it."""
+    """Add the lesion's cross-section at a height to a slice, with the noise of the tissue below."""
     spacing_mm = float(data.PixelSpacing[0])
     rows, columns = (np.indices(pixels.shape, dtype=np.float32) - pixels.shape[0] / 2) * spacing_mm
-    apart = (
+    distance = (
         (above_mm / _LESION_HALF_AXES_MM[0]) ** 2
         + ((rows + 5) / _LESION_HALF_AXES_MM[1]) ** 2
         + ((columns - 32) / _LESION_HALF_AXES_MM[2]) ** 2
     )
     slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
     brain = (30 - intercept) / slope
-    pixels[apart < 1] += np.rint((_LESION_HU - intercept) / slope - brain).astype(pixels.dtype)
+    pixels[distance < 1] += np.rint((_LESION_HU - intercept) / slope - brain).astype(pixels.dtype)
 
 
 def _make_uid(name: str) -> str:

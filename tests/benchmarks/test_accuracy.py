@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import accuracy, accuracy_page
+from benchmarks.__main__ import main
 from phantoms import training_sets
-from strokeseg.cli import main
 from strokeseg.errors import TrainError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -13,8 +13,8 @@ STORED = ROOT / "benchmarks/accuracy.json"
 PAGE = ROOT / "docs/results.md"
 
 
-def test_the_page_is_drawn_from_the_stored_results():
-    """`strokeseg bench accuracy --page-only` draws it again."""
+def test_the_page_shows_the_stored_results():
+    """`python -m benchmarks accuracy --page-only` writes it again."""
     assert PAGE.read_text() == accuracy_page.render_page(
         accuracy.read_results(STORED), accuracy_page.read_shipped_cards()
     )
@@ -83,29 +83,29 @@ def test_rows_are_trained_once_and_survive_a_stop(tmp_path, data_root):
         (zoo / f"{name}.toml").write_text(TINY.format(sets=training_sets.DATA_CONFIG, name=name, rate=1e-3))
     configs, results = accuracy.find_configurations([zoo]), tmp_path / "accuracy.json"
     assert [path.stem for path in configs] == ["one", "two"]
-    said: list[str] = []
+    messages: list[str] = []
 
     def bench(paths, **more):
-        said.clear()
-        return accuracy.run(paths, tmp_path / "runs", results, data=data_root, log=said.append, **more)
+        messages.clear()
+        return accuracy.run(paths, tmp_path / "runs", results, data=data_root, log=messages.append, **more)
 
     bench(configs[:1])
-    assert said[0] == "zoo/one: training"
+    assert messages[0] == "zoo/one: training"
     found = bench(configs, seeds=2)
-    assert said[:2] == ["zoo/one: stored", "zoo/two: training"]
+    assert messages[:2] == ["zoo/one: stored", "zoo/two: training"]
     assert {(row.group, row.name) for row in found.rows} >= {("zoo", "one"), ("zoo", "two")}
-    assert len(found.of("seeds")) == 1 and found == accuracy.read_results(results)
-    drawn = accuracy_page.render_page(found, [])
-    assert "## Several seeds" in drawn and "| one |" in drawn and "| two |" in drawn
+    assert len(found.select_group("seeds")) == 1 and found == accuracy.read_results(results)
+    page = accuracy_page.render_page(found, [])
+    assert "## Several seeds" in page and "| one |" in page and "| two |" in page
     (zoo / "one.toml").write_text(TINY.format(sets=training_sets.DATA_CONFIG, name="one", rate=2e-3))
     bench(configs[:1], train=False)
-    assert said == ["zoo/one: not trained"]
+    assert messages == ["zoo/one: not trained"]
     with pytest.raises(TrainError, match="holds a run of another configuration"):
         bench(configs[:1])
     bench(configs[:1], fresh=True)
-    assert said[0] == "zoo/one: training"
+    assert messages[0] == "zoo/one: training"
     bench(configs[:1], train=False)
-    assert said == ["zoo/one: stored"]
+    assert messages == ["zoo/one: stored"]
 
 
 @pytest.mark.parametrize(("only", "told"), [("unet-resnet34", "unet-efficientnet-lite0"), ("base", "none of the zoo")])
@@ -168,14 +168,14 @@ A_TRAINING = {
 def test_the_page_needs_neither_a_test_set_nor_every_source_nor_a_zoo():
     best = "unet-resnet50-batch-8"
     rows = [a_row("zoo", "other", ["a"]), a_row("zoo", best, ["a", "b"]), a_row("ablation", "base", ["a"])]
-    drawn = accuracy_page.render_page(accuracy.Results(rows=rows), [])
-    assert "| other | none | 0.500 | 0.400 | – |" in drawn and "36 slices" not in drawn
-    drawn = accuracy_page.render_page(accuracy.Results(rows=[a_row("seeds", f"{best}-seed-1", ["a"])]), [])
-    assert f"{best}, trained 1 times" in drawn
+    page = accuracy_page.render_page(accuracy.Results(rows=rows), [])
+    assert "| other | none | 0.500 | 0.400 | – |" in page and "36 slices" not in page
+    page = accuracy_page.render_page(accuracy.Results(rows=[a_row("seeds", f"{best}-seed-1", ["a"])]), [])
+    assert f"{best}, trained 1 times" in page
 
 
 @pytest.mark.parametrize("place", [".", "file/page.md"])
 def test_a_page_that_cannot_be_written_is_refused_first(tmp_path, capfd, place):
     (tmp_path / "file").touch()
-    call = ["bench", "accuracy", "--configs", str(tmp_path / "none"), "--page", str(tmp_path / place)]
+    call = ["accuracy", "--configs", str(tmp_path / "none"), "--page", str(tmp_path / place)]
     assert main(call) == 3 and "error[not-writable]" in capfd.readouterr().err

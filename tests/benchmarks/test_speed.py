@@ -1,4 +1,4 @@
-"""The benchmark of speed: its counts against sums by hand, its page, and the ratio that must not fall."""
+"""The benchmark of speed: counts against sums by hand, the page, and the minimum ratio to the reference network."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pydicom
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import speed, speed_page, synthetic_series
-from benchmarks.speed import Durations, ScanSpeed
-from strokeseg.cli import main
+from benchmarks import speed_figures, speed_page, synthetic_series
+from benchmarks.__main__ import main
+from benchmarks.speed_figures import Durations, ScanSpeed
 from strokeseg.errors import TrainError
 from strokeseg.reading import read_one
 
@@ -18,29 +18,29 @@ STORED, PAGE = ROOT / "benchmarks/speed.json", ROOT / "docs/speed.md"
 SAMPLE = ROOT / "samples/ge_head.zip"
 
 
-def test_the_page_is_drawn_from_the_stored_figures():
-    """`strokeseg bench speed --page-only` draws it again."""
-    assert PAGE.read_text() == speed_page.render_page(speed.read_figures(STORED))
+def test_the_page_shows_the_stored_figures():
+    """`python -m benchmarks speed --page-only` writes it again."""
+    assert PAGE.read_text() == speed_page.render_page(speed_figures.read_figures(STORED))
 
 
-def test_the_page_is_drawn_by_the_command(tmp_path, capfd):
+def test_the_command_writes_the_page(tmp_path, capfd):
     page = tmp_path / "page.md"
-    assert main(["bench", "speed", "--page-only", "--results", str(STORED), "--page", str(page)]) == 0
+    assert main(["speed", "--page-only", "--results", str(STORED), "--page", str(page)]) == 0
     assert page.read_text() == PAGE.read_text() and capfd.readouterr().out.strip() == str(page)
 
 
 def test_figures_that_cannot_be_read(tmp_path, capfd):
     (tmp_path / "speed.json").write_text("{}")
     with pytest.raises(TrainError, match="no figures"):
-        speed.read_figures(tmp_path / "speed.json")
+        speed_figures.read_figures(tmp_path / "speed.json")
     arguments = ["--page-only", "--results", str(tmp_path / "speed.json"), "--page", str(tmp_path / "page.md")]
-    assert main(["bench", "speed", *arguments]) == 3
+    assert main(["speed", *arguments]) == 3
     assert not (tmp_path / "page.md").exists() and "remedy" in capfd.readouterr().err
 
 
 def test_a_sample_that_is_not_there(tmp_path, capfd):
     arguments = ["--sample", str(tmp_path / "no.zip"), "--results", str(tmp_path / "a"), "--page", str(tmp_path / "b")]
-    assert main(["bench", "speed", *arguments]) == 3
+    assert main(["speed", *arguments]) == 3
     assert "error[unreadable]" in capfd.readouterr().err and list(tmp_path.iterdir()) == []
 
 
@@ -84,8 +84,8 @@ def test_a_straight_line_is_one_and_a_bent_one_is_not():
     assert speed_page.compute_line_deviation(bent) > 0.1
 
 
-def test_a_scan_is_compared_with_the_yardstick_on_as_many_slices():
-    stored = speed.read_figures(STORED)
+def test_a_scan_is_compared_with_the_reference_on_as_many_slices():
+    stored = speed_figures.read_figures(STORED)
     yardstick = stored.yardstick.model_copy(update={"slice_s": Durations(clock=0.5, clock_median=1, processor=1.0)})
     changed = stored.model_copy(update={"yardstick": yardstick})
     assert speed_page.compute_speedups(changed, a_way(40, 2.0)) == (pytest.approx(20.0), pytest.approx(20.0))
@@ -103,7 +103,7 @@ def test_scans_of_any_number_of_slices(tmp_path):
     assert scan.shape == (12, 512, 512) and not any(remark.code == "missing-slices" for remark in scan.remarks)
 
 
-def test_the_drawn_bleed_has_an_ellipsoids_volume():
+def test_the_drawn_lesion_has_an_ellipsoids_volume():
     data = pydicom.Dataset()
     data.PixelSpacing, data.RescaleSlope, data.RescaleIntercept = [0.5, 0.5], 1, -1024
     count = 0
@@ -130,20 +130,20 @@ LEAST_TIMES = 8
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["default", "fast"])
-def test_a_whole_scan_is_many_times_as_quick_as_the_predecessors_network_alone(model, tmp_path):
-    """Read to result.json of 40 slices against its network on as many, in turns, by the processor's seconds.
+def test_a_whole_scan_is_many_times_as_fast_as_the_reference_network_alone(model, tmp_path):
+    """From reading 40 slices to result.json against the reference network on as many slices, by processor time.
 
-    Other programs on the machine hardly change those, and each side's quickest run counts. The yardstick has one
-    thread: it wastes none of its seconds by waiting for others.
+    Other programs on the machine hardly change processor times; the fastest run of each side counts. The reference
+    network has one thread, so that it loses no time to waiting.
     """
-    from benchmarks.network_speed import make_yardstick, time_yardstick_slice
+    from benchmarks.network_speed import make_reference_network, time_reference_slice
     from benchmarks.scan_speed import time_scan
 
-    scan, network = synthetic_series.write_series(SAMPLE, 40, tmp_path / "scan"), make_yardstick()
-    time_yardstick_slice(network, 1)
+    scan, network = synthetic_series.write_series(SAMPLE, 40, tmp_path / "scan"), make_reference_network()
+    time_reference_slice(network, 1)
     time_scan(scan, model)
     slices, scans = [], []
     for _ in range(2):
-        slices += [time_yardstick_slice(network, 1).processor for _ in range(2)]
+        slices += [time_reference_slice(network, 1).processor for _ in range(2)]
         scans.append(time_scan(scan, model).seconds.processor)
     assert 40 * min(slices) / min(scans) >= LEAST_TIMES
