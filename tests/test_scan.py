@@ -38,18 +38,18 @@ def test_weights_are_along_the_normal_of_tilted_slices():
 
 def test_a_missing_slice_widens_its_neighbours_by_a_quarter_step_only():
     gap = planes([0, 5, 10, 20, 25, 30])
-    assert list(gap.missing) == [False, False, True, False, False]
+    assert list(gap.gaps_with_missing_slices) == [False, False, True, False, False]
     assert gap.weights_mm == pytest.approx([5, 5, 6.25, 6.25, 5, 5])
 
 
 def test_no_slice_weighs_more_than_one_and_a_half_steps_at_missing_slices():
     for z in ([0, 20, 25, 30, 35], [0, 5, 10, 15, 60], [0, 5, 10, 45, 50, 55, 100, 105, 110]):
-        assert planes(z).missing.any() and planes(z).weights_mm.max() <= 7.5
+        assert planes(z).gaps_with_missing_slices.any() and planes(z).weights_mm.max() <= 7.5
 
 
 def test_two_ordinary_steps_miss_nothing():
     for z in ([0, 4, 8, 12, 13.1, 20.1, 27.1, 34.1], [0, 1, 2, 3, 8, 13, 18], [0, 5, 15], [0, 5], [0]):
-        assert not planes(z).missing.any()
+        assert not planes(z).gaps_with_missing_slices.any()
 
 
 def test_a_single_slice_weighs_its_thickness_if_that_is_known():
@@ -137,7 +137,7 @@ def test_remarks_are_added_to_a_copy():
 
 
 def test_two_gaps_on_end_are_gaps_and_three_are_a_second_step():
-    assert list(planes([0, 5, 10, 20, 30, 35, 40]).missing) == [False, False, True, True, False, False]
+    assert list(planes([0, 5, 10, 20, 30, 35, 40]).gaps_with_missing_slices) == [False, False, True, True, False, False]
     assert planes([0, 5, 10, 20, 30, 35, 40]).weights_mm.max() <= 7.5
-    assert not planes([0, 5, 10, 20, 30, 40, 45, 50]).missing.any()
-    assert not planes([0, 10, 20, 25, 30, 35]).missing.any()
+    assert not planes([0, 5, 10, 20, 30, 40, 45, 50]).gaps_with_missing_slices.any()
+    assert not planes([0, 10, 20, 25, 30, 35]).gaps_with_missing_slices.any()

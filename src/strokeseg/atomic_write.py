@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files atomically: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -10,32 +10,45 @@ from strokeseg.errors import DiskFull, NotWritable
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment, a kill included, either the old or the new one lies there whole.
+    """Write a file so that at every moment, even if the process is killed, the old or the new file is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    content : bytes
+        New content.
 
     Raises
     ------
     OSError
-        As the system tells it; the old file is then as it was.
+        As the system raises it; the old file is then unchanged.
     """
-    beside = _partial_path(path)
+    partial = _partial_path(path)
     try:
-        with beside.open("wb") as stream:
+        with partial.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
+        partial.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
 def write_file(path: Path, content: bytes, remedy: str, *, parents: bool = True) -> None:
-    """Do as :func:`replace` does, and say in our words what went wrong.
+    """Write a file as :func:`replace_file` does; raise StrokeSeg's errors.
 
     Parameters
     ----------
-    parents : bool, default: True
-        Make the folder if it is missing.
+    path : Path
+        Path of the file.
+    content : bytes
+        New content.
+    remedy : str
+        What the user can do if the file cannot be written.
+    parents : bool, default True
+        Create the folder if it is missing.
 
     Raises
     ------
@@ -51,7 +64,16 @@ def write_file(path: Path, content: bytes, remedy: str, *, parents: bool = True)
 
 
 def check_writable(path: Path, remedy: str, *, parents: bool = True) -> None:
-    """Find out, before long work whose result it is for, whether a file can be written; see :func:`write`.
+    """Check that a file can be written, before the long work that produces its content.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    remedy : str
+        What the user can do if the file cannot be written.
+    parents : bool, default True
+        Create the folder if it is missing.
 
     Raises
     ------
@@ -69,11 +91,16 @@ def check_writable(path: Path, remedy: str, *, parents: bool = True) -> None:
         raise _to_output_error(path, error, remedy) from error
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error of the operating system means that no space or quota is left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
 def _to_output_error(path: Path, error: OSError, remedy: str) -> NotWritable | DiskFull:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"{path}: no space is left", "Free some and try again; nothing was left half-written.")
+    if is_disk_full(error):
+        return DiskFull(f"{path}: no space is left", "Free space and try again; no incomplete file was left.")
     return NotWritable(f"{path}: cannot be written ({error.strerror})", remedy)

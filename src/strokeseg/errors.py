@@ -32,20 +32,20 @@
         ├── Busy                      busy
         └── NotDelivered              not-delivered
 
-Each carries a stable ``code``, a sentence that names the file or field and what was found, and a ``remedy``. The
-sentences hold no patient data. The command line, the REST interface and the logs use the same codes.
+Each error carries a stable ``code``, a sentence that names the file or field and the problem, and a ``remedy``. The
+sentences contain no patient data. The command line, the REST interface and the logs use the same codes.
 """
 
 
 class StrokesegError(Exception):
-    """The root of the tree.
+    """Base class of all errors.
 
     Parameters
     ----------
     message : str
-        One sentence: which file or field, what was found, what was expected.
+        One sentence: the file or field, its actual value, the expected value.
     remedy : str, optional
-        One sentence: what the user can do; the class has a general one for when none is given.
+        One sentence: what the user can do; by default the general remedy of the class.
     """
 
     code = "error"
@@ -71,14 +71,14 @@ class InputError(StrokesegError):
 
 
 class UnreadableFile(InputError):
-    """A file is missing, damaged, or of no known format."""
+    """A file is missing, damaged, or in an unknown format."""
 
     code = "unreadable"
     default_remedy = "Give a DICOM folder, zip or file, a NIfTI, NRRD or MetaImage file, or pictures."
 
 
 class UnsupportedTransferSyntax(InputError):
-    """The pixel data are compressed in a way that no installed decoder knows."""
+    """No installed decoder reads the compression of the pixel data."""
 
     code = "transfer-syntax"
     default_remedy = "Decompress the series first, for example with dcmdjpeg or gdcmconv --raw."
@@ -95,28 +95,28 @@ class NotHead(InputError):
     """The pixels do not show a head."""
 
     code = "not-head"
-    default_remedy = "Give an axial CT of the head; nothing else can be answered."
+    default_remedy = "Give an axial CT of the head."
 
 
 class NoHounsfield(InputError):
-    """The values cannot be Hounsfield units and no rescale says how to get them."""
+    """The values are not Hounsfield units, and the file does not state how to rescale them."""
 
     code = "no-hounsfield"
     default_remedy = "Export it again with rescale slope and intercept, or give it as pictures with --window."
 
 
 class SeveralSeries(InputError):
-    """More than one head CT series is there and none stands out."""
+    """The input contains more than one head CT series and none stands out."""
 
     code = "several-series"
     default_remedy = "Name one of them with --series."
 
 
 class EmptyInput(InputError):
-    """There is nothing to read."""
+    """The input is empty."""
 
     code = "empty"
-    default_remedy = "Give a path that holds a head CT."
+    default_remedy = "Give a path that contains a head CT."
 
 
 class InconsistentGeometry(InputError):
@@ -127,28 +127,28 @@ class InconsistentGeometry(InputError):
 
 
 class DifferentPatients(InputError):
-    """Two scans to compare are, by their headers or their skulls, not of one head."""
+    """Two scans to compare show different heads, by their headers or their skulls."""
 
     code = "different-patients"
-    default_remedy = "Give two scans of one patient; --same-patient compares them where you know that they are."
+    default_remedy = "Give two scans of one patient; if you know that they are, use --same-patient."
 
 
 class TooLarge(InputError):
-    """The input is beyond the stated bounds."""
+    """The input exceeds a limit."""
 
     code = "too-large"
-    default_remedy = "Give one head series; bounds are listed by `strokeseg doctor`."
+    default_remedy = "Give one head series; `strokeseg doctor` lists the limits."
 
 
 class UnsafeArchive(InputError):
-    """An archive tries to escape its folder, or unpacks to far more than it holds."""
+    """An archive points out of its folder, or unpacks to far more than its size."""
 
     code = "unsafe-archive"
-    default_remedy = "Unpack the archive yourself, look at it, and give the folder."
+    default_remedy = "Unpack the archive yourself, inspect it, and give the folder."
 
 
 class UsageError(StrokesegError):
-    """An argument is outside of what it can be."""
+    """An argument is invalid."""
 
     code = "usage"
     exit_code = 2
@@ -169,17 +169,17 @@ class UnknownModel(ModelError):
 
 
 class CorruptModel(ModelError):
-    """The model's bytes are not the ones its card was written for."""
+    """The checksum of a model differs from the one in its card."""
 
     code = "model-checksum"
     default_remedy = "Install StrokeSeg again; `strokeseg models verify` checks every file."
 
 
 class EngineMissing(ModelError):
-    """The inference engine that was asked for is not installed."""
+    """The requested inference engine is not installed."""
 
     code = "engine-missing"
-    default_remedy = "Use --engine auto, or install the engine; `strokeseg doctor` lists what is there."
+    default_remedy = "Use --engine auto, or install the engine; `strokeseg doctor` lists the installed ones."
 
 
 class OutputError(StrokesegError):
@@ -192,25 +192,25 @@ class DiskFull(OutputError):
     """No space is left."""
 
     code = "disk-full"
-    default_remedy = "Free space or give another output folder; nothing was left half-written."
+    default_remedy = "Free space or give another output folder; no incomplete file was left."
 
 
 class NotWritable(OutputError):
     """The output folder cannot be written."""
 
     code = "not-writable"
-    default_remedy = "Give a folder that you may write with -o."
+    default_remedy = "Give a writable folder with -o."
 
 
 class TrainError(StrokesegError):
     """A training configuration or an evaluation set cannot be used."""
 
     code = "train"
-    default_remedy = "Mend the configuration or the data folder that the sentence names."
+    default_remedy = "Correct the configuration or the data folder that the message names."
 
 
 class Leakage(TrainError):
-    """Images to validate or test on are, or nearly are, among those that were trained on."""
+    """Validation or test images are identical or nearly identical to training images."""
 
     code = "leakage"
     default_remedy = "Leave these images out; `strokeseg train CONFIG --write-split FILE` does so for a split."
@@ -223,38 +223,38 @@ class ServiceError(StrokesegError):
 
 
 class Unauthorized(ServiceError):
-    """No valid token, or not enough scope."""
+    """The request has no valid token, or its scope does not allow it."""
 
     code = "unauthorized"
 
 
 class NotFound(ServiceError):
-    """No such study or file."""
+    """The study or file does not exist."""
 
     code = "not-found"
 
 
 class Conflict(ServiceError):
-    """The request contradicts what is stored."""
+    """The request contradicts the stored state."""
 
     code = "conflict"
 
 
 class Busy(ServiceError):
-    """Too much work is waiting."""
+    """Too many jobs are waiting."""
 
     code = "busy"
 
 
 class NotDelivered(ServiceError):
-    """What should go out to another system did not; it may later."""
+    """A message or object was not delivered to another system; it may be delivered later."""
 
     code = "not-delivered"
-    default_remedy = "`strokeseg node --check` says which peer does not answer, and why."
+    default_remedy = "`strokeseg node --check` shows which peer does not answer, and why."
 
 
 def describe_fault(error: BaseException) -> str:
-    """Describe an unexpected exception by its type and place, for it is a fault of StrokeSeg.
+    """Describe an unexpected exception, an internal error of StrokeSeg, by its type and line.
 
     The exception's own message is left out: it may hold patient data.
 
@@ -271,5 +271,5 @@ def describe_fault(error: BaseException) -> str:
     frame = error.__traceback__
     while frame and frame.tb_next:
         frame = frame.tb_next
-    place = f" in {frame.tb_frame.f_globals.get('__name__', '?')}, line {frame.tb_lineno}" if frame else ""
-    return f"internal error in StrokeSeg: {type(error).__name__}{place}"
+    location = f" in {frame.tb_frame.f_globals.get('__name__', '?')}, line {frame.tb_lineno}" if frame else ""
+    return f"internal error in StrokeSeg: {type(error).__name__}{location}"

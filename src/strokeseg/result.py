@@ -1,7 +1,6 @@
-"""What comes out: the models that are `result.json`, and the meshes of the 3D scene.
+"""Pydantic models of `result.json`, from which its JSON Schema (``strokeseg.result/1``) is made.
 
-The pydantic models are the JSON Schema (``strokeseg.result/1``). A quantity that was not, or could not be measured is
-null, never a guess; a remark says why.
+A quantity that was not or could not be measured is null, never a guess; a remark states why.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class _FrozenModel(BaseModel):
 
 
 class Remark(_FrozenModel):
-    """Something about the input or the answer that a reader must know."""
+    """A note on the input or the result that the reader must know."""
 
     code: str
     severity: Literal["info", "repaired", "warning"]
@@ -32,7 +31,7 @@ class Remark(_FrozenModel):
 
 
 def are_sides_known(remarks: Iterable[Remark]) -> bool:
-    """Whether left and right were stated by the input, or only assumed."""
+    """Whether the input states left and right, or they were only assumed."""
     return not any(remark.code in ("assumed-sides", "no-orientation") for remark in remarks)
 
 
@@ -43,7 +42,7 @@ HemorrhageType = Literal["intraparenchymal", "intraventricular", "subdural", "ep
 
 
 class Signs(_FrozenModel):
-    """CT signs that go with growth, as far as pixels show them; experimental (docs/measures.md)."""
+    """CT signs associated with growth, as far as pixels show them; experimental (docs/measures.md)."""
 
     swirl: bool
     black_hole: bool
@@ -51,7 +50,7 @@ class Signs(_FrozenModel):
 
 
 class Lesion(_FrozenModel):
-    """One connected bleed."""
+    """A connected component of hemorrhage."""
 
     id: int = Field(description="1 is the largest")
     pixels: int = Field(description="pixels of the mask, over all slices")
@@ -61,33 +60,35 @@ class Lesion(_FrozenModel):
     side: Side | None = Field(default=None, description="of the patient")
     tentorium: Tentorium | None = None
     place: Location | None = None
-    intraventricular_ml: float | None = Field(default=None, description="what of it lies in the ventricles")
+    intraventricular_ml: float | None = Field(default=None, description="volume of the part in the ventricles")
     abc2_ml: float | None = None
     max_diameter_mm: float | None = Field(default=None, description="longest in-plane diameter")
     surface_mm2: float | None = None
     sphericity: float | None = Field(
-        default=None, description="surface of the ball of the same volume / surface: 1 is a ball, less is irregular"
+        default=None, description="surface of a sphere of the same volume / surface: 1 is a sphere"
     )
     mean_hu: float | None = None
-    std_hu: float | None = Field(default=None, description="standard deviation of the density: its heterogeneity")
+    std_hu: float | None = Field(
+        default=None, description="standard deviation of the density, a measure of heterogeneity"
+    )
     centroid_lps_mm: tuple[float, float, float] | None = None
-    signs: Signs | None = Field(default=None, description="experimental: only where asked for")
+    signs: Signs | None = Field(default=None, description="experimental: only on request")
     type_probabilities: dict[HemorrhageType, float] | None = Field(
-        default=None, description="experimental: only where asked for"
+        default=None, description="experimental: only on request"
     )
 
 
 class Midline(_FrozenModel):
-    """Where the midline shift was measured, to be drawn."""
+    """Points between which the midline shift was measured."""
 
     slice: int = Field(description="index, inferior first")
-    front_lps_mm: tuple[float, float, float] = Field(description="front end of the ideal midline, inside the skull")
-    back_lps_mm: tuple[float, float, float] = Field(description="its back end")
-    septum_lps_mm: tuple[float, float, float] = Field(description="where the septum is")
+    front_lps_mm: tuple[float, float, float] = Field(description="front end of the ideal midline, at the inner skull")
+    back_lps_mm: tuple[float, float, float] = Field(description="back end of the ideal midline")
+    septum_lps_mm: tuple[float, float, float] = Field(description="position of the septum")
 
 
 class IchScoreParts(_FrozenModel):
-    """The parts of the ICH score that an image can give; never the score, which needs age and coma scale.
+    """Components of the ICH score that an image shows; the score itself also needs age and coma scale.
 
     Hemphill JC et al. The ICH score. Stroke 2001;32:891-897.
     """
@@ -98,34 +99,34 @@ class IchScoreParts(_FrozenModel):
 
 
 class Findings(_FrozenModel):
-    """What was measured; null is "not measured"."""
+    """All measurements; null means "not measured"."""
 
     hemorrhage: bool
     confidence: float | None = Field(
-        description="calibrated probability that there is blood; null where the network was not calibrated"
+        description="calibrated probability of hemorrhage; null if the network was not calibrated"
     )
     volume_ml: float | None
     volume_interval_ml: tuple[float, float] | None = None
-    interval_level: float | None = Field(default=None, description="what the interval promises: 0.9 is 90 %")
+    interval_level: float | None = Field(default=None, description="coverage of the interval: 0.9 is 90 %")
     side: Side | None = Field(default=None, description="of the patient, all lesions together")
     midline_shift_mm: float | None = Field(default=None, description="at the septum pellucidum")
     midline_shift_side: Literal["left", "right"] | None = Field(
-        default=None, description="of the patient, to which the septum is pushed"
+        default=None, description="of the patient, to which the septum is shifted"
     )
     midline: Midline | None = None
-    intraventricular: bool | None = Field(default=None, description="whether blood reaches the ventricles")
+    intraventricular: bool | None = Field(default=None, description="whether there is blood in the ventricles")
     intraventricular_ml: float | None = None
-    ventricular_share: float | None = Field(default=None, description="share of the ventricles that is blood")
+    ventricular_share: float | None = Field(default=None, description="share of the ventricles filled with blood")
     ich_score_parts: IchScoreParts | None = None
-    dropped_specks: int = Field(default=0, description="components left out: too small, or outside of the skull")
+    dropped_specks: int = Field(default=0, description="components left out: too small, or outside the skull")
     lesions: list[Lesion] = Field(default_factory=list)
     remarks: list[Remark] = Field(
-        default_factory=list, exclude=True, description="why something is null; in `result.json` among all remarks"
+        default_factory=list, exclude=True, description="why a value is null; in `result.json` among all remarks"
     )
 
 
 class InputInfo(_FrozenModel):
-    """The input's form; nothing of the patient."""
+    """Kind and geometry of the input, without patient data."""
 
     kind: Literal["dicom", "nifti", "nrrd", "metaimage", "pictures", "array"]
     series_uid: str | None
@@ -140,7 +141,7 @@ class InputInfo(_FrozenModel):
 
 
 class ModelInfo(_FrozenModel):
-    """The network that answered."""
+    """The network that made the segmentation."""
 
     name: str
     version: str
@@ -151,7 +152,7 @@ class ModelInfo(_FrozenModel):
 
 
 class Timing(_FrozenModel):
-    """Seconds of each step, and in all."""
+    """Duration of each step and of all steps, s."""
 
     read: float = 0.0
     infer: float = 0.0
@@ -162,7 +163,7 @@ class Timing(_FrozenModel):
 
 
 class ResultDocument(_FrozenModel):
-    """`result.json`."""
+    """Content of `result.json`."""
 
     schema_: Literal["strokeseg.result/1"] = Field(default="strokeseg.result/1", alias="schema")
     software: str

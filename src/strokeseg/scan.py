@@ -1,8 +1,8 @@
-"""A head CT exactly as it was acquired: Hounsfield units and the plane of every slice.
+"""A head CT as it was acquired: Hounsfield units and the plane of every slice.
 
-Frames and orders used everywhere: arrays are (slice, row, column); points are LPS millimetres (x to the patient's left,
-y to the back, z to the head), as in DICOM. Nothing is resampled here. A tilted gantry is just planes whose step from
-slice to slice is not along their normal.
+Frames and orders used everywhere: arrays are (slice, row, column); points are LPS mm (x to the patient's left, y to the
+back, z to the head), as in DICOM. Nothing is resampled here. A tilted gantry gives planes whose step from slice to
+slice is not along their normal.
 """
 
 from __future__ import annotations
@@ -10,47 +10,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.dicom_source import DicomSource, Pixels
 from strokeseg.result import Remark
 
 Floats = NDArray[np.float64]
-Pixels = TypeVar("Pixels", bound="NDArray[Any]")
 
-# What a picture without a stated spacing is drawn at. It is no measure: the 3D scene is labelled "not to scale", and
-# nothing in mm or ml is given.
+# Size at which a picture without a stated spacing is shown. It is not a measurement: the 3D scene is labelled "not to
+# scale", and nothing in mm or ml is given.
 NOMINAL_FIELD_OF_VIEW_MM = 230.0
 NOMINAL_STEP_MM = 5.0
 
-
-_COSINE_TOLERANCE = 0.01  # of direction cosines, as headers write them
+_COSINE_TOLERANCE = 0.01  # direction cosines in headers are rounded
 
 
 def _make_read_only(values: Pixels) -> Pixels:
-    """Let nobody write into what is handed out again and again."""
+    """Protect an array that is cached and shared from being changed."""
     values.flags.writeable = False
     return values
 
 
 @dataclass(frozen=True)
 class Planes:
-    """Where every slice lies in the patient.
+    """Planes of all slices in the patient.
 
-    Parameters
+    Attributes
     ----------
-    positions_mm : Floats
-        (slices, 3), LPS mm of the centre of each slice's first pixel; sorted along ``normal``.
-    row_cosine : Floats
-        (3,), LPS unit vector along a row, the way the column index grows.
-    column_cosine : Floats
-        (3,), LPS unit vector along a column, the way the row index grows.
+    positions_mm : ndarray of float64, shape (slices, 3)
+        LPS mm of the centre of each slice's first pixel; sorted along ``normal``.
+    row_cosine : ndarray of float64, shape (3,)
+        LPS unit vector along a row, in the direction of rising column indices.
+    column_cosine : ndarray of float64, shape (3,)
+        LPS unit vector along a column, in the direction of rising row indices.
     pixel_spacing_mm : tuple of (float, float)
         (between rows, between columns), mm.
     thickness_mm : float, optional
-        Nominal slice thickness, mm, or None where it is not known; only a single slice's weight uses it.
+        Nominal slice thickness, mm; None if unknown. Only the weight of a single slice uses it.
     """
 
     positions_mm: Floats
@@ -60,7 +59,7 @@ class Planes:
     thickness_mm: float | None = None
 
     def describe_fault(self) -> str | None:
-        """Say in one sentence why no length can be measured here, or None: a Scan may be made of any numbers."""
+        """Describe why lengths cannot be measured on these planes; None if they can. A Scan accepts any numbers."""
         lengths = np.asarray(self.pixel_spacing_mm, dtype=np.float64)
         if lengths.shape != (2,) or not (np.isfinite(lengths) & (lengths > 0)).all():
             return "the pixel spacing must be two lengths above 0"
@@ -76,26 +75,26 @@ class Planes:
 
     @cached_property
     def normal(self) -> Floats:
-        """The unit normal, LPS: row cosine x column cosine."""
+        """Unit normal, LPS, shape (3,): row cosine x column cosine."""
         return _make_read_only(np.cross(self.row_cosine, self.column_cosine))
 
     @cached_property
     def along_normal_mm(self) -> Floats:
-        """(slices,), each slice's place along the normal, mm."""
+        """Position of each slice along the normal, mm, shape (slices,)."""
         return _make_read_only(self.positions_mm @ self.normal)
 
     @cached_property
     def gaps_mm(self) -> Floats:
-        """(slices - 1,), distances between neighbours along the normal, mm."""
+        """Distance between neighbouring slices along the normal, mm, shape (slices - 1,)."""
         return _make_read_only(np.diff(self.along_normal_mm))
 
     @cached_property
     def weights_mm(self) -> Floats:
-        """(slices,), each slice's share of the axis, mm: half the distance to each neighbour along the normal.
+        """Share of the axis of each slice, mm, shape (slices,): half the distance to each neighbour along the normal.
 
-        An end slice reaches as far outwards as inwards. At a gap that :attr:`missing` marks, a slice reaches at most
-        0.75 times the ordinary step, so that no slice stands for tissue that was never imaged. A single slice weighs
-        its thickness, or 0 where that is not known.
+        An end slice extends as far outwards as inwards. At a gap marked by :attr:`gaps_with_missing_slices`, a slice
+        extends at most 0.75 times the usual step, so that no slice represents tissue that was never imaged. The weight
+        of a single slice is its thickness, or 0 if unknown.
         """
         gaps = self.gaps_mm
         if gaps.size == 0:
@@ -106,28 +105,28 @@ class Planes:
 
     @cached_property
     def gaps_with_missing_slices(self) -> NDArray[np.bool_]:
-        """(slices - 1,), True at a gap in which slices are missing.
+        """Whether slices are missing in each gap, shape (slices - 1,).
 
-        Such a gap is 1.7 times wider than the gaps on both sides, or one of two on end that are so. Three wide gaps are
-        a second ordinary step (thin below, thick above), and none of them is missing a slice. The first and the last
-        gap are held against their one neighbour.
+        Such a gap is more than 1.7 times wider than the gaps on both sides; two such gaps may follow each other. Three
+        wide gaps in a row are a second usual step (thin slices below, thick ones above), without missing slices. The
+        first and the last gap are compared with their one neighbour.
         """
         gaps = self.gaps_mm
         if gaps.size < 3:
             return _make_read_only(np.zeros(gaps.size, dtype=bool))
 
-        def wide(index: int, other: int) -> bool:
+        def wider(index: int, other: int) -> bool:
             return 0 <= other < gaps.size and gaps[index] > 1.7 * gaps[other]
 
         inner = [
-            (wide(i, i - 1) and (wide(i, i + 1) or wide(i, i + 2))) or (wide(i, i - 2) and wide(i, i + 1))
+            (wider(i, i - 1) and (wider(i, i + 1) or wider(i, i + 2))) or (wider(i, i - 2) and wider(i, i + 1))
             for i in range(1, gaps.size - 1)
         ]
-        return _make_read_only(np.array([wide(0, 1), *inner, wide(gaps.size - 1, gaps.size - 2)]))
+        return _make_read_only(np.array([wider(0, 1), *inner, wider(gaps.size - 1, gaps.size - 2)]))
 
     @property
     def tilt_deg(self) -> float:
-        """The angle between the step from slice to slice and the normal, degrees, from positions alone."""
+        """Angle between the step from slice to slice and the normal, degrees, from positions alone."""
         if len(self.positions_mm) < 2:
             return 0.0
         step = self.positions_mm[-1] - self.positions_mm[0]
@@ -139,18 +138,23 @@ class Planes:
 
     @property
     def pixel_area_mm2(self) -> float:
-        """The area of one pixel, mm²."""
+        """Area of one pixel, mm²."""
         return self.pixel_spacing_mm[0] * self.pixel_spacing_mm[1]
 
     def turn_upright(self, pixels: Pixels) -> Pixels:
-        """Turn slices face up, the patient's left on the right; a second call turns them back.
+        """Flip slices so that the face is up and the patient's left on the right; a second call flips them back.
 
-        Only whole axes are flipped, so nothing is resampled.
+        Only whole axes are flipped; nothing is resampled.
 
         Parameters
         ----------
-        pixels : Pixels
-            (..., rows, columns), on these planes.
+        pixels : ndarray, shape (..., rows, columns)
+            Pixels on these planes.
+
+        Returns
+        -------
+        ndarray, shape (..., rows, columns)
+            A view of the pixels.
         """
         rows = slice(None, None, -1 if self.column_cosine[1] < 0 else 1)
         columns = slice(None, None, -1 if self.row_cosine[0] < 0 else 1)
@@ -161,14 +165,14 @@ class Planes:
 
         Parameters
         ----------
-        indices : object
-            (n, 3), in the order (slice, row, column); may be fractional, and may reach outside the scan by any
-            amount: beyond the ends the last step goes on.
+        indices : array-like, shape (n, 3)
+            In the order (slice, row, column); may be fractional, and may lie outside the scan: the last step continues
+            beyond the ends.
 
         Returns
         -------
-        Floats
-            (n, 3), LPS mm.
+        ndarray of float64, shape (n, 3)
+            LPS mm.
         """
         indices = np.atleast_2d(np.asarray(indices, dtype=np.float64))
         count = len(self.positions_mm)
@@ -176,125 +180,40 @@ class Planes:
             origin = self.positions_mm[0] + indices[:, :1] * (self.thickness_mm or 1.0) * self.normal
         else:
             low = np.clip(np.floor(indices[:, 0]).astype(int), 0, count - 2)
-            part = (indices[:, 0] - low)[:, None]
-            origin = (1 - part) * self.positions_mm[low] + part * self.positions_mm[low + 1]
+            fraction = (indices[:, 0] - low)[:, None]
+            origin = (1 - fraction) * self.positions_mm[low] + fraction * self.positions_mm[low + 1]
         row_mm, column_mm = self.pixel_spacing_mm
         return np.asarray(
             origin + indices[:, 1:2] * row_mm * self.column_cosine + indices[:, 2:3] * column_mm * self.row_cosine
         )
 
 
-@dataclass(frozen=True, repr=False)
-class SourceFrame:
-    """The stored frame that a slice was read from.
-
-    Parameters
-    ----------
-    sop_class, sop_uid : str
-        Of its object; empty where the file does not say.
-    number : int or None
-        Of the frame, from 1, in a multi-frame object; None in an object of one frame.
-    position_mm : tuple of (float, float, float)
-        LPS mm of the centre of its first stored pixel.
-    """
-
-    sop_class: str
-    sop_uid: str
-    number: int | None
-    position_mm: tuple[float, float, float]
-
-
-@dataclass(frozen=True, repr=False)
-class DicomSource:
-    """The DICOM objects that a scan was read from: what objects made from it must repeat, and no more.
-
-    It holds who the patient is. Nothing may look into it but the DICOM writers, and the comparison for patient number
-    and study date; and it never shows itself.
-
-    Parameters
-    ----------
-    attributes : tuple of tuple of (str, str)
-        (keyword, text) of the patient and the study, and of lossy compression; what is missing is left out.
-    malformed : tuple of str
-        Keywords of attributes that were there, but not in a form that may be repeated.
-    frame_of_reference_uid : str
-        Empty where there is none, or not one alone.
-    frames : tuple of SourceFrame
-        One a slice, in the scan's order.
-    row_cosine, column_cosine, pixel_spacing_mm, thickness_mm : tuple of (float, float, float)
-        Of the stored frames, as in :class:`Planes`.
-    transposed, mirrored : bool, default: False
-        How the scan's pixels came from the stored ones: rows and columns changed places, then every row was turned
-        end for end.
-    fault : str, default: ""
-        Why no object can be made from it, in words; empty where one can.
-    deidentified : bool, default: False
-        Whether the patient's attributes were emptied and all UIDs replaced.
-    """
-
-    attributes: tuple[tuple[str, str], ...]
-    malformed: tuple[str, ...]
-    frame_of_reference_uid: str
-    frames: tuple[SourceFrame, ...]
-    row_cosine: tuple[float, float, float]
-    column_cosine: tuple[float, float, float]
-    pixel_spacing_mm: tuple[float, float]
-    thickness_mm: float | None
-    transposed: bool = False
-    mirrored: bool = False
-    fault: str = ""
-    deidentified: bool = False
-
-    def __repr__(self) -> str:
-        return f"Source({len(self.frames)} frames)"
-
-    def attribute(self, keyword: str) -> str:
-        """Return an attribute's text; empty where there is none."""
-        return dict(self.attributes).get(keyword, "")
-
-    def to_stored(self, pixels: Pixels) -> Pixels:
-        """Turn slices on the scan's grid back to how their frames are stored.
-
-        Parameters
-        ----------
-        pixels : Pixels
-            (..., rows, columns) of the scan.
-
-        Returns
-        -------
-        Pixels
-            (..., rows, columns) of the stored frames, a view.
-        """
-        turned = pixels[..., ::-1] if self.mirrored else pixels
-        return turned.swapaxes(-1, -2) if self.transposed else turned  # type: ignore[return-value]
-
-
 @dataclass(frozen=True)
 class Scan:
     """A head CT with the plane of every slice.
 
-    Parameters
+    Attributes
     ----------
     hu : ndarray of int16, shape (slices, rows, columns)
         Hounsfield units; for pictures an estimate from their grey levels.
     planes : Planes
-        Where the slices lie; nominal where ``spacing_known`` is False.
-    calibrated : bool, default: True
+        Planes of the slices; nominal if ``spacing_known`` is False.
+    calibrated : bool, default True
         False for pictures, whose grey levels are not Hounsfield units.
-    spacing_known : bool, default: True
-        False for pictures without a stated spacing: then nothing in mm or ml may be said.
-    kind : str, default: "array"
-        "dicom" | "nifti" | "nrrd" | "metaimage" | "pictures" | "array".
+    spacing_known : bool, default True
+        False for pictures without a stated spacing: then nothing in mm or ml may be given.
+    kind : {"dicom", "nifti", "nrrd", "metaimage", "pictures", "array"}, default "array"
+        Kind of the input.
     series_uid : str, optional
-        DICOM series instance UID where there is one.
-    sop_instance_uids : tuple of str, default: ()
-        One a slice where there are some, in the order of the slices.
+        DICOM series instance UID.
+    sop_instance_uids : tuple of str, default ()
+        UID of each slice, in the order of the slices; empty if there are none.
     window : tuple of (float, float), optional
-        (centre, width) that was given or estimated for pictures.
-    remarks : tuple of Remark
-        What was seen and repaired on reading.
-    source : DicomSource or None
-        Of a DICOM series, what DICOM outputs need of it; None for anything else.
+        Given or estimated (centre, width) of pictures, HU.
+    remarks : tuple of Remark, default ()
+        Findings and repairs on reading.
+    source : DicomSource, optional
+        Attributes of a DICOM series for DICOM outputs; None for other kinds.
     """
 
     hu: NDArray[np.int16]
@@ -316,17 +235,17 @@ class Scan:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(slices, rows, columns)."""
+        """Shape (slices, rows, columns)."""
         return (self.hu.shape[0], self.hu.shape[1], self.hu.shape[2])
 
     @property
     def pixel_spacing_mm(self) -> tuple[float, float] | None:
-        """(between rows, between columns), mm, or None where it is not known."""
+        """(between rows, between columns), mm; None if unknown."""
         return self.planes.pixel_spacing_mm if self.spacing_known else None
 
     @property
     def weights_mm(self) -> Floats | None:
-        """(slices,), each slice's share of the axis, mm, or None where it is not known."""
+        """Share of the axis of each slice, mm, shape (slices,); None if unknown."""
         if not self.spacing_known or not np.all(self.planes.weights_mm > 0):
             return None
         return self.planes.weights_mm
@@ -343,24 +262,31 @@ class Scan:
 
         Parameters
         ----------
-        hu : object
-            (slices, rows, columns) or (rows, columns), Hounsfield units, any number type; rounded to int16.
+        hu : array-like, shape (slices, rows, columns) or (rows, columns)
+            Hounsfield units, any number type; rounded to int16.
         spacing_mm : sequence of float, optional
-            (slice, row, column), mm; None where it is not known.
-        calibrated : bool, default: True
-            False where the values are grey levels and no Hounsfield units.
+            (slice, row, column), mm; None if unknown.
+        calibrated : bool, default True
+            False if the values are grey levels, not Hounsfield units.
+        kind : str, default "array"
+            Kind of the input.
+
+        Returns
+        -------
+        Scan
+            The scan, not checked by the gate.
 
         Raises
         ------
         ValueError
-            If the array is not two- or three-dimensional, is empty, holds NaN, or a spacing is not above zero.
+            If the array is not two- or three-dimensional, is empty, contains NaN, or a spacing is not above zero.
         """
         values = np.asarray(hu)
         values = values[None] if values.ndim == 2 else values
         if values.ndim != 3 or values.size == 0:
             raise ValueError(f"hu must be (slices, rows, columns) or (rows, columns), not {np.shape(hu)}")
         if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-            raise ValueError("hu must hold finite real numbers only")
+            raise ValueError("hu must contain finite real numbers only")
         if spacing_mm is not None:
             lengths = np.asarray(spacing_mm)
             if lengths.shape != (3,) or lengths.dtype.kind not in "iuf" or not ((lengths > 0) & (lengths < 1e3)).all():
@@ -372,5 +298,5 @@ class Scan:
         positions = np.zeros((len(values), 3))
         positions[:, 2] = np.arange(len(values)) * step
         planes = Planes(positions, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (row, column), step)
-        whole = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
-        return cls(whole, planes, calibrated=calibrated, spacing_known=spacing_mm is not None, kind=kind)
+        rounded = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+        return cls(rounded, planes, calibrated=calibrated, spacing_known=spacing_mm is not None, kind=kind)

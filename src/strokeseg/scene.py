@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Mesh:
     """A closed triangle surface.
 
-    Parameters
+    Attributes
     ----------
     vertices_mm : ndarray of float32, shape (n, 3)
         LPS mm.
@@ -28,7 +28,7 @@ class Mesh:
 class Scene:
     """The surfaces of one head.
 
-    Parameters
+    Attributes
     ----------
     brain : Mesh or None
         Surface of the brain; None if no brain was detected.

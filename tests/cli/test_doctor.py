@@ -7,7 +7,7 @@ from importlib import metadata
 from types import SimpleNamespace
 
 from strokeseg.cli import doctor
-from strokeseg.reading import input_file
+from strokeseg.reading import limits
 
 
 def test_a_whole_installation(run):
@@ -27,7 +27,7 @@ def test_json_names_everything(run):
     assert found["auto"]["default"]["engine"] == found["answer"]["engine"] == "onnxruntime"
     assert all(folder["writable"] for folder in found["folders"].values())
     assert all(found["decoders"].values()) and len(found["decoders"]) == 5
-    assert found["bounds"]["most_files"] == input_file.MAX_FILES
+    assert found["bounds"]["most_files"] == limits.MAX_FILES
 
 
 def test_a_damaged_network_is_a_problem(run, models):

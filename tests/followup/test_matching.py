@@ -7,11 +7,12 @@ import pytest
 
 import strokeseg
 from phantoms.two_heads import Head, ml, stack
+from strokeseg.dicom_source import DicomSource
 from strokeseg.errors import DifferentPatients, InconsistentGeometry, UsageError
 from strokeseg.followup import comparability, matching
 from strokeseg.followup import comparison as followup
 from strokeseg.result import Remark
-from strokeseg.scan import DicomSource, Scan
+from strokeseg.scan import Scan
 
 BALLS = (((25, -10, 20), 18), ((-30, 30, 15), 9), ((-20, -40, 30), 6))
 TURNED = {"turn": (17, -12, 21), "shift": (12, -18, 9)}

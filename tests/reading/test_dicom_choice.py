@@ -7,8 +7,7 @@ from phantoms import head_series
 from phantoms.head_series import Geometry
 from strokeseg.errors import NotCT, SeveralSeries, UnreadableFile
 from strokeseg.reading import read, read_one
-from strokeseg.reading.dicom import decoding
-from strokeseg.reading.dicom import volume as dicom
+from strokeseg.reading.dicom import decoding, volume
 
 THICK = Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 6.0)))
 THIN = Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 1.5)))
@@ -33,7 +32,7 @@ def decoded(monkeypatch):
         seen.append(header.series_uid)
         return real(frame, header)
 
-    monkeypatch.setattr(dicom, "decode_hounsfield", counting)
+    monkeypatch.setattr(volume, "decode_hounsfield", counting)
     return seen
 
 

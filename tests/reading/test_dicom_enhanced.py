@@ -8,7 +8,7 @@ import SimpleITK
 from phantoms import head_series
 from phantoms.head_series import LESION_CENTRE_MM, LESION_ML, Geometry
 from strokeseg.errors import InconsistentGeometry, SeveralSeries, TooLarge, UnreadableFile
-from strokeseg.reading import input_file, read, read_one
+from strokeseg.reading import limits, read, read_one
 
 
 def codes(scan):
@@ -95,7 +95,7 @@ def test_a_missing_end_of_a_concatenation_is_said(tmp_path):
     folder = concatenation(tmp_path / "parts", head_series.make_datasets(), [10, 25])
     (folder / "part3.dcm").unlink()  # no gap shows that slices above are missing
     [remark] = [remark for remark in read_one(folder).remarks if remark.code == "missing-files"]
-    assert "3 files" in remark.message and "1 are not there" in remark.message
+    assert "3 files" in remark.message and "1 are missing" in remark.message
 
 
 def test_stacks_one_above_the_other_are_one_volume(tmp_path):
@@ -168,7 +168,7 @@ def test_frames_are_bounded_over_all_files_and_by_their_bytes(tmp_path, monkeypa
     data = head_series.make_enhanced(head_series.make_datasets()[:8])
     for number in range(3):
         head_series.write(data, tmp_path / "many" / f"{number}.dcm")
-    monkeypatch.setattr(input_file, "MAX_FILES", 20)
+    monkeypatch.setattr(limits, "MAX_FILES", 20)
     with pytest.raises(TooLarge, match="8 frames"):
         read_one(tmp_path / "many")
     monkeypatch.undo()

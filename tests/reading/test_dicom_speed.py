@@ -12,7 +12,7 @@ from phantoms import head_series
 from phantoms.head_series import Geometry
 from slowdown import measure_slowdown
 from strokeseg.reading import input_file, read_one
-from strokeseg.reading.dicom import header, series, volume
+from strokeseg.reading.dicom import header_reader, series, volume
 
 MEASURE = """
 import json, sys, threading, time
@@ -77,7 +77,7 @@ def test_forty_uncompressed_slices_are_read_at_once(tmp_path):
 
     def once():
         begun, clock = time.process_time(), time.perf_counter()
-        found = [item for member in input_file.list_folder(folder) for item in header.read_headers(member)]
+        found = [item for member in input_file.list_folder(folder) for item in header_reader.read_headers(member)]
         volume.read_series(series.select_consistent(found))
         return time.process_time() - begun, time.perf_counter() - clock
 

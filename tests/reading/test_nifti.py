@@ -82,7 +82,7 @@ def test_scaled_values_are_read_as_nibabel_reads_them(tmp_path):
 def test_a_fourth_axis_of_one_is_no_hindrance_and_of_two_is_refused(tmp_path):
     values, affine = head()
     assert read_one(save(tmp_path / "one.nii", values[..., None], affine)).shape == (38, 128, 110)
-    with pytest.raises(UnreadableFile, match="no single volume"):
+    with pytest.raises(UnreadableFile, match="not a single volume"):
         read_one(save(tmp_path / "two.nii", np.stack([values, values], axis=-1), affine))
 
 
@@ -200,7 +200,7 @@ def test_a_lost_intercept_is_put_back(tmp_path, offset):
 
 def test_an_offset_that_fits_neither_is_refused(tmp_path):
     values, affine = head()
-    with pytest.raises(NoHounsfield, match="not certainly"):
+    with pytest.raises(NoHounsfield, match="not certain"):
         read_one(save(tmp_path / "head.nii", (values + 1012).astype(np.int16), affine))
 
 
@@ -289,7 +289,7 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path):
 
 def test_complex_voxels_are_refused(tmp_path):
     values, affine = head()
-    with pytest.raises(UnreadableFile, match="no single volume"):
+    with pytest.raises(UnreadableFile, match="not a single volume"):
         read_one(save(tmp_path / "head.nii", values.astype(np.complex64), affine))
 
 
@@ -300,7 +300,7 @@ def test_no_words_of_nibabel_are_quoted(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(UnreadableFile) as caught:
         read_one(path)
-    assert caught.value.message == "head.nii: no readable NIfTI (HeaderDataError)"
+    assert caught.value.message == "head.nii: not a readable NIfTI file (HeaderDataError)"
 
 
 def test_a_picture_beside_a_volume_is_left_out(tmp_path):

@@ -8,7 +8,7 @@ from phantoms.head_series import Geometry
 from strokeseg.errors import InconsistentGeometry, NotHead, SeveralSeries, TooLarge, UnreadableFile, UsageError
 from strokeseg.reading import read_one
 from strokeseg.reading.input_file import InputFile
-from strokeseg.reading.pictures import picture_stack
+from strokeseg.reading.pictures import picture_file
 
 # Brain at 32 HU: the median of real ones, by which windows are told.
 HU = Geometry().plane_hu(9.0)
@@ -109,7 +109,7 @@ def test_one_scale_holds_for_a_whole_deep_stack(tmp_path):
 
 
 def test_float_pictures_of_no_numbers_are_unreadable(tmp_path):
-    with pytest.raises(UnreadableFile, match="no numbers"):
+    with pytest.raises(UnreadableFile, match="not finite"):
         read_one(save(tmp_path / "slice.tif", np.full((90, 90), np.nan, np.float32)))
 
 
@@ -223,7 +223,7 @@ def test_writing_beside_the_head_is_warned_of(tmp_path):
     ImageDraw.Draw(image).text((4, 4), "W 80 L 40  SE 3 IM 17", fill=255)
     scan = read_one(save(tmp_path / "written.png", image))
     [remark] = [remark for remark in scan.remarks if remark.code == "burnt-in-text"]
-    assert remark.severity == "warning" and remark.slices == [0] and "signs on a line" in remark.message
+    assert remark.severity == "warning" and remark.slices == [0] and "characters on a line" in remark.message
 
 
 def test_a_coloured_line_is_warned_of_with_its_share(tmp_path):
@@ -271,7 +271,7 @@ def test_another_size_is_seen_before_it_is_decoded(tmp_path):
 
 
 def test_every_page_of_a_tiff_is_held_against_the_bounds_before_one_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_stack, "_convert_picture", lambda *_: pytest.fail("was decoded"))
+    monkeypatch.setattr(picture_file, "_convert_picture", lambda *_: pytest.fail("was decoded"))
     small, wide = Image.new("L", (90, 90)), Image.new("L", (5000, 5000))
     small.save(tmp_path / "wide.tif", save_all=True, append_images=[wide], compression="tiff_lzw")
     with pytest.raises(TooLarge, match="5000 x 5000"):
@@ -280,8 +280,8 @@ def test_every_page_of_a_tiff_is_held_against_the_bounds_before_one_is_decoded(t
     with pytest.raises(InconsistentGeometry):
         read_one(tmp_path / "other.tif")
     small.save(tmp_path / "many.tif", save_all=True, append_images=[small] * 5)
-    monkeypatch.setattr(picture_stack, "_MAX_PAGES", 5)
+    monkeypatch.setattr(picture_file, "_MAX_PAGES", 5)
     with pytest.raises(TooLarge, match="more than 5 pictures"):
         read_one(tmp_path / "many.tif")
     with pytest.raises(TooLarge, match="in all"):
-        picture_stack.read_pictures(InputFile("other.tif", path=save(tmp_path / "one.tif", small)), max_pixels=8000)
+        picture_file.read_pictures(InputFile("other.tif", path=save(tmp_path / "one.tif", small)), max_pixels=8000)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from phantoms import head_series
 from phantoms.head_series import GDCM_SYNTAXES, LESION_CENTRE_MM, LESION_ML, Geometry
 from strokeseg.outputs.volumes import nifti
+from strokeseg.outputs.volumes.regular_grid import make_regular
 from strokeseg.reading import read_one
 
 SYNTAXES = ["explicit", "implicit", "rle", "no-preamble", "no-meta", *GDCM_SYNTAXES]
@@ -103,7 +104,7 @@ def test_our_own_nifti_gives_the_same_mask_at_the_same_places(tmp_path, row_sign
     geometry = Turned(heights("even", 3.0), 0.0, row_sign, 1, turn_deg=turn_deg, **PIXELS)
     scan = read_one(head_series.write_series(tmp_path / "series", head_series.make_datasets(geometry)))
     mask = (scan.hu > 50) & (scan.hu < 100)
-    nifti.save(tmp_path, scan, nifti.make_regular(scan, mask.astype(np.int32)))
+    nifti.save(tmp_path, scan, make_regular(scan, mask.astype(np.int32)))
     again = read_one(tmp_path / "ct.nii.gz")
     assert np.array_equal((again.hu > 50) & (again.hu < 100), mask)
     corners = [[0, 0, 0], [scan.shape[0] - 1, scan.shape[1] - 1, scan.shape[2] - 1]]
@@ -120,7 +121,7 @@ def test_a_resampled_nifti_keeps_the_bleeds_volume_and_place(tmp_path, spacing, 
     geometry = Turned(heights(spacing, 3.0), tilt_deg, **PIXELS)
     scan = read_one(head_series.write_series(tmp_path / "series", head_series.make_datasets(geometry)))
     mask = (scan.hu > 50) & (scan.hu < 100)
-    nifti.save(tmp_path, scan, nifti.make_regular(scan, mask.astype(np.int32)))
+    nifti.save(tmp_path, scan, make_regular(scan, mask.astype(np.int32)))
     image = nibabel.load(tmp_path / "mask.nii.gz")
     marked = np.argwhere(image.get_fdata())
     volume = len(marked) * abs(np.linalg.det(image.affine)) / 1000

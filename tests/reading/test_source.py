@@ -24,7 +24,7 @@ def test_every_slice_turned_back_is_the_frame_that_the_source_names(tmp_path, ki
     assert len(scan.source.frames) == len(scan.hu)
     for pixels, frame in zip(scan.hu, scan.source.frames, strict=True):
         hu, (position, orientation, spacing) = stored[frame.sop_uid, frame.number]
-        assert np.array_equal(scan.source.as_stored(pixels), np.rint(hu))
+        assert np.array_equal(scan.source.to_stored(pixels), np.rint(hu))
         assert frame.position_mm == pytest.approx(position)
         assert (*scan.source.row_cosine, *scan.source.column_cosine) == pytest.approx(orientation, abs=1e-6)
         assert scan.source.pixel_spacing_mm == pytest.approx(spacing)

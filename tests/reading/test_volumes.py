@@ -212,7 +212,7 @@ def test_values_that_are_to_be_scaled_are_refused(tmp_path, line):
         (tmp_path / "head.mha").write_bytes(whole.replace(b"ElementDataFile", said.encode() + b"\nElementDataFile", 1))
         if said == plain:
             read_one(tmp_path / "head.mha")
-    with pytest.raises(UnreadableFile, match="to be scaled"):
+    with pytest.raises(UnreadableFile, match="states a scale"):
         read_one(tmp_path / "head.mha")
 
 

@@ -1,4 +1,4 @@
-"""What became of every study, a line each in the order in which they ended: the memory that outlives a kill."""
+"""Journal of a batch: one line per finished study, in order of completion; it survives a kill."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from types import TracebackType
 
 from pydantic import ValidationError
 
+from strokeseg import atomic_write
 from strokeseg.batch.records import StudyRecord
 from strokeseg.errors import Conflict, DiskFull, NotWritable
 
 NAME = "journal.jsonl"
 _HEADER = b'{"schema":"strokeseg.batch/1"}\n'
-_REMEDY = "Give a folder that you may write with -o."
+_REMEDY = "Name a folder with write permission with -o."
 
 
 class Journal:
-    """The journal of one folder of results, held by one batch at a time.
+    """The journal of one results folder, locked by one batch at a time.
 
-    A line is added when a study has ended and its files lie in their place. A last line that a kill cut off is dropped.
+    A line is added when a study is finished and its files are in its folder. An incomplete last line, as a kill leaves
+    it, is dropped.
 
     Parameters
     ----------
     out : Path
-        The folder, made if missing.
+        Folder of the results; created if missing.
 
     Raises
     ------
     Conflict
-        `conflict`, on entering, if another batch works in this folder.
+        `conflict`, on entering, if another batch uses this folder.
     NotWritable, DiskFull
         `not-writable`, `disk-full`.
     """
@@ -58,15 +60,20 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stream.close()  # and the lock with it
+        self._stream.close()  # this also releases the lock
 
     def add(self, record: StudyRecord) -> None:
-        """Store what became of a study; on the disk when this returns.
+        """Append a record; it is on the disk when this returns.
+
+        Parameters
+        ----------
+        record : StudyRecord
+            The outcome of a study.
 
         Raises
         ------
         DiskFull, NotWritable
-            `disk-full`, `not-writable`; the journal then ends where it ended before.
+            `disk-full`, `not-writable`; the journal is then unchanged.
         """
         end = self._stream.seek(0, os.SEEK_END)
         try:
@@ -82,51 +89,49 @@ class Journal:
         os.fsync(self._stream.fileno())
 
     def _truncate(self, end: int) -> None:
-        """Take away a half-written line; what Python still holds back of it goes with the stream."""
+        """Remove an incomplete line from the file; the part in Python's buffer is discarded with the stream."""
         os.ftruncate(self._stream.fileno(), end)
 
     def _lock(self) -> None:
         try:
             import fcntl
-        except ImportError:  # Windows: there nothing hinders a second batch
+        except ImportError:  # Windows: a second batch is not prevented there
             return
         try:
-            # The system lets go when this process ends, however it does.
+            # The system releases the lock when this process ends, even by a kill.
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
                 f"{self.path.parent}: another batch is writing into this folder",
-                "Wait for its end, or name another -o.",
+                "Wait until it ends, or name another folder with -o.",
             ) from None
         except OSError:  # a network folder without locks
             return
 
     def _read(self) -> None:
         self._stream.seek(0)
-        whole = self._stream.read()
-        end = whole.rfind(b"\n") + 1
-        if end and not whole.startswith(_HEADER):
-            raise NotWritable(f"{self.path}: is there already and no journal of a batch", _REMEDY)
+        content = self._stream.read()
+        end = content.rfind(b"\n") + 1
+        if end and not content.startswith(_HEADER):
+            raise NotWritable(f"{self.path}: exists and is not the journal of a batch", _REMEDY)
         try:
-            if end < len(whole):
+            if end < len(content):
                 self._truncate(end)
             if not end:
                 self._write(_HEADER)
         except OSError as error:
             raise self._to_output_error(error) from None
-        for line in whole[len(_HEADER) : end].splitlines():
+        for line in content[len(_HEADER) : end].splitlines():
             try:
                 record = StudyRecord.model_validate_json(line)
-            except ValidationError:  # of another version, or damaged: the study is answered again
+            except ValidationError:  # of another version, or damaged: the study is segmented again
                 continue
             self.records[record.id] = record
 
     def _to_output_error(self, error: OSError) -> DiskFull | NotWritable:
-        import errno
-
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if atomic_write.is_disk_full(error):
             return DiskFull(
                 f"{self.path}: no space is left",
-                "Free some and give the same command again: it goes on where it stopped.",
+                "Free disk space and run the same command again: it continues where it stopped.",
             )
         return NotWritable(f"{self.path}: cannot be written ({error.strerror})", _REMEDY)

@@ -253,12 +253,12 @@ def _check_models(problems: Problems) -> dict[str, str]:
 
 
 def _list_input_limits(_: Problems) -> dict[str, int]:
-    from strokeseg.reading import input_file
+    from strokeseg.reading import limits
 
     return {
-        "most_files": input_file.MAX_FILES,
-        "most_unpacked_gib": input_file.MAX_BYTES // 2**30,
-        "most_times_of_a_zip": input_file.MAX_COMPRESSION_RATIO,
-        "most_pixels_of_a_slice": input_file.MAX_PIXELS,
-        "most_voxels": input_file.MAX_VOXELS,
+        "most_files": limits.MAX_FILES,
+        "most_unpacked_gib": limits.MAX_UNPACKED_BYTES // 2**30,
+        "most_times_of_a_zip": limits.MAX_COMPRESSION_RATIO,
+        "most_pixels_of_a_slice": limits.MAX_SLICE_PIXELS,
+        "most_voxels": limits.MAX_VOXELS,
     }

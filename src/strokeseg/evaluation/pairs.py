@@ -1,6 +1,6 @@
-"""Find images and their masks in a folder, and whose they are.
+"""Find images, their masks and their patients in a folder.
 
-Three layouts are known: ``images/NAME.jpg`` with ``masks/NAME.png`` (the two folders may be called anything, the
+There are three layouts: ``images/NAME.jpg`` with ``masks/NAME.png`` (the names of the two folders and the
 extensions may differ), the same with NIfTI volumes, and one folder of NIfTI volumes in which ``NAME_mask.nii.gz`` (or
 ``_seg``, ``_label``) lies beside ``NAME.nii.gz``. A folder of images without blood needs no masks.
 """
@@ -17,34 +17,40 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from strokeseg.errors import TrainError
-from strokeseg.reading.pictures.picture_stack import PILLOW_FORMATS
+from strokeseg.evaluation.image_files import (
+    PICTURE_ENDINGS,
+    VOLUME_ENDINGS,
+    Spacing,
+    format_shape,
+    get_stem,
+    is_volume,
+    read_mask_values,
+    read_size,
+    read_volume_spacing_mm,
+)
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-VOLUME_ENDINGS = (".nii.gz", ".nii")
 _MASK_ENDING = re.compile(r"^(.+)_(mask|seg|label)$")
 
 Bools = NDArray[np.bool_]
-Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Pair:
     """An image and its mask.
 
-    Parameters
+    Attributes
     ----------
     name : str
         The image's file name without extension.
     patient : str
-        Whose it is; pairs of one patient are never drawn apart.
+        The patient; pairs of one patient are always drawn together.
     ignore : int, optional
-        Value of the mask that means "not known".
+        Value of the mask for unknown pixels.
     labels : tuple of int, optional
-        Values of the mask that are blood, where it holds more than two; it must be binary where not given.
-    picture_spacing_mm : Spacing, optional
+        Values of the mask that are blood. By default the mask must be binary.
+    picture_spacing_mm : tuple of float, optional
         (slice, row, column), mm, of a picture; a volume has its own.
     """
 
@@ -58,47 +64,52 @@ class Pair:
 
     @property
     def is_volume(self) -> bool:
-        """Whether the slices are those of one volume, in which each has its neighbours."""
-        return _is_volume(self.image)
+        """Whether the slices are those of one volume, so that lesions and surfaces extend over slices."""
+        return is_volume(self.image)
 
     def read_spacing_mm(self) -> Spacing | None:
-        """Return (slice, row, column), mm, or None where it is not known; slices are taken along their normal.
+        """Read the spacing, slices along their normal.
+
+        Returns
+        -------
+        tuple of float, optional
+            (slice, row, column), mm; None if it is unknown.
 
         Raises
         ------
         TrainError
             `train`, if the volume cannot be read.
         """
-        return _read_volume_spacing_mm(self.image) if self.is_volume else self.picture_spacing_mm
+        return read_volume_spacing_mm(self.image) if self.is_volume else self.picture_spacing_mm
 
     def read_truth(self) -> tuple[Bools, Bools]:
         """Read the mask.
 
         Returns
         -------
-        tuple of (Bools, Bools)
-            Truth, known : bool, (slices, rows, columns), in the order of a Scan; a picture has one slice.
+        truth, known : ndarray of bool, shape (slices, rows, columns)
+            Annotated blood, and where it is known; in the order of a Scan. A picture has one slice.
 
         Raises
         ------
         TrainError
-            `train`, if the mask cannot be read, is not binary (and no labels are given) or has another size than the
-            image.
+            `train`, if the mask cannot be read, is not binary (without labels), or has another size than the image.
         """
-        values, size = _read_mask_values(self.mask), _read_size(self.image)
+        values, size = read_mask_values(self.mask), read_size(self.image)
         label = f"{self.mask.parent.name}/{self.mask.name}"
         if size != values.shape:
             raise TrainError(
-                f"{label}: the mask has {_format_shape(values.shape)} pixels, its image {self.image.name} {_format_shape(size)}",
-                "Give masks on the pixels of their images; do not resample the one without the other.",
+                f"{label}: the mask has {format_shape(values.shape)} pixels, "
+                f"its image {self.image.name} {format_shape(size)}",
+                "Give masks on the pixels of their images; do not resample one without the other.",
             )
         known = np.ones(values.shape, dtype=bool) if self.ignore is None else values != self.ignore
         if self.labels is not None:
             truth = np.isin(values, self.labels) & known
         else:
-            found = np.unique(values[known])
-            if not (np.isin(found, (0, 255)).all() or np.isin(found, (0, 1)).all()):
-                raise _not_binary(label, found)
+            unique = np.unique(values[known])
+            if not (np.isin(unique, (0, 255)).all() or np.isin(unique, (0, 1)).all()):
+                raise _not_binary(label, unique)
             truth = (values > 0) & known
         return (truth, known) if values.ndim == 3 else (truth[None], known[None])
 
@@ -107,12 +118,12 @@ class Pair:
 class Normal:
     """An image without blood; it needs no mask.
 
-    Parameters
+    Attributes
     ----------
     name : str
         The image's file name without extension.
     patient : str
-        Whose it is.
+        The patient.
     """
 
     name: str
@@ -120,8 +131,8 @@ class Normal:
     patient: str
 
     def read_truth(self) -> tuple[Bools, Bools]:
-        """Return the empty mask, as :meth:`Pair.truth` does."""
-        size = _read_size(self.image)
+        """Return an empty mask, in the form of :meth:`Pair.read_truth`."""
+        size = read_size(self.image)
         shape = size if len(size) == 3 else (1, *size)
         return np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
 
@@ -140,40 +151,45 @@ def find_pairs(
     Parameters
     ----------
     folder : str or Path
-        Holds the folders of images and masks, and perhaps an ``index.csv``; or NIfTI pairs directly.
+        Holds the folders of images and masks, and optionally an ``index.csv``; or NIfTI pairs.
     images, masks : str, default: "images"
         Names of the two folders.
     patient : str, optional
         A column of ``index.csv``, or a regular expression whose first group (or whole match) in the file's name is
-        the patient, as ``^(\d+)_``. Where not given: the column ``patient``; else for pictures the name up to its
-        last underscore (``077_20`` is of patient 077), or all of it where it has none; a volume is a patient of its
-        own.
+        the patient, such as ``^(\d+)_``. Default: the column ``patient``; without it the name of a picture up to its
+        last underscore (``077_20`` is of patient 077), or the whole name; each volume is a patient of its own.
     ignore : int, optional
-        Value in the masks that means "not known" (128 in some sets); those pixels count neither way.
+        Value in the masks for unknown pixels (128 in some sets); they count neither way.
     labels : tuple of int, optional
-        Values in the masks that are blood, where they hold more than two.
-    picture_spacing_mm : Spacing, optional
+        Values in the masks that are blood. By default the masks must be binary.
+    picture_spacing_mm : tuple of float, optional
         (slice, row, column), mm, of all pictures.
+
+    Returns
+    -------
+    list of Pair
+        The pairs.
 
     Raises
     ------
     TrainError
-        `train`, if the folder or a mask is missing, nothing is found, a patient cannot be told, or a mask is not
-        binary (0 and 255, or 0 and 1) or has another size than its image.
+        `train`, if the folder or a mask is missing, there is no pair, a patient is unknown, or a mask is not binary
+        (0 and 255, or 0 and 1) or has another size than its image.
     """
     folder = Path(folder)
-    found = (
-        _match_one_folder(folder)
-        if not (folder / images).is_dir()
-        else _match_two_folders(folder / images, folder / masks)
-    )
-    if not found:
+    if (folder / images).is_dir():
+        matches = _match_two_folders(folder / images, folder / masks)
+    else:
+        matches = _match_one_folder(folder)
+    if not matches:
         raise TrainError(
             f"{folder}: no image with a mask",
             f"Give a folder that holds {images}/ and {masks}/ with files of the same names, or NIfTI pairs.",
         )
-    whose = _patient_lookup(folder, patient)
-    pairs = [Pair(name, image, mask, whose(image), ignore, labels, picture_spacing_mm) for name, image, mask in found]
+    get_patient = _patient_lookup(folder, patient)
+    pairs = [
+        Pair(name, image, mask, get_patient(image), ignore, labels, picture_spacing_mm) for name, image, mask in matches
+    ]
     for pair in pairs:
         pair.read_truth()
     return pairs
@@ -187,19 +203,24 @@ def find_normals(
     Parameters
     ----------
     folder : str or Path
-        Holds pictures or NIfTI volumes, and perhaps an ``index.csv``.
+        Holds pictures or NIfTI volumes, and optionally an ``index.csv``.
     patient : str, optional
         As in :func:`find_pairs`.
     pairs : sequence of Pair, default: ()
-        With blood, of which no file may be a normal.
+        Pairs with blood; none of their files may be a normal.
     beside : str or Path, optional
-        Folder of the pairs; a column that its ``index.csv`` alone has says nothing of the normals.
+        Folder of the pairs. If only its ``index.csv`` has the column ``patient``, the normals go by their names.
+
+    Returns
+    -------
+    list of Normal
+        The images.
 
     Raises
     ------
     TrainError
-        `train`, if the folder is missing, nothing is found, a patient cannot be told, an image cannot be read, is one
-        of the pairs, or is named like a mask.
+        `train`, if the folder is missing or empty, a patient is unknown, or an image cannot be read, is one of the
+        pairs, or is named like a mask.
     """
     folder = Path(folder)
     images = _list_by_stem(folder) if folder.is_dir() else {}
@@ -207,48 +228,48 @@ def find_normals(
         raise TrainError(f"{folder}: no image in it", "Give a folder that holds pictures or NIfTI volumes.")
     if beside is not None and patient in _index_columns(Path(beside)) and patient not in _index_columns(folder):
         patient = None
-    whose = _patient_lookup(folder, patient)
+    get_patient = _patient_lookup(folder, patient)
     _refuse_files_of_pairs(images, pairs)
     for image in images.values():
-        _read_size(image)
-    return [Normal(stem, image, whose(image)) for stem, image in images.items()]
+        read_size(image)
+    return [Normal(stem, image, get_patient(image)) for stem, image in images.items()]
 
 
 def _refuse_files_of_pairs(images: dict[str, Path], pairs: Sequence[Pair]) -> None:
-    """Make sure that no image without blood is a mask by its name, or a file of the pairs by its bytes."""
+    """Refuse normals that are named like a mask or are equal to a file of the pairs."""
     known: dict[int, list[Path]] = {}
     for path in (path for pair in pairs for path in (pair.image, pair.mask)):
         known.setdefault(path.stat().st_size, []).append(path)
     for stem, image in images.items():
         if _MASK_ENDING.match(stem):
-            raise TrainError(f"{image.name}: a normal that is named like a mask", "Give images without masks.")
+            raise TrainError(f"{image.name}: a normal that is named like a mask", "Name a folder without masks.")
         for path in known.get(image.stat().st_size, []):
             if filecmp.cmp(path, image, shallow=False):
                 raise TrainError(
                     f"{image.name}: a normal, and the same file as {path.parent.name}/{path.name} of the pairs",
-                    "Give a folder of other images, which hold no blood.",
+                    "Name a folder of other images, without blood.",
                 )
 
 
 def _match_two_folders(images: Path, masks: Path) -> list[tuple[str, Path, Path]]:
     if not masks.is_dir():
         raise TrainError(f"{masks}: no such folder of masks", "Name the folder of masks with --masks.")
-    pictures, drawn = _list_by_stem(images), _list_by_stem(masks)
-    missing = sorted(set(pictures) - set(drawn))
+    image_files, mask_files = _list_by_stem(images), _list_by_stem(masks)
+    missing = sorted(set(image_files) - set(mask_files))
     if missing:
         further = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise TrainError(
-            f"{images.name}/{pictures[missing[0]].name} has no mask {masks.name}/{missing[0]}.*{further}",
-            "Give every image a mask of the same name; an all-black one where there is no blood.",
+            f"{images.name}/{image_files[missing[0]].name} has no mask {masks.name}/{missing[0]}.*{further}",
+            "Give every image a mask of the same name; an all-black one if there is no blood.",
         )
-    return [(stem, pictures[stem], drawn[stem]) for stem in sorted(pictures)]
+    return [(stem, image_files[stem], mask_files[stem]) for stem in sorted(image_files)]
 
 
 def _match_one_folder(folder: Path) -> list[tuple[str, Path, Path]]:
     """Match NAME.nii.gz with NAME_mask.nii.gz in one folder."""
     if not folder.is_dir():
         raise TrainError(f"{folder}: no such folder", "Give a folder of image and mask pairs.")
-    volumes = {stem: path for stem, path in _list_by_stem(folder).items() if _is_volume(path)}
+    volumes = {stem: path for stem, path in _list_by_stem(folder).items() if is_volume(path)}
     masks = {match[1]: volumes[stem] for stem in volumes if (match := _MASK_ENDING.match(stem))}
     images = {stem: path for stem, path in volumes.items() if not _MASK_ENDING.match(stem)}
     missing = sorted(set(images) - set(masks))
@@ -262,7 +283,7 @@ def _list_by_stem(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.name.lower().endswith(PICTURE_ENDINGS + VOLUME_ENDINGS):
             continue
-        if (stem := _stem(path.name)) in files:
+        if (stem := get_stem(path.name)) in files:
             raise TrainError(
                 f"{folder.name}: {files[stem].name} and {path.name} have the same name", "Keep one of the two."
             )
@@ -270,47 +291,45 @@ def _list_by_stem(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _stem(name: str) -> str:
-    ending = next((end for end in VOLUME_ENDINGS + PICTURE_ENDINGS if name.lower().endswith(end)), "")
-    return name[: len(name) - len(ending)]
-
-
-def _is_volume(path: Path) -> bool:
-    return path.name.lower().endswith(VOLUME_ENDINGS)
-
-
 def _patient_lookup(folder: Path, patient: str | None) -> Callable[[Path], str]:
-    """Choose how a patient is told from an image's path."""
+    """Return a function from an image's path to its patient."""
     rows = _read_index(folder / "index.csv")
     columns = _index_columns(folder)
     column = patient or "patient"
     if column in columns:
 
         def by_column(image: Path) -> str:
-            value = rows.get(_stem(image.name), {}).get(column)
+            value = rows.get(get_stem(image.name), {}).get(column)
             if not value:
-                raise TrainError(f"index.csv says no {column} of {image.name}", "Give every image a row.")
+                raise TrainError(f"index.csv has no {column} for {image.name}", "Give every image a row.")
             return value
 
         return by_column
     if patient is not None:
         return _expression_lookup(patient, columns)
-    return lambda image: _stem(image.name) if _is_volume(image) else re.sub(r"(.)_[^_]*$", r"\1", _stem(image.name))
+    return _patient_of_name
+
+
+def _patient_of_name(image: Path) -> str:
+    stem = get_stem(image.name)
+    return stem if is_volume(image) else re.sub(r"(.)_[^_]*$", r"\1", stem)
 
 
 def _expression_lookup(patient: str, columns: list[str]) -> Callable[[Path], str]:
     try:
         expression = re.compile(patient)
     except re.error as error:
-        raise TrainError(f"patient {patient!r} is neither a column of index.csv nor an expression: {error}") from None
+        raise TrainError(
+            f"patient {patient!r} is neither a column of index.csv nor a regular expression: {error}"
+        ) from None
 
     def by_expression(image: Path) -> str:
-        match = expression.search(_stem(image.name))
+        match = expression.search(get_stem(image.name))
         if match is None:
             known = f"; index.csv has the columns {', '.join(columns)}" if columns else ""
             raise TrainError(
-                f"patient {patient!r} is no column of index.csv and does not match {image.name}{known}",
-                "Name a column, or give an expression whose first group is the patient.",
+                f"patient {patient!r} is not a column of index.csv and does not match {image.name}{known}",
+                "Name a column, or a regular expression whose first group is the patient.",
             )
         return str(match[1] if match.groups() else match[0])
 
@@ -325,98 +344,22 @@ def _read_index(path: Path) -> dict[str, dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainError(f"{path}: no readable table: {error}", "Save it as CSV in UTF-8.") from None
+        raise TrainError(f"{path}: not a readable table: {error}", "Save it as CSV in UTF-8.") from None
     key = next((name for name in ("id", "file", "image") if rows and name in rows[0]), None)
-    return {_stem(Path(row[key] or "").name): row for row in rows} if key else {}
+    return {get_stem(Path(row[key] or "").name): row for row in rows} if key else {}
 
 
 def _index_columns(folder: Path) -> list[str]:
     return list(next(iter(_read_index(folder / "index.csv").values()), {}))
 
 
-def _read_mask_values(mask: Path) -> NDArray[Any]:
-    """Read a mask's values: (rows, columns) of a picture, (slices, rows, columns) of a volume."""
-    label = f"{mask.parent.name}/{mask.name}"
-    if _is_volume(mask):
-        return _read_volume(mask)
-    try:
-        with Image.open(mask, formats=PILLOW_FORMATS) as image:
-            values = np.asarray(image)
-    except (OSError, UnidentifiedImageError):
-        raise TrainError(f"{label}: no readable picture") from None
-    if values.ndim == 3:
-        if (values[..., :3] != values[..., :1]).any():
-            raise TrainError(f"{label}: the mask is coloured", "Give masks in grey: 0, and 255 (or 1) for blood.")
-        values = values[..., 0]
-    return values.astype(np.uint8) if values.dtype == bool else values
-
-
-def _read_volume(path: Path) -> NDArray[Any]:
-    """Read a NIfTI volume as (slices, rows, columns) with a Scan's directions: to the head, the back, the left."""
-    import nibabel
-
-    image = _load_nifti(path)
-    try:
-        values = np.asanyarray(image.dataobj)
-        values = values.reshape(_three_axes(values.shape))
-    except (OSError, EOFError, ValueError):
-        raise TrainError(f"{path.parent.name}/{path.name}: no whole single NIfTI volume") from None
-    to_ras = nibabel.orientations.apply_orientation(values, nibabel.io_orientation(image.affine))
-    return np.transpose(to_ras, (2, 1, 0))[:, ::-1, ::-1]
-
-
-def _load_nifti(path: Path) -> Any:
-    import nibabel
-
-    try:
-        return nibabel.load(path)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError):
-        raise TrainError(f"{path.parent.name}/{path.name}: no readable NIfTI") from None
-
-
-def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape[:3], 1)[:3]
-
-
-def _read_size(image: Path) -> tuple[int, ...]:
-    """Return an image's size from its header: (rows, columns) of a picture, (slices, rows, columns) of a volume."""
-    if _is_volume(image):
-        import nibabel
-
-        volume = _load_nifti(image)
-        turned = nibabel.io_orientation(volume.affine)[:, 0].argsort()
-        lengths = _three_axes(volume.shape)
-        return tuple(int(lengths[axis]) for axis in turned[::-1])
-    try:
-        with Image.open(image, formats=PILLOW_FORMATS) as picture:
-            return picture.height, picture.width
-    except (OSError, UnidentifiedImageError):
-        raise TrainError(f"{image.parent.name}/{image.name}: no readable picture") from None
-
-
-def _read_volume_spacing_mm(volume: Path) -> Spacing:
-    """Return a volume's (slice, row, column), mm; slices along their normal, so that the three give a voxel's volume."""
-    import nibabel
-
-    image = _load_nifti(volume)
-    unit_mm = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
-    affine = np.asarray(image.affine, dtype=np.float64)[:3, :3] * unit_mm
-    column, row, _ = affine.T[nibabel.io_orientation(image.affine)[:, 0].argsort()]
-    row_mm, column_mm = float(np.linalg.norm(row)), float(np.linalg.norm(column))
-    return float(abs(np.linalg.det(affine)) / (row_mm * column_mm)), row_mm, column_mm
-
-
-def _not_binary(label: str, found: NDArray[Any]) -> TrainError:
-    odd = [f"{value:g}" for value in found if value not in (0, 255)]
-    shown = ", ".join(odd[:3]) + (" ..." if len(odd) > 3 else "")
-    if "128" in odd:
-        remedy = "If 128 marks pixels that are not known, say so: ignore 128."
-    elif len(odd) > 3:
-        remedy = "Save masks without loss (PNG, not JPEG), as 0 and 255."
+def _not_binary(label: str, unique: NDArray[Any]) -> TrainError:
+    others = [f"{value:g}" for value in unique if value not in (0, 255)]
+    shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
+    if "128" in others:
+        remedy = "If 128 marks unknown pixels, ignore this value: --ignore 128."
+    elif len(others) > 3:
+        remedy = "Save masks with lossless compression (PNG, not JPEG), as 0 and 255."
     else:
-        remedy = "Give masks of 0 and 255 (or 0 and 1); join several kinds of blood into one."
+        remedy = "Use masks of 0 and 255 (or 0 and 1); merge the classes of blood into one."
     return TrainError(f"{label}: the mask is not binary, it holds {shown} besides 0 and 255", remedy)
-
-
-def _format_shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in shape)

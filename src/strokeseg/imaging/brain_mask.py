@@ -1,6 +1,6 @@
-"""Where the brain lies: the soft tissue that the skull encloses, on a coarse grid.
+"""Segment the brain on a coarse grid: the soft tissue that the skull encloses.
 
-Lesions far from it are dropped, and its surface is drawn. Nothing is measured on it.
+Lesions far from the brain are dropped, and its surface is shown. No measurement uses it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,19 @@ _SQUARE = np.ones((1, 3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class TissueSamples:
-    """A scan at about 2 mm.
+    """Shares of soft tissue and bone on a grid of about 2 mm.
 
-    Parameters
+    Attributes
     ----------
-    soft : ndarray of float32, shape (slices, rows, columns)
-        The share of each sample that is soft tissue, fluid or blood.
-    bone : ndarray of float32
-        The same shape, the share that is bone.
+    soft_share : ndarray of float32, shape (slices, rows, columns)
+        Share of each sample that is soft tissue, fluid or blood.
+    bone_share : ndarray of float32, shape (slices, rows, columns)
+        Share of each sample that is bone.
     slice_step, pixel_step : int
         The sample (k, i, j) is the scan's slice ``slice_step // 2 + k * slice_step`` and the mean of the pixels from
         ``i * pixel_step`` and ``j * pixel_step`` on.
     slice_mm : float
-        The usual step from sample to sample along the stack; 1 mm, as ``Planes.to_lps_mm`` steps, where it is not
-        known.
+        Usual step between samples along the stack; 1 mm, as in ``Planes.to_lps_mm``, if unknown.
     spacing_mm : tuple of (float, float)
         (between rows, between columns) of the samples.
     """
@@ -61,158 +60,178 @@ class TissueSamples:
 
 
 def segment_brain(samples: TissueSamples, planes: Planes, stem_mm: float = _STEM_MM) -> Mask:
-    """Find the brain: the largest soft tissue that bone encloses.
+    """Segment the brain: the largest soft tissue that bone encloses.
 
-    A sample is enclosed if bone is met in at least 5 of 8 directions in its slice. Outside of a convex ring that cannot
-    be, and inside of one it stays so beside a hole; an open skull therefore closes along the chord of its hole. The
-    widest enclosed tissue after an erosion by 5 mm, which parts it from orbits, face and neck, is grown back.
+    A sample is enclosed if there is bone in at least 5 of 8 directions in its slice. Outside a convex ring this is
+    impossible, and inside it remains true beside a hole; an open skull is therefore closed along the chord of its hole.
+    The widest enclosed tissue after an erosion by 5 mm, which separates it from orbits, face and neck, is grown back.
 
     Parameters
     ----------
-    stem_mm : float, default: _STEM_MM
-        How much of the spinal canal below the foramen magnum is kept, so that the surface does not end in it.
+    samples : TissueSamples
+        Samples of the scan.
+    planes : Planes
+        Planes of the scan.
+    stem_mm : float, default 15
+        Length of the spinal canal below the foramen magnum that is kept, so that the surface does not end in the
+        foramen.
 
     Returns
     -------
-    ndarray of bool
-        Bool, the shape of ``coarse.soft``; empty where nothing of 30 ml is found.
+    ndarray of bool, shape (slices, rows, columns)
+        On the grid of the samples; empty if there is no brain of at least 30 ml.
     """
-    steps = max(1, round(_CORE_MM / min(samples.spacing_mm)))
-    smooth = max(1, round(_OPENING_MM / min(samples.spacing_mm)))
-    found = np.zeros(samples.bone_share.shape, dtype=bool)
-    # Nothing is enclosed outside of the bone's own rows and columns.
-    framed = _find_bone_box(samples.bone_share > 0.5, steps + 1)
-    soft, bone, opened = samples.soft_share[framed], samples.bone_share[framed], found[framed]
+    erosion_steps = max(1, round(_CORE_MM / min(samples.spacing_mm)))
+    opening_steps = max(1, round(_OPENING_MM / min(samples.spacing_mm)))
+    brain = np.zeros(samples.bone_share.shape, dtype=bool)
+    # Nothing is enclosed outside the rows and columns of the bone.
+    box = _find_bone_box(samples.bone_share > 0.5, erosion_steps + 1)
+    soft, bone, brain_in_box = samples.soft_share[box], samples.bone_share[box], brain[box]
     inside = _mark_enclosed(bone > 0.5)
-    core = keep_largest(ndimage.binary_erosion((soft > 0.6) & (bone < 0.25) & inside, _CROSS, iterations=steps))
+    soft_inside = (soft > 0.6) & (bone < 0.25) & inside
+    core = keep_largest(ndimage.binary_erosion(soft_inside, _CROSS, iterations=erosion_steps))
     if not core.any():
-        return found
-    grown = ndimage.binary_dilation(core, _SQUARE, iterations=steps, mask=(soft > 0.5) & inside)
-    grown = ndimage.binary_closing(grown, _CROSS, iterations=steps) & (bone < 0.5)
-    opened[:] = keep_largest(ndimage.binary_opening(_fill_holes(grown), _CROSS, iterations=smooth))
-    _cut_canal(opened if planes.normal[2] >= 0 else opened[::-1], round(stem_mm / samples.slice_mm))
-    if opened.sum() * samples.spacing_mm[0] * samples.spacing_mm[1] * samples.slice_mm < _MIN_BRAIN_ML * 1000:
-        opened[:] = False
-    return found
+        return brain
+    grown = ndimage.binary_dilation(core, _SQUARE, iterations=erosion_steps, mask=(soft > 0.5) & inside)
+    grown = ndimage.binary_closing(grown, _CROSS, iterations=erosion_steps) & (bone < 0.5)
+    brain_in_box[:] = keep_largest(ndimage.binary_opening(_fill_holes(grown), _CROSS, iterations=opening_steps))
+    upwards = brain_in_box if planes.normal[2] >= 0 else brain_in_box[::-1]
+    _cut_canal(upwards, round(stem_mm / samples.slice_mm))
+    volume_mm3 = brain_in_box.sum() * samples.spacing_mm[0] * samples.spacing_mm[1] * samples.slice_mm
+    if volume_mm3 < _MIN_BRAIN_ML * 1000:
+        brain_in_box[:] = False
+    return brain
 
 
 def find_near_brain(scan: Scan, blood: Mask, reach_mm: float, pixels: NDArray[np.intp]) -> Mask | None:
-    """Say which pixels lie in the brain or at most ``reach_mm`` from it, in their slice.
+    """Determine which pixels lie in the brain or at most ``reach_mm`` from it, in their slice.
 
-    What lies below the foramen magnum is not near: the ligaments around the spinal canal are as dense as blood.
+    Pixels below the foramen magnum are not near: the ligaments around the spinal canal are as dense as blood.
 
     Parameters
     ----------
+    scan : Scan
+        The scan.
     blood : ndarray of bool, shape (slices, rows, columns)
-        What is bright there is blood, not bone.
+        Bright pixels of this mask are blood, not bone.
+    reach_mm : float
+        Largest distance from the brain.
     pixels : ndarray of intp, shape (n,)
         Indices in the flat scan.
 
     Returns
     -------
-    ndarray of bool or None, shape (n,)
-        At the resolution of the samples; None where no brain is found.
+    ndarray of bool, shape (n,), or None
+        At the resolution of the samples; None if there is no brain.
     """
     samples = sample_tissue(scan, blood)
-    found = segment_brain(samples, scan.planes, stem_mm=0)
-    if not found.any():
+    brain = segment_brain(samples, scan.planes, stem_mm=0)
+    if not brain.any():
         return None
-    across = [ndimage.distance_transform_edt(~plane, sampling=samples.spacing_mm) <= reach_mm for plane in found]
-    grown = np.stack([plane if some.any() else some for plane, some in zip(across, found, strict=True)])
+    within = [ndimage.distance_transform_edt(~plane, sampling=samples.spacing_mm) <= reach_mm for plane in brain]
+    near = np.stack([grown if plane.any() else plane for grown, plane in zip(within, brain, strict=True)])
     steps = (samples.slice_step, samples.pixel_step, samples.pixel_step)
-    places = np.unravel_index(pixels, scan.shape)
+    indices = np.unravel_index(pixels, scan.shape)
     nearest = tuple(
-        np.minimum(place // step, size - 1) for place, step, size in zip(places, steps, found.shape, strict=True)
+        np.minimum(index // step, size - 1) for index, step, size in zip(indices, steps, brain.shape, strict=True)
     )
-    return np.asarray(grown[nearest])
+    return np.asarray(near[nearest])
 
 
 def sample_tissue(scan: Scan, blood: Mask) -> TissueSamples:
-    """Sort the scan's pixels into bone, soft tissue and neither, and give the shares of each at about 2 mm.
+    """Classify pixels as bone, soft tissue or neither, and compute the shares on a grid of about 2 mm.
 
     Parameters
     ----------
+    scan : Scan
+        The scan.
     blood : ndarray of bool, shape (slices, rows, columns)
-        What is bright there is blood, not bone.
+        Bright pixels of this mask are blood, not bone.
+
+    Returns
+    -------
+    TissueSamples
+        Shares of soft tissue and bone.
     """
     planes = scan.planes
-    pixel = max(1, round(_SAMPLE_MM / max(planes.pixel_spacing_mm)), -(-max(scan.shape[1:]) // _MAX_ACROSS))
-    pixel = min(pixel, 255, max(1, min(scan.shape[1:]) // _MIN_ACROSS))
+    pixel_step = max(1, round(_SAMPLE_MM / max(planes.pixel_spacing_mm)), -(-max(scan.shape[1:]) // _MAX_ACROSS))
+    pixel_step = min(pixel_step, 255, max(1, min(scan.shape[1:]) // _MIN_ACROSS))
     gaps = planes.gaps_mm
-    step = max(1, round(_SLICE_MM / float(np.median(gaps)))) if gaps.size else 1
-    step = min(step, len(scan.hu))
-    picked = slice(step // 2, None, step)
-    hu = scan.hu[picked]
+    slice_step = max(1, round(_SLICE_MM / float(np.median(gaps)))) if gaps.size else 1
+    slice_step = min(slice_step, len(scan.hu))
+    sampled = slice(slice_step // 2, None, slice_step)
+    hu = scan.hu[sampled]
     bone_hu, soft_hu = _BONE_HU, _SOFT_HU
     if scan.window is not None:
-        # Pictures end at their window: above 9/10 of it is bone, at its bottom are air and fat.
+        # Pictures end at their window: its upper tenth is bone, its lower end is air and fat.
         low, high = scan.window[0] - scan.window[1] / 2, scan.window[0] + scan.window[1] / 2
         bone_hu, soft_hu = min(bone_hu, 0.9 * high), max(soft_hu, low + 0.03 * scan.window[1])
-    bone = (hu > bone_hu) & ~blood[picked]
-    soft = ((hu > soft_hu) & ~bone) | blood[picked]
+    bone = (hu > bone_hu) & ~blood[sampled]
+    soft = ((hu > soft_hu) & ~bone) | blood[sampled]
     row_mm, column_mm = planes.pixel_spacing_mm
-    kind = np.uint8 if pixel**2 < 2**8 else np.uint16
+    dtype = np.uint8 if pixel_step**2 < 2**8 else np.uint16
     return TissueSamples(
-        downsample.downsample_mean(soft, pixel, kind),
-        downsample.downsample_mean(bone, pixel, kind),
-        slice_step=step,
-        pixel_step=pixel,
-        slice_mm=(float(np.median(planes.weights_mm)) or 1.0) * step,
-        spacing_mm=(row_mm * pixel, column_mm * pixel),
+        downsample.downsample_mean(soft, pixel_step, dtype),
+        downsample.downsample_mean(bone, pixel_step, dtype),
+        slice_step=slice_step,
+        pixel_step=pixel_step,
+        slice_mm=(float(np.median(planes.weights_mm)) or 1.0) * slice_step,
+        spacing_mm=(row_mm * pixel_step, column_mm * pixel_step),
     )
 
 
+def keep_largest(mask: Mask) -> Mask:
+    """Keep the largest connected component (6 neighbours)."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    return np.asarray(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
+
+
 def _find_bone_box(bone: Mask, margin: int) -> tuple[slice, slice, slice]:
-    """Return the rows and columns that hold bone, with a margin; no rows where there is none."""
+    """Return the rows and columns that contain bone, with a margin; empty slices if there is none."""
     sides = [slice(None)]
     for axes in ((0, 2), (0, 1)):
-        held = np.flatnonzero(bone.any(axes))
-        sides.append(slice(max(0, int(held[0]) - margin), int(held[-1]) + margin + 1) if held.size else slice(0))
+        indices = np.flatnonzero(bone.any(axes))
+        start, stop = (int(indices[0]) - margin, int(indices[-1]) + margin + 1) if indices.size else (0, 0)
+        sides.append(slice(max(0, start), stop))
     return sides[0], sides[1], sides[2]
 
 
 def _fill_holes(mask: Mask) -> Mask:
-    """Fill the holes of every slice; SciPy's ``binary_fill_holes`` grows in from the edge, four times as slowly."""
-    parts, count = ndimage.label(~mask, _IN_SLICE)
-    open_ = np.zeros(count + 1, dtype=bool)
-    for edge in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
-        open_[edge] = True
-    open_[0] = False
-    return np.asarray(~open_[parts])
+    """Fill the holes of every slice; four times as fast as SciPy's ``binary_fill_holes``, which grows from the edge."""
+    labels, count = ndimage.label(~mask, _IN_SLICE)
+    reaches_edge = np.zeros(count + 1, dtype=bool)
+    for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
+        reaches_edge[edge] = True
+    reaches_edge[0] = False
+    return np.asarray(~reaches_edge[labels])
 
 
 def _mark_enclosed(bone: Mask) -> Mask:
-    """Mark the samples from which bone is met in at least 5 of the 8 directions in their slice."""
-    met = np.zeros(bone.shape, dtype=np.uint8)
+    """Mark the samples with bone in at least 5 of the 8 directions in their slice."""
+    directions = np.zeros(bone.shape, dtype=np.uint8)
     for axis in (1, 2):
-        for flip in (False, True):
-            view = np.flip(bone, axis) if flip else bone
-            seen = np.logical_or.accumulate(view, axis=axis)
-            met += np.flip(seen, axis) if flip else seen
+        for is_reversed in (False, True):
+            view = np.flip(bone, axis) if is_reversed else bone
+            marked = np.logical_or.accumulate(view, axis=axis)
+            directions += np.flip(marked, axis) if is_reversed else marked
     for down in (False, True):
         for right in (False, True):
-            seen = bone[:, :: -1 if down else 1, :: -1 if right else 1].copy()
-            for row in range(1, seen.shape[1]):
-                seen[:, row, 1:] |= seen[:, row - 1, :-1]
-            met += seen[:, :: -1 if down else 1, :: -1 if right else 1]
-    return met >= 5
+            marked = bone[:, :: -1 if down else 1, :: -1 if right else 1].copy()
+            for row in range(1, marked.shape[1]):
+                marked[:, row, 1:] |= marked[:, row - 1, :-1]
+            directions += marked[:, :: -1 if down else 1, :: -1 if right else 1]
+    return directions >= 5
 
 
-def keep_largest(mask: Mask) -> Mask:
-    """Keep the largest connected part (6 neighbours)."""
-    parts, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return np.asarray(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+def _cut_canal(brain: Mask, kept_slices: int) -> None:
+    """Clear the spinal canal in place, except for some slices below the foramen magnum.
 
-
-def _cut_canal(found: Mask, slices: int) -> None:
-    """Empty the spinal canal in place, but for some slices below the foramen magnum.
-
-    Below the widest slice, the canal and the foramen are what is under 6 % of the widest slice: the foramen magnum has
-    about 8 cm², and the widest slice 150 cm² or more.
+    Below the widest slice, slices with less than 6 % of its area are canal and foramen: the foramen magnum has about
+    8 cm², the widest slice at least 150 cm².
     """
-    areas = found.sum((1, 2))
+    areas = brain.sum((1, 2))
     narrow = np.flatnonzero(areas[: int(areas.argmax())] < _MAX_CANAL_SHARE * areas.max())
     if narrow.size:
-        found[: max(0, int(narrow[-1]) + 1 - slices)] = False
+        brain[: max(0, int(narrow[-1]) + 1 - kept_slices)] = False

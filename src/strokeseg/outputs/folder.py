@@ -1,8 +1,7 @@
-"""All files of a result or none: a hidden folder beside their place, then renames."""
+"""A folder of results that receives all files or none: files are written to a hidden folder and then renamed."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -11,28 +10,28 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotWritable, StrokesegError
 
-# A result.json could be edited by anyone: only plain names like ours are ever taken from it.
+# Anyone could edit a result.json: only the names of StrokeSeg's own output files are accepted from it.
 OUTPUT_NAMES = re.compile(
     r"result\.json|result\.schema\.json|mask\.nii\.gz|ct\.nii\.gz|scene\.glb|report\.html|report\.pdf|key_\d+\.png|midline\.png"
     r"|seg(_labelmap|_probability)?\.dcm|sr\.dcm|capture_\d+\.dcm|report_pdf\.dcm"
     r"|(mask|ct)_native\.nii\.gz|lesions\.nii\.gz|lesions\.ctbl|lesions_itksnap\.txt|lesions\.seg\.nrrd"
     r"|(brain|skull|lesion_\d+)\.(stl|ply)|scene\.(obj|mtl)|montage\.png|planes_\d+\.png|views\.png|turn\.webp"
 )
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class OutputFolder:
-    """A folder for results in which files are made (:attr:`partial`) and then put in place (:meth:`put`).
+    """A context manager for a folder of results: write files to :attr:`staging`, then call :meth:`commit`.
 
-    Leaving the block by an error removes everything that was made, the folder itself and its new parents included. An
-    OSError becomes `disk-full` or `not-writable`.
+    If the block ends with an error, everything that was created is removed, including the folder itself and its new
+    parents. An OSError becomes `disk-full` or `not-writable`.
 
     Parameters
     ----------
     out : Path
-        The folder of the results, made if missing.
+        Folder of the results; created if missing.
     """
 
     staging: Path
@@ -45,7 +44,7 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         try:
             if self.out.exists() and not self.out.is_dir():
-                raise NotWritable(f"{self.out}: is a file, a folder is needed", "Give a folder with -o.")
+                raise NotWritable(f"{self.out} is a file, not a folder", "Pass a folder with -o.")
             self._create(self.out)
             self.staging = Path(tempfile.mkdtemp(prefix=".strokeseg-", suffix=".partial", dir=self.out))
         except OSError as error:
@@ -63,29 +62,36 @@ class OutputFolder:
             raise _translate_error(error, self.out) from error
 
     def refuse_foreign_files(self, names: list[str]) -> None:
-        """Raise `not-writable` if one of the names is taken by a file that no earlier result of ours lists."""
+        """Raise `not-writable` if a name is taken by a file that no earlier StrokeSeg result lists."""
         earlier = self._list_earlier_files()
         for name in names:
             if os.path.lexists(self.out / name) and name not in earlier:
                 raise NotWritable(
-                    f"{self.out / name}: is there already and no result.json of StrokeSeg lists it",
-                    "Give another folder with -o, or move the file away.",
+                    f"{self.out / name} already exists and is not listed in a result.json of StrokeSeg",
+                    "Pass another folder with -o, or move the file.",
                 )
 
     def commit(self, names: list[str], last: str) -> None:
-        """Rename the files into place, ``last`` at the end; the earlier result's files go away.
+        """Rename the files into the folder and remove those of the earlier result.
 
-        The earlier `result.json` goes first, so that no moment shows it beside files of another run. If a rename fails,
-        the earlier files come back.
+        The earlier `result.json` is removed first, so that it never exists beside files of another run. If a rename
+        fails, the earlier files are restored.
+
+        Parameters
+        ----------
+        names : list of str
+            File names in :attr:`staging`.
+        last : str
+            The one to rename last.
         """
         self.refuse_foreign_files(names)
-        aside = self.staging / "earlier"
-        aside.mkdir()
+        backup = self.staging / "earlier"
+        backup.mkdir()
         moved: list[str] = []
         earlier = sorted(self._list_earlier_files(), key=lambda name: name != last)
         try:
             for name in earlier:
-                os.replace(self.out / name, aside / name)
+                os.replace(self.out / name, backup / name)
             for name in sorted(names, key=lambda name: name == last):
                 os.replace(self.staging / name, self.out / name)
                 moved.append(name)
@@ -93,13 +99,13 @@ class OutputFolder:
             for name in moved:
                 (self.out / name).unlink(missing_ok=True)
             for name in reversed(earlier):
-                if (aside / name).exists():
-                    os.replace(aside / name, self.out / name)
+                if (backup / name).exists():
+                    os.replace(backup / name, self.out / name)
             raise
         self._committed = True
 
     def _list_earlier_files(self) -> set[str]:
-        """Return the files of an earlier result: what its `result.json` lists and is still there."""
+        """Return the files of an earlier result: those that its `result.json` lists and that still exist."""
         try:
             document = json.loads((self.out / "result.json").read_text("utf-8"))
             if not document["schema"].startswith("strokeseg.result/"):
@@ -119,12 +125,12 @@ class OutputFolder:
         for path in reversed(self._created):
             try:
                 path.rmdir()
-            except OSError:  # somebody else has put something there
+            except OSError:  # another program has put a file there
                 return
 
 
 def _translate_error(error: OSError, out: Path) -> StrokesegError:
-    if error.errno in _DISK_FULL_ERRNOS:
-        return DiskFull(f"{out}: no space is left for the results")
+    if atomic_write.is_disk_full(error):
+        return DiskFull(f"{out}: no space left on the disk for the results")
     reason = error.strerror or type(error).__name__
     return NotWritable(f"{out}: cannot be written ({reason})")

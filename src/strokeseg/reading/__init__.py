@@ -1,31 +1,27 @@
-"""From files to gated scans."""
+"""Read files into checked scans."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from strokeseg.reading.progress import Progress
     from strokeseg.scan import Scan
 
 __all__ = ["read", "read_one"]
-
-Window = tuple[float, float]
-Spacing = tuple[float, float, float]
-Progress = Callable[[int, int], None]
 
 
 def read(
     path: str | Path,
     *,
     series: str | None = None,
-    window: Window | None = None,
-    spacing_mm: Spacing | None = None,
+    window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
     progress: Progress | None = None,
 ) -> list[Scan]:
-    """Read every head CT series that a path holds, each as it was acquired.
+    """Read every head CT series of a path as it was acquired.
 
     Parameters
     ----------
@@ -33,25 +29,25 @@ def read(
         DICOM folder, archive (zip, tar, compressed tar), DICOMDIR or file; NIfTI or another volume; a picture, or a
         folder or archive of pictures (one stack).
     series : str, optional
-        Only the series of this instance UID, or the one whose UID begins so.
-    window : Window, optional
-        (centre, width) of pictures; estimated where not given.
-    spacing_mm : Spacing, optional
-        (slice, row, column) of pictures, mm.
-    progress : Progress, optional
-        Is called with (slices read, slices in all) of each DICOM series.
+        Read only the series with this instance UID, or the only series whose UID begins with it.
+    window : tuple of (float, float), optional
+        (centre, width) of pictures, HU; estimated by default.
+    spacing_mm : tuple of (float, float, float), optional
+        (slice, row, column) spacing of pictures, mm.
+    progress : callable, optional
+        Called with (slices read, total slices) of each DICOM series.
 
     Returns
     -------
     list of Scan
-        List of Scan, one a series; each has passed the gate and carries its remarks.
+        One for each series; each passed the gate and carries its remarks.
 
     Raises
     ------
     UnreadableFile, EmptyInput, UnsafeArchive, TooLarge, UnsupportedTransferSyntax
         If nothing can be read: `unreadable`, `empty`, `unsafe-archive`, `too-large`, `transfer-syntax`.
     NotCT, NotHead, NoHounsfield, InconsistentGeometry
-        If it is no head CT that can be measured: `not-ct`, `not-head`, `no-hounsfield`, `geometry`.
+        If the input is not a head CT that can be measured: `not-ct`, `not-head`, `no-hounsfield`, `geometry`.
     """
     from pathlib import Path
 
@@ -64,18 +60,34 @@ def read_one(
     path: str | Path,
     *,
     series: str | None = None,
-    window: Window | None = None,
-    spacing_mm: Spacing | None = None,
+    window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
     progress: Progress | None = None,
 ) -> Scan:
-    """Read the one series to segment: the one asked for, the only one, or the one that stands out.
+    """Read the one series to segment: the only series, or the one that stands out.
 
-    Parameters are those of :func:`read`.
+    Parameters
+    ----------
+    path : str or Path
+        As in :func:`read`.
+    series : str, optional
+        As in :func:`read`; read this series.
+    window : tuple of (float, float), optional
+        As in :func:`read`.
+    spacing_mm : tuple of (float, float, float), optional
+        As in :func:`read`.
+    progress : callable, optional
+        As in :func:`read`.
+
+    Returns
+    -------
+    Scan
+        The scan; it passed the gate and carries its remarks.
 
     Raises
     ------
     SeveralSeries
-        `several-series`, if none stands out; the sentence lists them.
+        `several-series`, if no series stands out; the message lists them.
     InputError
         As :func:`read`.
     """

@@ -1,4 +1,4 @@
-"""Silence of the readers that StrokeSeg stands on: what they find is raised or remarked, never printed."""
+"""Silence the warnings and log messages of pydicom, nibabel and Pillow."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ _LIBRARIES = ("pydicom", "nibabel", "PIL")
 
 @contextmanager
 def silence_libraries() -> Iterator[None]:
-    """Keep pydicom, nibabel and Pillow from warning and logging while it lasts.
+    """Suppress warnings and log messages of pydicom, nibabel and Pillow inside the context.
 
-    Their words may hold a patient's data (pydicom quotes a value that breaks a rule), and none of them may reach
-    stderr. Warnings and log levels belong to the whole process: what other threads warn of meanwhile through these
-    libraries is silent too.
+    Their messages may hold patient data (pydicom quotes invalid values) and must not reach stderr. Warnings and log
+    levels belong to the whole process: messages of these libraries from other threads are suppressed too.
     """
     loggers = [logging.getLogger(name) for name in (*_LIBRARIES, "nibabel.global")]
     levels = [logger.level for logger in loggers]

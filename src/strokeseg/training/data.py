@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from strokeseg.errors import TrainError
-from strokeseg.reading.pictures.picture_stack import PILLOW_FORMATS
+from strokeseg.reading.pictures.picture_file import PILLOW_FORMATS
 
 UNKNOWN = 2
 
@@ -28,7 +28,7 @@ UNKNOWN = 2
 class Sample:
     """One slice for training.
 
-    Parameters
+    Attributes
     ----------
     hu : ndarray of int16, shape (rows, columns)
         Hounsfield units.

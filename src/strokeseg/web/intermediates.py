@@ -1,7 +1,11 @@
-"""What the steps of a study hand on to each other, as files: no pickles, so that reading one can run nothing."""
+"""Files that the steps of a study pass on to each other: no pickles, so that loading one cannot run code.
+
+The names of the files and of their JSON fields are part of stored studies and must not change.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from pathlib import Path
@@ -10,29 +14,34 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from strokeseg import segmentation
+from strokeseg.dicom_source import DicomSource
 from strokeseg.pipeline import Prediction, Result
 from strokeseg.result import Findings, ModelInfo, Remark, Timing
-from strokeseg.scan import DicomSource, Planes, Scan
+from strokeseg.scan import Planes, Scan
 from strokeseg.segmentation import models
+from strokeseg.segmentation.preprocess import BRAIN_WINDOW
 from strokeseg.web.schemas import SliceGeometry
 
 SCAN_FILES = ("scan.json", "slices.bin")
 PAGE_FILES = ("slices.json", "thumbnail.png")
-"""What :func:`save_scan` writes beside the scan, for the page alone."""
+"""Files that :func:`save_scan` writes beside the scan, for the page only."""
 ANSWER_FILES = ("answer.json", "answer.npz")
 FINDINGS_FILES = ("findings.json", "mask.npz")
-_BRAIN_WINDOW = (40.0, 80.0)
 _THUMBNAIL_PX = 160
-_GZIP = 31  # zlib's word for a gzip header
+_GZIP = 31  # zlib's window size with a gzip header
 
 Triple = tuple[float, float, float]
 
 
-class _StoredScan(BaseModel):
-    """`scan.json`: all of a Scan but its pixels. It may hold who the patient is, and is never given out."""
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # a new field of a dataclass must be added here, not be lost
+
+
+class _StoredScan(_Stored):
+    """`scan.json`: a Scan without its pixels. It may identify the patient, and is never sent to clients."""
 
     shape: tuple[int, int, int]
     offsets: list[int]
@@ -52,7 +61,9 @@ class _StoredScan(BaseModel):
     read_s: float
 
 
-class _StoredAnswer(BaseModel):
+class _StoredAnswer(_Stored):
+    """`answer.json`: a Prediction without its arrays."""
+
     dropped_specks: int
     confidence: float | None
     remarks: tuple[Remark, ...]
@@ -60,7 +71,9 @@ class _StoredAnswer(BaseModel):
     infer_s: float
 
 
-class _StoredFindings(BaseModel):
+class _StoredFindings(_Stored):
+    """`findings.json`: what a Result adds to its scan and prediction, without the mask."""
+
     findings: Findings
     remarks: list[Remark]
     scan_remarks: tuple[Remark, ...]
@@ -69,126 +82,143 @@ class _StoredFindings(BaseModel):
 
 
 def save_scan(folder: Path, scan: Scan, read_s: float) -> None:
-    """Write a scan as :data:`SCAN`, and :data:`SHOWN`; each slice is packed by itself, to be sent as it lies."""
-    packed = [_gzip(np.ascontiguousarray(plane, dtype="<i2").tobytes()) for plane in scan.hu]
-    offsets = np.cumsum([0, *(len(part) for part in packed)]).tolist()
-    (folder / "slices.bin").write_bytes(b"".join(packed))
-    planes = scan.planes
-    kept = _StoredScan(
+    """Write a scan as :data:`SCAN_FILES` and :data:`PAGE_FILES`.
+
+    Each slice is compressed separately, so that it can be sent as it is stored.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    scan : Scan
+        The scan.
+    read_s : float
+        Seconds that reading it took.
+    """
+    compressed = [_gzip(np.ascontiguousarray(plane, dtype="<i2").tobytes()) for plane in scan.hu]
+    offsets = np.cumsum([0, *(len(part) for part in compressed)]).tolist()
+    (folder / "slices.bin").write_bytes(b"".join(compressed))
+    stored = _StoredScan(
         shape=scan.shape,
         offsets=offsets,
-        positions_mm=planes.positions_mm.tolist(),
-        row_cosine=_to_triple(planes.row_cosine),
-        column_cosine=_to_triple(planes.column_cosine),
-        pixel_spacing_mm=planes.pixel_spacing_mm,
-        thickness_mm=planes.thickness_mm,
-        calibrated=scan.calibrated,
-        spacing_known=scan.spacing_known,
-        kind=scan.kind,
-        series_uid=scan.series_uid,
-        sop_instance_uids=scan.sop_instance_uids,
-        window=scan.window,
-        remarks=scan.remarks,
-        source=scan.source,
         read_s=read_s,
+        **{name: np.asarray(value).tolist() for name, value in _get_fields(scan.planes).items()},
+        **{name: value for name, value in _get_fields(scan).items() if name not in ("hu", "planes")},
     )
-    (folder / "scan.json").write_text(kept.model_dump_json(), "utf-8")
-    (folder / PAGE_FILES[0]).write_text(
-        json.dumps({**_describe_slices(scan).model_dump(), "offsets": offsets}), "utf-8"
-    )
+    (folder / "scan.json").write_text(stored.model_dump_json(), "utf-8")
+    geometry = {**_describe_slices(scan).model_dump(), "offsets": offsets}
+    (folder / PAGE_FILES[0]).write_text(json.dumps(geometry), "utf-8")
     save_thumbnail(folder, scan, None)
 
 
 def load_scan(folder: Path) -> tuple[Scan, float]:
-    """Read what :func:`save_scan` wrote, and the seconds that reading took."""
-    kept = _StoredScan.model_validate_json((folder / "scan.json").read_bytes())
+    """Load what :func:`save_scan` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    scan : Scan
+        The scan.
+    read_s : float
+        Seconds that reading it took.
+    """
+    stored = _StoredScan.model_validate_json((folder / "scan.json").read_bytes())
     data = (folder / "slices.bin").read_bytes()
-    hu = np.empty(kept.shape, dtype=np.int16)
-    for index, (start, stop) in enumerate(zip(kept.offsets[:-1], kept.offsets[1:], strict=True)):
-        hu[index] = np.frombuffer(zlib.decompress(data[start:stop], _GZIP), dtype="<i2").reshape(kept.shape[1:])
+    hu = np.empty(stored.shape, dtype=np.int16)
+    for index, (start, stop) in enumerate(zip(stored.offsets[:-1], stored.offsets[1:], strict=True)):
+        hu[index] = np.frombuffer(zlib.decompress(data[start:stop], _GZIP), dtype="<i2").reshape(stored.shape[1:])
     planes = Planes(
-        np.array(kept.positions_mm, dtype=np.float64),
-        np.array(kept.row_cosine),
-        np.array(kept.column_cosine),
-        kept.pixel_spacing_mm,
-        kept.thickness_mm,
+        np.array(stored.positions_mm, dtype=np.float64),
+        np.array(stored.row_cosine),
+        np.array(stored.column_cosine),
+        stored.pixel_spacing_mm,
+        stored.thickness_mm,
     )
-    scan = Scan(
-        hu,
-        planes,
-        kept.calibrated,
-        kept.spacing_known,
-        kept.kind,
-        kept.series_uid,
-        kept.sop_instance_uids,
-        kept.window,
-        kept.remarks,
-        kept.source,
-    )
-    return scan, kept.read_s
+    names = {field.name for field in dataclasses.fields(Scan)} - {"hu", "planes"}
+    return Scan(hu, planes, **{name: getattr(stored, name) for name in names}), stored.read_s
 
 
-def save_answer(folder: Path, answered: Prediction, infer_s: float) -> None:
-    """Write a network's answer as :data:`ANSWER`."""
-    answer = answered.output
-    np.savez_compressed(folder / "answer.npz", probability=answer.probability, mask=np.packbits(answer.mask))
-    kept = _StoredAnswer(
-        dropped_specks=answer.dropped_specks,
-        confidence=answer.confidence,
-        remarks=answer.remarks,
-        model=answered.model,
-        infer_s=infer_s,
-    )
-    (folder / "answer.json").write_text(kept.model_dump_json(), "utf-8")
+def save_prediction(folder: Path, prediction: Prediction, infer_s: float) -> None:
+    """Write a network's prediction as :data:`ANSWER_FILES`.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    prediction : Prediction
+        The prediction.
+    infer_s : float
+        Seconds that it took.
+    """
+    output = prediction.output
+    np.savez_compressed(folder / "answer.npz", probability=output.probability, mask=np.packbits(output.mask))
+    fields = {name: value for name, value in _get_fields(output).items() if name not in ("probability", "mask")}
+    stored = _StoredAnswer(**fields, model=prediction.model, infer_s=infer_s)
+    (folder / "answer.json").write_text(stored.model_dump_json(), "utf-8")
 
 
-def load_answer(folder: Path) -> tuple[Prediction, float]:
-    """Read what :func:`save_answer` wrote, and the seconds that the network took.
+def load_prediction(folder: Path) -> tuple[Prediction, float]:
+    """Load what :func:`save_prediction` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    prediction : Prediction
+        The prediction.
+    infer_s : float
+        Seconds that it took.
 
     Raises
     ------
     ModelError
-        If the model has gone since.
+        If the model has been uninstalled in the meantime.
     """
-    kept = _StoredAnswer.model_validate_json((folder / "answer.json").read_bytes())
+    stored = _StoredAnswer.model_validate_json((folder / "answer.json").read_bytes())
     with np.load(folder / "answer.npz", allow_pickle=False) as arrays:
         probability = arrays["probability"]
         mask = _unpack_mask(arrays["mask"], probability.shape)
-    answer = segmentation.Prediction(probability, mask, kept.dropped_specks, kept.confidence, kept.remarks)
-    return Prediction(answer, models.load_card(kept.model.name), kept.model), kept.infer_s
+    output = segmentation.Prediction(probability, mask, stored.dropped_specks, stored.confidence, stored.remarks)
+    return Prediction(output, models.load_card(stored.model.name), stored.model), stored.infer_s
 
 
 def save_findings(folder: Path, result: Result) -> None:
-    """Write what a result adds to the scan and the answer as :data:`FINDINGS`."""
+    """Write what a result adds to its scan and prediction as :data:`FINDINGS_FILES`."""
     np.savez_compressed(folder / "mask.npz", mask=np.packbits(result.mask))
-    kept = _StoredFindings(
+    stored = _StoredFindings(
         findings=result.findings,
         remarks=result.findings.remarks,
         scan_remarks=result.scan.remarks,
         model=result.model,
         timing=result.timing,
     )
-    (folder / "findings.json").write_text(kept.model_dump_json(), "utf-8")
+    (folder / "findings.json").write_text(stored.model_dump_json(), "utf-8")
 
 
-def load_result(scan_folder: Path, answer_folder: Path, folder: Path) -> Result:
-    """Put a result together again."""
-    kept = _StoredFindings.model_validate_json((folder / "findings.json").read_bytes())
-    scan, _ = load_scan(scan_folder)
-    scan = Scan(**{**vars(scan), "remarks": kept.scan_remarks})
+def load_result(scan_folder: Path, answer_folder: Path, findings_folder: Path) -> Result:
+    """Load a result from the folders of its scan, its prediction and its findings."""
+    stored = _StoredFindings.model_validate_json((findings_folder / "findings.json").read_bytes())
+    scan = dataclasses.replace(load_scan(scan_folder)[0], remarks=stored.scan_remarks)
     with np.load(answer_folder / "answer.npz", allow_pickle=False) as arrays:
         probability: NDArray[np.float16] = arrays["probability"]
-    with np.load(folder / "mask.npz", allow_pickle=False) as arrays:
+    with np.load(findings_folder / "mask.npz", allow_pickle=False) as arrays:
         mask = _unpack_mask(arrays["mask"], probability.shape)
-    findings = kept.findings.model_copy(update={"remarks": kept.remarks})
-    return Result(scan, probability, mask, findings, kept.model, kept.timing)
+    findings = stored.findings.model_copy(update={"remarks": stored.remarks})
+    return Result(scan, probability, mask, findings, stored.model, stored.timing)
 
 
 def save_thumbnail(folder: Path, scan: Scan, mask: NDArray[np.bool_] | None) -> None:
-    """Draw the middle slice, or where there is blood the slice with most of it, tinted."""
+    """Write a small image of the slice with the most blood, tinted, or else of the middle slice."""
     areas = None if mask is None else mask.sum((1, 2))
     index = len(scan.hu) // 2 if areas is None or not areas.any() else int(areas.argmax())
-    centre, width = scan.window or _BRAIN_WINDOW
+    centre, width = scan.window or BRAIN_WINDOW
     grey = np.clip((scan.hu[index].astype(np.float32) - centre + width / 2) / width * 255, 0, 255).astype(np.uint8)
     colours = np.repeat(grey[..., None], 3, axis=2)
     if mask is not None:
@@ -211,7 +241,7 @@ def _describe_slices(scan: Scan) -> SliceGeometry:
         rows=scan.shape[1],
         columns=scan.shape[2],
         calibrated=scan.calibrated,
-        window=scan.window or _BRAIN_WINDOW,
+        window=scan.window or BRAIN_WINDOW,
         pixel_spacing_mm=scan.pixel_spacing_mm,
         slice_positions_mm=planes.along_normal_mm.round(3).tolist() if scan.spacing_known else None,
         orientation={
@@ -225,18 +255,19 @@ def _describe_slices(scan: Scan) -> SliceGeometry:
 
 
 def _name_direction(direction: Any) -> str:
-    """Name the side of the patient that an LPS direction points to most."""
+    """Return the letter of the patient's side that is closest to an LPS direction."""
     axis = int(np.abs(direction).argmax())
     return ("LR", "PA", "SI")[axis][0 if direction[axis] > 0 else 1]
 
 
-def _to_triple(values: Any) -> Triple:
-    return (float(values[0]), float(values[1]), float(values[2]))
+def _get_fields(instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, not copied."""
+    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
 
 
 def _gzip(data: bytes) -> bytes:
-    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-    return packer.compress(data) + packer.flush()
+    compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+    return compressor.compress(data) + compressor.flush()
 
 
 def _unpack_mask(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:

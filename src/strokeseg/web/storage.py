@@ -1,4 +1,4 @@
-"""The files of all studies: in a folder, or wherever fsspec reaches by URL."""
+"""The files of all studies: in a folder, or in any storage that fsspec supports."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from uuid import uuid4
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotFound, UsageError
 
-_CHUNK = 2**20
+_BLOCK_BYTES = 2**20
 
 
 class Storage:
-    """Files by key, as "studies/ID/versions/0/result.json"; a key is made by us and never holds what a user wrote.
+    """Files by key, such as "studies/ID/versions/0/result.json"; keys never contain text from a user.
 
-    Every file is there whole or not at all.
+    A file is stored completely or not at all.
 
     Parameters
     ----------
-    place : str
-        A folder, made if missing, or a URL as s3://bucket/prefix.
-    scratch : Path, optional
-        A folder on this machine for files on their way; kept apart, so that no container needs a second disk.
+    url : str
+        A folder, created if missing, or a URL such as s3://bucket/prefix.
+    scratch : Path or None
+        Folder on this machine for files in transit; by default in the storage's folder, so that a container needs no
+        second disk.
 
     Raises
     ------
     UsageError
-        `usage`, if the place cannot be opened.
+        `usage`, if the storage cannot be opened.
     """
 
-    def __init__(self, place: str, scratch: Path | None = None) -> None:
+    def __init__(self, url: str, scratch: Path | None = None) -> None:
         try:
-            self._files, self._root = fsspec.core.url_to_fs(place)
+            self._files, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            said = f"--storage: cannot be opened ({type(error).__name__})"
-            raise UsageError(said, "Give a folder or s3://BUCKET/PREFIX.") from None
+            message = f"--storage: cannot be opened ({type(error).__name__})"
+            raise UsageError(message, "Use a folder or s3://BUCKET/PREFIX.") from None
         self.is_local = isinstance(self._files, LocalFileSystem)
         if self.is_local:
             self._root = str(Path(self._root).resolve())
@@ -49,14 +51,21 @@ class Storage:
         self.scratch = _create_scratch(scratch or (Path(self._root) / "scratch" if self.is_local else None))
 
     def put(self, source: Path, key: str) -> None:
-        """Store a file; ``source`` goes away where it lies on the same disk.
+        """Store a file; on the same disk ``source`` is moved.
+
+        Parameters
+        ----------
+        source : Path
+            The file.
+        key : str
+            Its key.
 
         Raises
         ------
         DiskFull
             `disk-full`.
         OSError
-            As the place tells it.
+            As the storage reports it.
         """
         try:
             if not self.is_local:
@@ -64,86 +73,91 @@ class Storage:
                 return
             target = Path(self._resolve(key))
             target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f".{uuid4().hex}.partial")
-            _move(source, beside)
-            os.replace(beside, target)
+            partial = target.with_name(f".{uuid4().hex}.partial")
+            _move(source, partial)
+            os.replace(partial, target)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull("no space is left for the files of studies", "Free some, or delete studies.") from error
+            if atomic_write.is_disk_full(error):
+                raise DiskFull("no space left for the files of studies", "Free space, or delete studies.") from error
             raise
 
     def put_folder(self, source: Path, prefix: str) -> None:
-        """Store every file directly in a folder."""
+        """Store all files directly in a folder."""
         for path in sorted(source.iterdir()):
             self.put(path, f"{prefix}/{path.name}")
 
     def read(self, key: str) -> bytes:
-        """Return a small file's content; raises NotFound, `not-found`."""
+        """Return the content of a small file; raises NotFound, `not-found`."""
         try:
             content: bytes = self._files.cat_file(self._resolve(key))
         except FileNotFoundError:
-            raise NotFound("there is no such file") from None
+            raise NotFound("the file does not exist") from None
         return content
 
     def read_range(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """Return the bytes from ``start`` up to ``stop``, a piece at a time."""
+        """Yield the bytes from ``start`` up to ``stop`` in blocks."""
         with self._files.open(self._resolve(key), "rb") as stream:
             stream.seek(start)
             left = stop - start
-            while left > 0 and (piece := stream.read(min(_CHUNK, left))):
-                left -= len(piece)
-                yield piece
+            while left > 0 and (block := stream.read(min(_BLOCK_BYTES, left))):
+                left -= len(block)
+                yield block
 
     def provide_local(self, prefix: str, names: Sequence[str], folder: Path) -> Path:
-        """Return a folder on this machine in which to read files: their own, or one with copies inside ``folder``.
+        """Return a folder on this machine with some files: their own, or one with copies.
 
         Parameters
         ----------
         prefix : str
             The files' common key.
         names : sequence of str
-            Of the files below it.
+            The files' names below it.
         folder : Path
-            For copies.
+            Where copies are made, if they are needed.
+
+        Returns
+        -------
+        Path
+            The folder; read-only.
         """
         if self.is_local:
             return Path(self._resolve(prefix))
-        place = folder / prefix.replace("/", "_")
-        place.mkdir(exist_ok=True)
+        copies = folder / prefix.replace("/", "_")
+        copies.mkdir(exist_ok=True)
         for name in names:
-            self._files.get_file(self._resolve(f"{prefix}/{name}"), str(place / name))
-        return place
+            self._files.get_file(self._resolve(f"{prefix}/{name}"), str(copies / name))
+        return copies
 
     def exists(self, key: str) -> bool:
-        """Return whether a file is there."""
+        """Return whether a file exists."""
         return bool(self._files.exists(self._resolve(key)))
 
     def remove(self, prefix: str) -> None:
-        """Remove a file, or everything under a key; nothing there is fine."""
-        place = self._resolve(prefix)
+        """Remove a file, or everything under a key; missing files are ignored."""
+        location = self._resolve(prefix)
         if self.is_local:
-            path = Path(place)
+            path = Path(location)
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        elif self._files.exists(place):
-            self._files.rm(place, recursive=True)
+        elif self._files.exists(location):
+            self._files.rm(location, recursive=True)
 
     def list_names(self, prefix: str) -> list[str]:
-        """List the names directly under a key; none where there is nothing."""
-        place = self._resolve(prefix)
-        if not self._files.exists(place):
+        """List the names directly under a key; empty if there are none."""
+        location = self._resolve(prefix)
+        if not self._files.exists(location):
             return []
-        return [str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._files.ls(place, detail=False)]
+        return [str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._files.ls(location, detail=False)]
 
     def sum_bytes(self, prefix: str) -> int:
-        """Sum the bytes of everything under a key."""
-        place = self._resolve(prefix)
-        return int(sum(self._files.du(place, total=False).values())) if self._files.exists(place) else 0
+        """Return the size of everything under a key, bytes."""
+        location = self._resolve(prefix)
+        return int(sum(self._files.du(location, total=False).values())) if self._files.exists(location) else 0
 
     def check_writable(self) -> None:
-        """Find out whether the place can be written; raises OSError or what fsspec raises."""
+        """Write and remove a file; raises OSError or what fsspec raises."""
         probe = Path(tempfile.mkstemp(dir=self.scratch)[1])
         key = f"probe/{uuid4().hex}"
         self.put(probe, key)
@@ -151,11 +165,11 @@ class Storage:
         self.remove(key)
 
     def read_free_bytes(self) -> int | None:
-        """Return the space left on the disk; None where that is not known."""
+        """Return the free space on the disk, bytes; None if it is not known."""
         return shutil.disk_usage(self._root).free if self.is_local else None
 
     def _resolve(self, key: str) -> str:
-        assert ".." not in key.split("/"), "keys are ours"
+        assert ".." not in key.split("/"), "keys are created by us"
         return f"{self._root.rstrip('/')}/{key}"
 
 
@@ -171,20 +185,20 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _create_scratch(base: Path | None) -> Path:
-    """Make this process's folder for files on their way, and clear those of processes that are gone."""
+    """Create this process's folder for files in transit, and delete those of processes that have ended."""
     base = base or Path(tempfile.gettempdir()) / f"strokeseg-{os.getuid()}"
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for left in base.glob("pid-*"):
-        number = left.name.removeprefix("pid-")
+    for folder in base.glob("pid-*"):
+        number = folder.name.removeprefix("pid-")
         if number.isdigit() and not is_process_alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
     own = base / f"pid-{os.getpid()}"
     own.mkdir(exist_ok=True, mode=0o700)
     return own
 
 
 def is_process_alive(pid: int) -> bool:
-    """Return whether a process of this machine lives."""
+    """Return whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

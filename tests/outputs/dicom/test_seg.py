@@ -102,7 +102,7 @@ def test_highdicom_reads_the_same_lesions(tmp_path, kind):
             assert np.array_equal(
                 values == 1, dicom_series.mark_lesion(stored[key])
             )  # the second lesion is in the brain
-            assert np.array_equal(values, scan.source.as_stored(ours))
+            assert np.array_equal(values, scan.source.to_stored(ours))
 
 
 IGNORED = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True}
@@ -190,10 +190,10 @@ def uids_in(data):
 
 def test_a_second_run_gives_the_same_objects(tmp_path):
     _, scan = read_cached("plain")
-    runs = [write_objects(tmp_path / name, scan, made=NOW, pdf=b"%PDF-1.7")[0] for name in ("one", "two")]
+    runs = [write_objects(tmp_path / name, scan, created=NOW, pdf=b"%PDF-1.7")[0] for name in ("one", "two")]
     for name, path in runs[0].items():
         assert path.read_bytes() == runs[1][name].read_bytes()
-    later = write_objects(tmp_path / "later", scan, made=datetime(2027, 1, 1), pdf=b"%PDF-1.7")[0]
+    later = write_objects(tmp_path / "later", scan, created=datetime(2027, 1, 1), pdf=b"%PDF-1.7")[0]
     for name, path in runs[0].items():
         assert uids_in(pydicom.dcmread(path)) == uids_in(pydicom.dcmread(later[name]))
 
@@ -292,7 +292,7 @@ def test_a_wrong_form_is_left_empty_and_it_is_said(tmp_path):
     assert remark == Remark(
         code="dicom-attributes",
         severity="warning",
-        message="Left empty in the DICOM outputs, because their form is wrong: PatientBirthDate.",
+        message="These malformed attributes are empty in the DICOM outputs: PatientBirthDate.",
     )
     assert pydicom.dcmread(files["seg"]).PatientBirthDate == ""
 
@@ -324,7 +324,7 @@ def test_of_all_that_a_source_says_only_what_files_and_finds_it_is_repeated(tmp_
 def test_without_identity_no_object_holds_any(tmp_path):
     _, scan = read_cached("enhanced, tilted and turned")
     bare = deidentification.deidentify(scan, b"k" * 32)
-    files, _ = write_objects(tmp_path / "out", bare, pdf=b"%PDF-1.7", made=NOW)
+    files, _ = write_objects(tmp_path / "out", bare, pdf=b"%PDF-1.7", created=NOW)
     planted = [value for value in (*STUDY.values(), SERIES, *scan.sop_instance_uids) if len(value) > 3]
     studies = set()
     for name, path in files.items():

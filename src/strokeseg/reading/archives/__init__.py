@@ -1,1 +1,1 @@
-"""Zip and tar archives, read member by member without unpacking."""
+"""Zip and tar archives, read without unpacking."""

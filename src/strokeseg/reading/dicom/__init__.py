@@ -1,1 +1,1 @@
-"""DICOM series to scans: headers, grouping into series, pixel data."""
+"""DICOM series: headers, grouping into series, choice of a series, pixel data."""

@@ -1,4 +1,4 @@
-"""What a compressed frame says of its own form, before a decoder sees it: a header that lies never reaches one."""
+"""Headers of compressed frames, parsed before a decoder sees the frame."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 _JPEG = b"\xff\xd8"
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 _JPEG_2000_BOX = b"\x00\x00\x00\x0cjP  "
-_END_MARKER = b"\xff\xd9"  # of every one of them
-# Frame headers: all SOF, but not the tables DHT, JPG and DAC between them; F7 is that of JPEG-LS.
+_END_MARKER = b"\xff\xd9"  # the same in JPEG, JPEG-LS and JPEG 2000
+# Frame headers are all SOF markers, without DHT, JPG and DAC, which lie between them; F7 is the one of JPEG-LS.
 _HUFFMAN_TABLE, _JPEG_LS, _START_OF_SCAN = 0xC4, 0xF7, 0xDA
 _FRAME_MARKERS = {*range(0xC0, 0xD0), _JPEG_LS} - {_HUFFMAN_TABLE, 0xC8, 0xCC}
 _KINDS = {0xC0: "jpeg", 0xC1: "jpeg", 0xC2: "jpeg", 0xC3: "jpeg-lossless", _JPEG_LS: "jpeg-ls"}
@@ -17,14 +17,14 @@ _KINDS = {0xC0: "jpeg", 0xC1: "jpeg", 0xC2: "jpeg", 0xC3: "jpeg-lossless", _JPEG
 
 @dataclass(frozen=True)
 class CodestreamHeader:
-    """Form of a frame of pixels.
+    """Kind and size of a compressed frame.
 
-    Parameters
+    Attributes
     ----------
     kind : str
-        "jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000" (high-throughput too), or "" for a JPEG that no CT has.
+        "jpeg", "jpeg-lossless", "jpeg-ls", "jpeg-2000" (also high-throughput), or "" for a JPEG not used for CT.
     rows, columns, samples, bits : int
-        Of the frame.
+        Size of the frame, samples per pixel, bits per sample.
     """
 
     kind: str
@@ -40,35 +40,35 @@ def is_codestream(data: bytes) -> bool:
 
 
 def has_end_marker(frame: bytes) -> bool:
-    """Whether a code stream has its end mark: decoders fill what is cut off with grey, or turn in circles."""
+    """Whether a code stream has its end marker: without one decoders fill the rest with grey, or loop for seconds."""
     return frame.rstrip(b"\0").endswith(_END_MARKER)
 
 
 def strip_jp2_boxes(frame: bytes) -> bytes:
-    """Return a JPEG 2000's code stream without the boxes around it; anything else as it is.
+    """Return a JPEG 2000's code stream without the boxes around it; other data are returned unchanged.
 
-    The boxes say a form of their own, which a decoder may take instead: they are walked, and only the first `jp2c` box
-    is let through. Empty where there is none.
+    The boxes state a size of their own, which a decoder may use instead. Only the content of the first `jp2c` box is
+    returned; empty if there is none.
     """
     if not frame.startswith(_JPEG_2000_BOX):
         return frame
-    place = 0
-    while len(frame) - place >= 8:
-        size, kind = struct.unpack_from(">I4s", frame, place)
-        head = 8
-        if size == 1 and len(frame) - place >= 16:  # of the long form
-            size, head = struct.unpack_from(">Q", frame, place + 8)[0], 16
-        end = len(frame) if size == 0 else place + size
+    position = 0
+    while len(frame) - position >= 8:
+        size, kind = struct.unpack_from(">I4s", frame, position)
+        header_size = 8
+        if size == 1 and len(frame) - position >= 16:  # a box with a long length
+            size, header_size = struct.unpack_from(">Q", frame, position + 8)[0], 16
+        end = len(frame) if size == 0 else position + size
         if kind == b"jp2c":
-            return frame[place + head : end]
-        if end < place + head:
+            return frame[position + header_size : end]
+        if end < position + header_size:
             break
-        place = end
+        position = end
     return b""
 
 
 def parse_header(frame: bytes) -> CodestreamHeader | None:
-    """Read a JPEG, JPEG-LS or JPEG 2000 frame's own header, without boxes; None where there is none."""
+    """Parse the header of a JPEG, JPEG-LS or JPEG 2000 frame without boxes; None if there is none."""
     try:
         if frame.startswith(_JPEG_2000):
             width, height, left, top = struct.unpack_from(">4I", frame, 8)
@@ -80,18 +80,18 @@ def parse_header(frame: bytes) -> CodestreamHeader | None:
 
 
 def _parse_jpeg(frame: bytes) -> CodestreamHeader | None:
-    """Walk from marker to marker up to the scan; None where the chain breaks or the scan's table is missing."""
-    place, found, tables = 2, None, False
-    while frame[place] == 0xFF:
-        marker = frame[place + 1]
+    """Follow the markers up to the scan; None if a marker is missing or the scan has no table."""
+    position, header, has_table = 2, None, False
+    while frame[position] == 0xFF:
+        marker = frame[position + 1]
         if marker == 0xFF:  # a fill byte
-            place += 1
+            position += 1
             continue
         if marker == _START_OF_SCAN:
-            return found if tables else None
+            return header if has_table else None
         if marker in _FRAME_MARKERS:
-            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, place + 4)
-            found = CodestreamHeader(_KINDS.get(marker, ""), rows, columns, samples, bits)
-        tables = tables or marker in (_HUFFMAN_TABLE, _JPEG_LS)
-        place += 2 + struct.unpack_from(">H", frame, place + 2)[0]
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
+            header = CodestreamHeader(_KINDS.get(marker, ""), rows, columns, samples, bits)
+        has_table = has_table or marker in (_HUFFMAN_TABLE, _JPEG_LS)
+        position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
     return None

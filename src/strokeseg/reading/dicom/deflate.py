@@ -1,4 +1,4 @@
-"""Deflated DICOM files, inflated within bounds before anything is parsed."""
+"""Deflated DICOM files, inflated within limits before they are parsed."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ import zlib
 from typing import BinaryIO
 
 from strokeseg.errors import TooLarge
-from strokeseg.reading.input_file import MAX_COMPRESSION_RATIO, InputFile
+from strokeseg.reading import limits
+from strokeseg.reading.input_file import InputFile
 
 _DEFLATED_SYNTAX = b"1.2.840.10008.1.2.1.99"
-_EXPLICIT_SYNTAX = b"1.2.840.10008.1.2.1\0\0\0"  # of the same length: nothing else of the file changes
+_EXPLICIT_SYNTAX = b"1.2.840.10008.1.2.1\0\0\0"  # padded to the same length, so that nothing else of the file changes
 _MAX_BYTES = 2**30
 _ALWAYS_ALLOWED_BYTES = 100 * 2**20
-_GROUP_LENGTH_END = 132 + 12  # the preamble, the mark, and the element that gives the length of the group 0002
+_GROUP_LENGTH_END = 132 + 12  # preamble, "DICM", and the element with the length of group 0002
 
 
-def open_inflated(member: InputFile) -> BinaryIO:
-    """Open a DICOM file; a deflated one as it was before it was deflated.
+def open_inflated(file: InputFile) -> BinaryIO:
+    """Open a DICOM file; a deflated file is inflated in memory.
 
     Raises
     ------
     TooLarge
-        `too-large`, if it inflates to more than 1 GiB, or to 100 MiB and 200 times its size.
+        `too-large`, if it inflates to more than 1 GiB, or to more than 100 MiB and 200 times its size.
     """
-    start = member.read_start(1024)
+    start = file.read_start(1024)
     if start[128:132] != b"DICM" or _DEFLATED_SYNTAX not in start:
-        return member.open()
-    data = member.read()
+        return file.open()
+    data = file.read()
     end = _GROUP_LENGTH_END + int.from_bytes(data[_GROUP_LENGTH_END - 4 : _GROUP_LENGTH_END], "little")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    bound = min(_MAX_BYTES, max(_ALWAYS_ALLOWED_BYTES, MAX_COMPRESSION_RATIO * len(data)))
-    body = inflater.decompress(data[end:], bound)
+    max_bytes = min(_MAX_BYTES, max(_ALWAYS_ALLOWED_BYTES, limits.MAX_COMPRESSION_RATIO * len(data)))
+    body = inflater.decompress(data[end:], max_bytes)
     if inflater.unconsumed_tail:
-        raise TooLarge(f"{member.name}: inflates to more than {bound // 2**20} MiB", "Give an uncompressed copy.")
+        raise TooLarge(f"{file.name}: inflates to more than {max_bytes // 2**20} MiB", "Give an uncompressed copy.")
     if not inflater.eof:
         raise EOFError("the deflated data break off")
     return io.BytesIO(data[:end].replace(_DEFLATED_SYNTAX, _EXPLICIT_SYNTAX) + body)

@@ -1,4 +1,4 @@
-"""How a file stores its pixels, and the bytes of one frame, native or in fragments, without reading the others."""
+"""Pixel data of DICOM files: their format, and the bytes of one frame without reading the other frames."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from strokeseg.reading.input_file import InputFile
 
 _MAX_FRAGMENTS = 250_000
 _ITEM_TAG, _SEQUENCE_END_TAG = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-# A member of an archive up to this size is read whole, so that its check sum is looked at.
+# A member of an archive up to this size is read whole, so that its checksum is verified.
 _MAX_WHOLE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What a header says of its pixels.
+    """Format of the pixel data, as a header states it.
 
-    Parameters
+    Attributes
     ----------
     offset : int
-        Of the first byte of the pixels, in the file as :func:`deflated.opened` gives it.
+        First byte of the pixels in the file that :func:`~strokeseg.reading.dicom.deflate.open_inflated` opens.
     length : int or None
-        Bytes; None for fragments.
-    syntax : object
-        UID; empty where the file names none.
-    little : object
-        The byte order that the header was parsed with.
-    rows, columns, samples, frames, bits_allocated, bits_stored, high_bit : int
-        As the header has them.
+        Bytes of the pixel data; None for fragments.
+    transfer_syntax : str
+        UID; empty if the file states none.
+    little_endian : bool
+        Byte order with which the header was parsed.
+    rows, columns, samples, frame_count, bits_allocated, bits_stored, high_bit : int
+        As in the header.
     signed : bool
         Whether a stored number may be negative.
     padding : tuple of (int, int) or None
-        (value, limit of the range), as stored; None where none is given.
-    overlaid : object
-        An overlay lies in the bits that the pixels leave unused.
+        (value, limit of the range), as stored; None if not given.
+    embedded_overlay : bool
+        Whether an overlay lies in the bits that the pixels leave unused.
     """
 
     offset: int
@@ -56,20 +56,28 @@ class PixelFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame that is not compressed."""
+        """Size of one uncompressed frame, bytes."""
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
 
 @dataclass(frozen=True)
 class EncodedFrame:
-    """One frame's bytes, and whether they are compressed, whatever the header says."""
+    """One frame as stored.
+
+    Attributes
+    ----------
+    data : bytes
+        Bytes as stored, fragments joined.
+    compressed : bool
+        Whether they are compressed; this follows from the bytes, not from the transfer syntax.
+    """
 
     data: bytes
     compressed: bool
 
 
 class FrameReader:
-    """Gives the frames of files, one after the other; the file that was opened last stays open."""
+    """Read frames one after the other; the file that was opened last stays open."""
 
     def __init__(self) -> None:
         self._key: int | None = None
@@ -85,41 +93,55 @@ class FrameReader:
             self._stream.close()
             self._stream = None
 
-    def read(self, member: InputFile, stored: PixelFormat, index: int) -> EncodedFrame:
+    def read(self, file: InputFile, pixel_format: PixelFormat, index: int) -> EncodedFrame:
         """Read one frame.
+
+        Parameters
+        ----------
+        file : InputFile
+            The DICOM file.
+        pixel_format : PixelFormat
+            Format of its pixel data.
+        index : int
+            Index of the frame, from 0.
+
+        Returns
+        -------
+        EncodedFrame
+            The frame's bytes.
 
         Raises
         ------
-        EOFError, ValueError, and what reading raises
-            If the bytes are not there or their chain is broken.
+        EOFError, ValueError
+            If bytes are missing or the chain of fragments is broken; also what reading the file raises.
         """
-        if self._key != id(stored) or self._stream is None:
-            self._open(member, stored)
+        if self._key != id(pixel_format) or self._stream is None:
+            self._open(file, pixel_format)
         assert self._stream is not None
-        return EncodedFrame(
-            b"".join(_read_exactly(self._stream, *place) for place in self._fragments[index]), self._compressed
-        )
+        data = b"".join(_read_exactly(self._stream, start, size) for start, size in self._fragments[index])
+        return EncodedFrame(data, self._compressed)
 
-    def _open(self, member: InputFile, stored: PixelFormat) -> None:
+    def _open(self, file: InputFile, pixel_format: PixelFormat) -> None:
         self.__exit__()
-        stream = deflate.open_inflated(member)
-        if member.opener is not None and stored.offset + stored.frame_bytes * stored.frame_count < _MAX_WHOLE_BYTES:
+        stream = deflate.open_inflated(file)
+        total_bytes = pixel_format.offset + pixel_format.frame_bytes * pixel_format.frame_count
+        if file.opener is not None and total_bytes < _MAX_WHOLE_BYTES:
             with stream:
-                stream = deflate.open_inflated(InputFile(member.name, data=stream.read()))
-        self._key, self._stream = id(stored), stream
-        stream.seek(stored.offset)
+                stream = deflate.open_inflated(InputFile(file.name, data=stream.read()))
+        self._key, self._stream = id(pixel_format), stream
+        stream.seek(pixel_format.offset)
         start = stream.read(4)
-        size, native = stored.length, stored.frame_bytes
+        size, native, count = pixel_format.length, pixel_format.frame_bytes, pixel_format.frame_count
         self._compressed = True
-        if size is None or (start == _ITEM_TAG and size != native * stored.frame_count):
-            self._fragments = _group_fragments(stream, stored)
-        elif stored.frame_count == 1 and size < native and codestream.is_codestream(start):  # a bare code stream
-            self._fragments = [[(stored.offset, size)]]
+        if size is None or (start == _ITEM_TAG and size != native * count):
+            self._fragments = _group_fragments(stream, pixel_format)
+        elif count == 1 and size < native and codestream.is_codestream(start):  # a code stream without fragments
+            self._fragments = [[(pixel_format.offset, size)]]
         else:
             self._compressed = False
-            if not 0 <= size - native * stored.frame_count < max(4, native // max(1, stored.rows)):
-                raise ValueError(f"{size} bytes of pixels for {native * stored.frame_count}")
-            self._fragments = [[(stored.offset + native * index, native)] for index in range(stored.frame_count)]
+            if not 0 <= size - native * count < max(4, native // max(1, pixel_format.rows)):
+                raise ValueError(f"{size} bytes of pixels for {native * count}")
+            self._fragments = [[(pixel_format.offset + native * index, native)] for index in range(count)]
 
 
 def _read_exactly(stream: BinaryIO, start: int, size: int) -> bytes:
@@ -130,23 +152,27 @@ def _read_exactly(stream: BinaryIO, start: int, size: int) -> bytes:
     return data
 
 
-def _group_fragments(stream: BinaryIO, stored: PixelFormat) -> list[list[tuple[int, int]]]:
-    """Return each frame's fragments: by the table of offsets if it fits, else one each, else by where a frame begins."""
-    table, fragments = _list_fragments(stream, stored.offset)
-    count = stored.frame_count
+def _group_fragments(stream: BinaryIO, pixel_format: PixelFormat) -> list[list[tuple[int, int]]]:
+    """Return (start, size) of each frame's fragments.
+
+    They are grouped by the offset table if it fits; else one fragment is one frame if their numbers agree; else a frame
+    begins where a code stream begins.
+    """
+    table, fragments = _list_fragments(stream, pixel_format.offset)
+    count = pixel_format.frame_count
     if count == 1:
         return [fragments]
     first = fragments[0][0] - 8 if fragments else 0
-    starts = {place - 8 - first: number for number, (place, _) in enumerate(fragments)}
-    if len(table) == count and all(offset in starts for offset in table) and sorted(set(table)) == table:
-        bounds = [starts[offset] for offset in table] + [len(fragments)]
+    numbers = {start - 8 - first: number for number, (start, _) in enumerate(fragments)}
+    if len(table) == count and all(offset in numbers for offset in table) and sorted(set(table)) == table:
+        bounds = [numbers[offset] for offset in table] + [len(fragments)]
     elif len(fragments) == count:
         return [[fragment] for fragment in fragments]
     else:
         bounds = [
-            n
-            for n, (place, size) in enumerate(fragments)
-            if codestream.is_codestream(_read_exactly(stream, place, min(size, 4)))
+            number
+            for number, (start, size) in enumerate(fragments)
+            if codestream.is_codestream(_read_exactly(stream, start, min(size, 4)))
         ]
         bounds.append(len(fragments))
         if len(bounds) - 1 != count or bounds[0] != 0:
@@ -155,21 +181,21 @@ def _group_fragments(stream: BinaryIO, stored: PixelFormat) -> list[list[tuple[i
 
 
 def _list_fragments(stream: BinaryIO, offset: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Walk the items: the basic table of offsets, and (start, size) of every fragment."""
-    places: list[tuple[int, int]] = []
-    place = offset
+    """Read the basic offset table, and (start, size) of every fragment."""
+    items: list[tuple[int, int]] = []
+    position = offset
     while True:
-        stream.seek(place)
-        mark = stream.read(8)
-        if mark[:4] == _SEQUENCE_END_TAG or (places and len(mark) < 8):
+        stream.seek(position)
+        item_header = stream.read(8)
+        if item_header[:4] == _SEQUENCE_END_TAG or (items and len(item_header) < 8):
             break
-        if mark[:4] != _ITEM_TAG or len(mark) < 8:
+        if item_header[:4] != _ITEM_TAG or len(item_header) < 8:
             raise ValueError("the chain of fragments is broken")
-        if len(places) > _MAX_FRAGMENTS:
+        if len(items) > _MAX_FRAGMENTS:
             raise ValueError("too many fragments")
-        size = int.from_bytes(mark[4:], "little")
-        places.append((place + 8, size))
-        place += 8 + size
-    start, size = places[0]
+        size = int.from_bytes(item_header[4:], "little")
+        items.append((position + 8, size))
+        position += 8 + size
+    start, size = items[0]
     table = _read_exactly(stream, start, size) if size else b""
-    return [int.from_bytes(table[i : i + 4], "little") for i in range(0, len(table) - 3, 4)], places[1:]
+    return [int.from_bytes(table[i : i + 4], "little") for i in range(0, len(table) - 3, 4)], items[1:]

@@ -1,1 +1,1 @@
-"""Pictures (PNG, JPEG, TIFF ...) to uncalibrated scans."""
+"""Pictures of CT slices: PNG, JPEG, BMP, TIFF, WebP."""

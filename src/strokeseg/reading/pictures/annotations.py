@@ -1,4 +1,4 @@
-"""What was drawn into a picture: letters and rulers beside the head, and colours on a grey slice."""
+"""Annotations in pictures: writing and rulers beside the head, and colours on a grey slice."""
 
 from __future__ import annotations
 
@@ -10,66 +10,79 @@ from scipy import ndimage
 
 from strokeseg.result import Remark
 
-# Of 1,443 pictures of eleven sets only three have six signs on a line or more, and all three bear writing.
+# Of 1,443 pictures of eleven data sets only three have six characters or more on a line, and all three contain writing.
 _MIN_CHARACTERS = 6
 _BLACK_SHARE, _BRIGHT_SHARE = 0.04, 0.5  # of white
-_MIN_HEIGHT_PX, _MAX_HEIGHT_SHARE = 4, 0.06  # a sign's height: pixels, and share of the picture's
+_MIN_HEIGHT_PX, _MAX_HEIGHT_SHARE = 4, 0.06  # height of a character: pixels, and share of the picture's height
 _MIN_AREA_PX = 5
 
 _MIN_COLOURED_SHARE = 0.0005  # of the pixels
 
 
-def check_annotations(stack: NDArray[Any], white: float, coloured: list[float]) -> list[Remark]:
+def check_annotations(stack: NDArray[Any], white: float, coloured_shares: list[float]) -> list[Remark]:
     """Warn of writing and of colours.
 
     Parameters
     ----------
     stack : ndarray, shape (slices, rows, columns)
-        Grey.
+        Grey levels.
     white : float
         The value of white.
-    coloured : list of float
-        (slices,), share of each picture's pixels that have a colour.
+    coloured_shares : list of float
+        Share of coloured pixels of each picture.
+
+    Returns
+    -------
+    list of Remark
+        `burnt-in-text`, `coloured-overlay`.
     """
-    found = []
-    lines = [count_characters_on_line(plane, white) for plane in stack]
-    written = [index for index, count in enumerate(lines) if count >= _MIN_CHARACTERS]
-    if written:
+    remarks = []
+    counts = [count_characters_on_line(plane, white) for plane in stack]
+    with_writing = [index for index, count in enumerate(counts) if count >= _MIN_CHARACTERS]
+    if with_writing:
         message = (
-            f"Writing or a ruler beside the head on {len(written)} pictures (up to {max(lines)} signs on a line). It "
-            "is no tissue, and may name the patient."
+            f"Writing or a ruler beside the head on {len(with_writing)} pictures (up to {max(counts)} characters on a "
+            "line). It is not tissue and may name the patient."
         )
-        found.append(Remark(code="burnt-in-text", severity="warning", message=message, slices=written))
-    drawn = [index for index, share in enumerate(coloured) if share > _MIN_COLOURED_SHARE]
-    if drawn:
+        remarks.append(Remark(code="burnt-in-text", severity="warning", message=message, slices=with_writing))
+    with_colour = [index for index, share in enumerate(coloured_shares) if share > _MIN_COLOURED_SHARE]
+    if with_colour:
         message = (
-            f"Something is drawn in colour on {len(drawn)} pictures (up to {max(coloured):.2%} of the pixels). It was "
-            "read as grey and may be taken for blood: give the pictures without it."
+            f"Coloured marks on {len(with_colour)} pictures (up to {max(coloured_shares):.2%} of the pixels). They "
+            "were read as grey and may be mistaken for blood: give the pictures without them."
         )
-        found.append(Remark(code="coloured-overlay", severity="warning", message=message, slices=drawn))
-    return found
+        remarks.append(Remark(code="coloured-overlay", severity="warning", message=message, slices=with_colour))
+    return remarks
 
 
 def count_characters_on_line(plane: NDArray[Any], white: float) -> int:
-    """Count the bright pieces of a letter's size, apart from the head, that stand on one line: the most of any line."""
-    pieces, count = ndimage.label(plane > _BLACK_SHARE * white)
+    """Count bright components of a character's size, apart from the head, on the line that has most of them.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (rows, columns)
+        Grey levels.
+    white : float
+        The value of white.
+    """
+    components, count = ndimage.label(plane > _BLACK_SHARE * white)
     if not count:
         return 0
-    sizes = np.bincount(pieces.ravel())
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    head = ndimage.binary_dilation(pieces == sizes.argmax(), iterations=2)
-    signs, _ = ndimage.label((plane > _BRIGHT_SHARE * white) & ~head, np.ones((3, 3)))
-    areas = np.bincount(signs.ravel())
-    highest = _MAX_HEIGHT_SHARE * plane.shape[0]
-    middles = np.sort(
+    head = ndimage.binary_dilation(components == sizes.argmax(), iterations=2)
+    characters, _ = ndimage.label((plane > _BRIGHT_SHARE * white) & ~head, np.ones((3, 3)))
+    areas = np.bincount(characters.ravel())
+    max_height = _MAX_HEIGHT_SHARE * plane.shape[0]
+    centres = np.sort(
         [
             (rows.start + rows.stop) / 2
-            for number, (rows, columns) in enumerate(ndimage.find_objects(signs), start=1)
-            if _MIN_HEIGHT_PX <= rows.stop - rows.start <= highest
-            and columns.stop - columns.start <= 3 * highest
+            for number, (rows, columns) in enumerate(ndimage.find_objects(characters), start=1)
+            if _MIN_HEIGHT_PX <= rows.stop - rows.start <= max_height
+            and columns.stop - columns.start <= 3 * max_height
             and areas[number] >= _MIN_AREA_PX
         ]
     )
-    near = max(2, highest / 6)
-    on_line = np.searchsorted(middles, middles + near, "right") - np.searchsorted(middles, middles - near, "left")
+    reach = max(2, max_height / 6)
+    on_line = np.searchsorted(centres, centres + reach, "right") - np.searchsorted(centres, centres - reach, "left")
     return int(on_line.max(initial=0))

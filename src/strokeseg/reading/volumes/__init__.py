@@ -1,1 +1,1 @@
-"""Volume files to scans: NIfTI, NRRD, MetaImage."""
+"""Volumes: NIfTI, NRRD, MetaImage."""

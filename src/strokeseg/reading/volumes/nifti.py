@@ -1,4 +1,4 @@
-"""NIfTI volumes; the only place that reads RAS. The affine is the sform's, or the qform's where there is no sform."""
+"""Read NIfTI volumes. Only here is RAS read. The affine is the sform, or the qform if there is no sform."""
 
 from __future__ import annotations
 
@@ -12,73 +12,83 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import StrokesegError, TooLarge, UnreadableFile
 from strokeseg.reading import limits
-from strokeseg.reading.input_file import MAX_VOXELS, InputFile
-from strokeseg.reading.volumes import orientation
+from strokeseg.reading.input_file import InputFile
+from strokeseg.reading.volumes.orientation import orient_volume
 from strokeseg.result import Remark
 from strokeseg.scan import Floats, Scan
 
 _UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_AFFINE_TOLERANCE_PX = 0.5  # voxels: what a header's rounding and a writer's half-pixel come to
+_AFFINE_TOLERANCE_VOXELS = 0.5  # a header's rounding, or a writer's shift by half a pixel
 _MAX_HEADER_BYTES = 2**20
 ENDINGS = (".nii", ".nii.gz")
 
 
-def read_nifti(member: InputFile) -> Scan:
-    """Read a NIfTI volume in Hounsfield units; see :func:`strokeseg.reading.volumes.orientation.orient_volume`.
+def read_nifti(file: InputFile) -> Scan:
+    """Read a NIfTI volume in Hounsfield units.
+
+    Parameters
+    ----------
+    file : InputFile
+        The file.
+
+    Returns
+    -------
+    Scan
+        The scan; see :func:`~strokeseg.reading.volumes.orientation.orient_volume`.
 
     Raises
     ------
     UnreadableFile, TooLarge, InconsistentGeometry, NoHounsfield
         `unreadable`, `too-large`, `geometry`, `no-hounsfield`.
     """
-    data = limits.read_within(member, limits.MAX_VOLUME_BYTES)
+    data = file.read_within(limits.MAX_VOLUME_BYTES)
     try:
-        values, scale, affine, placed, remarks = _load_voxels(decompress(data, member.name), member.name)
+        values, scale, affine, oriented, remarks = _load_voxels(decompress(data, file.name), file.name)
     except StrokesegError:
         raise
-    except Exception as error:  # nibabel, gzip and zlib raise nearly anything on damaged bytes, and quote the header
+    except Exception as error:  # nibabel, gzip and zlib may raise any error on damaged bytes, and quote the header
         raise UnreadableFile(
-            f"{member.name}: no readable NIfTI ({type(error).__name__})", "Copy or export it again."
+            f"{file.name}: not a readable NIfTI file ({type(error).__name__})", "Copy or export it again."
         ) from None
     del data
-    made = orientation.orient_volume(values, affine, member.name, "nifti", oriented=placed, scale=scale)
-    return made.with_remarks(*remarks)
+    scan = orient_volume(values, affine, file.name, "nifti", oriented=oriented, scale=scale)
+    return scan.with_remarks(*remarks)
 
 
 def _load_voxels(data: bytes, name: str) -> tuple[NDArray[Any], tuple[float, float], Floats, bool, list[Remark]]:
-    """Return the stored voxels, their slope and intercept, the affine (LPS), whether it states sides, and remarks."""
+    """Return the stored voxels, (slope, intercept), the affine (LPS), whether an orientation is stated, and remarks."""
     import nibabel
 
-    kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
-    image = kind.from_bytes(data)
+    image_class = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
+    image = image_class.from_bytes(data)
     stored: Any = image.dataobj
     values = _view_voxels(data, tuple(int(size) for size in stored.shape), stored.dtype, int(stored.offset), name)
-    placed = bool(image.header["sform_code"] or image.header["qform_code"])
+    oriented = bool(image.header["sform_code"] or image.header["qform_code"])
     affine, remarks = _choose_affine(image)
     affine = _RAS_TO_LPS @ affine
     affine[:3] *= _UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
-    return values, (float(stored.slope), float(stored.inter)), affine, placed, remarks
+    return values, (float(stored.slope), float(stored.inter)), affine, oriented, remarks
 
 
 def _view_voxels(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], start: int, name: str) -> NDArray[Any]:
-    """View the voxels where they lie: what a header claims is held against the bytes before anything is made of it."""
+    """View the voxels without a copy, after the header was checked against the number of bytes."""
     if min(shape, default=0) < 1 or start < 0 or dtype.kind not in "iuf":
-        raise UnreadableFile(f"{name}: {shape} of {dtype} is no single volume of grey values", "Give one 3D volume.")
+        raise UnreadableFile(f"{name}: {shape} of {dtype} is not a single volume of grey values", "Give one 3D volume.")
     voxels = math.prod(shape)
-    if voxels > MAX_VOXELS:
-        raise TooLarge(f"{name}: {voxels:,} voxels; at most {MAX_VOXELS:,} are read")
+    if voxels > limits.MAX_VOXELS:
+        raise TooLarge(f"{name}: {voxels:,} voxels; at most {limits.MAX_VOXELS:,} are read")
     limits.check_size(voxels * dtype.itemsize, limits.MAX_VOLUME_BYTES, name)
     if start + voxels * dtype.itemsize > len(data):
-        raise UnreadableFile(f"{name}: the file ends before its {voxels:,} voxels do", "Copy or export it again.")
+        raise UnreadableFile(f"{name}: the file is too short for its {voxels:,} voxels", "Copy or export it again.")
     return np.frombuffer(data, dtype, voxels, start).reshape(shape, order="F")
 
 
 def _choose_affine(image: Any) -> tuple[Floats, list[Remark]]:
-    """Choose between the two affines that a header may hold (RAS), and remark where they part.
+    """Choose one of the two affines that a header may hold (RAS), with a remark if they differ.
 
-    The sform goes first, as in nibabel and FSL, but for one that spans no volume. What is measured is how far from each
-    other they put the volume's corners, in voxels.
+    The sform goes first, as in nibabel and FSL, unless it spans no volume. The difference is the largest distance
+    between the positions of a corner of the volume, in voxels.
     """
     sform, sform_code = image.header.get_sform(coded=True)
     qform, qform_code = image.header.get_qform(coded=True)
@@ -90,19 +100,28 @@ def _choose_affine(image: Any) -> tuple[Floats, list[Remark]]:
         return qform, [Remark(code="affines-disagree", severity="warning", message=message)]
     last = np.array(image.shape[:3]) - 1
     corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    apart_mm = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
-    if apart_mm <= _AFFINE_TOLERANCE_PX * sizes.min():
+    distance_mm = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
+    if distance_mm <= _AFFINE_TOLERANCE_VOXELS * sizes.min():
         return sform, []
     mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
     message = (
-        f"The header's two affines (sform code {sform_code}, qform code {qform_code}) part by up to {apart_mm:.1f} mm; "
-        f"the sform was used.{' One is the mirror image of the other: check the sides.' if mirrored else ''}"
+        f"The header's two affines (sform code {sform_code}, qform code {qform_code}) differ by up to "
+        f"{distance_mm:.1f} mm; the sform was used."
     )
+    if mirrored:
+        message += " One is the mirror image of the other: check the sides."
     return sform, [Remark(code="affines-disagree", severity="warning", message=message)]
 
 
 def decompress(data: bytes, name: str) -> bytes:
-    """Unpack gzip, to at most the bytes that a volume may have; other bytes are given back as they are.
+    """Decompress gzip within the limits of a volume; other data are returned unchanged.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    name : str
+        Its name, for error messages.
 
     Raises
     ------
@@ -111,9 +130,9 @@ def decompress(data: bytes, name: str) -> bytes:
     """
     if data[:2] != b"\x1f\x8b":
         return data
-    most = limits.MAX_VOLUME_BYTES + _MAX_HEADER_BYTES
+    max_bytes = limits.MAX_VOLUME_BYTES + _MAX_HEADER_BYTES
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        whole = stream.read(most + 1)
-    if len(whole) > most:
-        raise TooLarge(f"{name}: unpacks to more than {most // 2**30} GiB")
-    return whole
+        decompressed = stream.read(max_bytes + 1)
+    if len(decompressed) > max_bytes:
+        raise TooLarge(f"{name}: unpacks to more than {max_bytes // 2**30} GiB")
+    return decompressed

@@ -1,4 +1,4 @@
-"""Voxels with an affine, of NIfTI, NRRD or MetaImage, as a scan: axes are only reordered and turned end for end."""
+"""Orient the voxels of NIfTI, NRRD or MetaImage as a scan: axes are only reordered and reversed."""
 
 from __future__ import annotations
 
@@ -24,31 +24,40 @@ def orient_volume(
     oriented: bool,
     scale: tuple[float, float] = (1.0, 0.0),
 ) -> Scan:
-    """Make a scan of a volume in Hounsfield units.
+    """Make a scan of a volume.
 
-    The voxel axis nearest the patient's long axis becomes the slice axis, the one nearest front-back the rows. A
-    sheared affine stays as it is: it gives the planes of a tilted series.
+    The voxel axis nearest to the patient's long axis becomes the slice axis, the one nearest to front-back the row
+    axis. A sheared affine is kept: it gives the planes of a tilted series.
 
     Parameters
     ----------
     values : ndarray
         The voxels in the file's own axes; further axes of length 1 are dropped.
-    affine : Floats
-        (4, 4), maps indices in the order of these axes to LPS mm.
-    placed : object
-        Whether the file states where the voxels lie; if not, sides are not known.
-    scale : tuple of (float, float), default: (1.0, 0.0)
-        Slope and intercept that make Hounsfield units of the values.
+    affine : ndarray of float64, shape (4, 4)
+        Maps indices, in the order of these axes, to LPS mm.
+    name : str
+        Name of the file, for error messages.
+    kind : str
+        Kind of the scan, as in :class:`~strokeseg.scan.Scan`.
+    oriented : bool
+        Whether the file states the orientation; if not, left and right are unknown.
+    scale : tuple of (float, float), default (1.0, 0.0)
+        Slope and intercept that convert the values to Hounsfield units.
+
+    Returns
+    -------
+    Scan
+        The scan, not yet checked by the gate.
 
     Raises
     ------
     UnreadableFile, InconsistentGeometry, NoHounsfield
-        `unreadable`, if it is no single volume of grey values; `geometry`, `no-hounsfield`.
+        `unreadable`, if the values are not a single volume of grey values; `geometry`, `no-hounsfield`.
     """
     values = _drop_singleton_axes(values, name)
     axes, flips = _choose_axes(affine[:3, :3], name)
-    for axis, turn in zip(axes, flips, strict=True):
-        if turn:
+    for axis, is_reversed in zip(axes, flips, strict=True):
+        if is_reversed:
             affine = affine.copy()
             affine[:3, 3] += affine[:3, axis] * (values.shape[axis] - 1)
             affine[:3, axis] *= -1
@@ -76,16 +85,16 @@ def _drop_singleton_axes(values: NDArray[Any], name: str) -> NDArray[Any]:
         values = values[..., None]
     if values.ndim != 3 or values.size == 0 or values.dtype.kind not in "iuf":
         raise UnreadableFile(
-            f"{name}: {values.shape} of {values.dtype} is no single volume of grey values", "Give one 3D volume."
+            f"{name}: {values.shape} of {values.dtype} is not a single volume of grey values", "Give one 3D volume."
         )
     return values
 
 
 def _choose_axes(matrix: Floats, name: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Choose the voxel axes that become slice, row, column, and which of them are turned end for end."""
+    """Choose the voxel axes that become slice, row and column, and which of them are reversed."""
     lengths = np.linalg.norm(matrix, axis=0)
     if not np.isfinite(matrix).all() or (lengths < 1e-6).any() or abs(np.linalg.det(matrix / lengths)) < 0.05:
-        raise InconsistentGeometry(f"{name}: the affine does not span a volume", "Mend the header's affine.")
+        raise InconsistentGeometry(f"{name}: the affine does not span a volume", "Correct the header's affine.")
     unit = matrix / lengths
     best = max(permutations(range(3)), key=lambda p: abs(unit[2, p[0]]) + abs(unit[1, p[1]]) + abs(unit[0, p[2]]))
     flips = (unit[2, best[0]] < 0, unit[1, best[1]] < 0, unit[0, best[2]] < 0)
@@ -95,26 +104,26 @@ def _choose_axes(matrix: Floats, name: str) -> tuple[tuple[int, int, int], tuple
 def _to_hounsfield(
     values: NDArray[Any], scale: tuple[float, float], name: str
 ) -> tuple[NDArray[np.int16], list[Remark]]:
-    """Scale, clip and round slice by slice: the scaled floats of a whole volume are four times what is kept."""
+    """Scale, clip and round slice by slice: scaled floats of a whole volume would need four times its memory."""
     hu = np.empty(values.shape, np.int16)
     slope, intercept = scale
-    lost, low, high = 0, np.inf, -np.inf
-    for plane, kept in zip(values, hu, strict=True):
+    invalid_count, low, high = 0, np.inf, -np.inf
+    for plane, hu_plane in zip(values, hu, strict=True):
         if scale != (1.0, 0.0):
             plane = plane * np.float64(slope) + intercept
         if plane.dtype.kind == "f":
             finite = np.isfinite(plane)
-            lost += plane.size - int(np.count_nonzero(finite))
+            invalid_count += plane.size - int(np.count_nonzero(finite))
             plane = np.where(finite, plane, _AIR_HU)
         low, high = min(low, float(plane.min())), max(high, float(plane.max()))
         if plane.dtype.kind == "f":
             plane = np.rint(plane)
-        kept[...] = np.clip(plane, -32768, 32767)
-    if lost > values.size // 2:
-        raise NoHounsfield(f"{name}: {lost / values.size:.0%} of the values are no numbers")
+        hu_plane[...] = np.clip(plane, -32768, 32767)
+    if invalid_count > values.size // 2:
+        raise NoHounsfield(f"{name}: {invalid_count / values.size:.0%} of the values are not finite")
     if low >= 0 and high <= 1.5:
         raise NoHounsfield(f"{name}: values lie between {low:.2g} and {high:.2g}: a mask or a scaled picture")
-    if not lost:
+    if not invalid_count:
         return hu, []
-    message = f"{lost} values were no numbers; they were set to air."
+    message = f"{invalid_count} values were not finite; they were set to air."
     return hu, [Remark(code="no-numbers", severity="repaired", message=message)]

@@ -1,7 +1,8 @@
-"""Whole volumes in one file, or a header beside its voxels: NIfTI, NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd).
+"""Read volumes: NIfTI, NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), in one file or with detached voxels.
 
-NRRD and MetaImage are a few lines of text before raw voxels. They are read here, not by pynrrd or SimpleITK: a header
-may name another file, and that one is taken only from the header's own folder or archive, and unpacked within bounds.
+NRRD and MetaImage consist of a few lines of text and raw voxels. They are read here, not by pynrrd or SimpleITK: a
+header may name another file, which is read only from the header's own folder or archive, and decompressed within
+limits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import bz2
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,250 +19,96 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import StrokesegError, TooLarge, UnreadableFile
 from strokeseg.reading import limits
-from strokeseg.reading.input_file import MAX_VOXELS, InputFile
-from strokeseg.reading.volumes import nifti, orientation
-from strokeseg.scan import Floats, Scan
+from strokeseg.reading.input_file import InputFile
+from strokeseg.reading.volumes import metaimage, nifti, nrrd
+from strokeseg.reading.volumes.orientation import orient_volume
+from strokeseg.reading.volumes.volume_header import MAX_HEADER_BYTES, VolumeHeader
+from strokeseg.scan import Scan
 
-_NRRD_ENDINGS, _METAIMAGE_ENDINGS = (".nrrd", ".nhdr"), (".mha", ".mhd")
-ENDINGS = (*nifti.ENDINGS, *_NRRD_ENDINGS, *_METAIMAGE_ENDINGS)
+ENDINGS = (*nifti.ENDINGS, *nrrd.ENDINGS, *metaimage.ENDINGS)
 DETACHED_DATA_ENDINGS = (".raw", ".zraw", ".img", ".raw.gz")
 
-_MAX_HEADER_BYTES = 2**16
 
-_METAIMAGE_TYPES = {
-    "MET_CHAR": "i1",
-    "MET_UCHAR": "u1",
-    "MET_SHORT": "i2",
-    "MET_USHORT": "u2",
-    "MET_INT": "i4",
-    "MET_UINT": "u4",
-    "MET_LONG_LONG": "i8",
-    "MET_ULONG_LONG": "u8",
-    "MET_FLOAT": "f4",
-    "MET_DOUBLE": "f8",
-}
-_NRRD_TYPES = {
-    **dict.fromkeys(["signed char", "int8", "int8_t"], "i1"),
-    **dict.fromkeys(["uchar", "unsigned char", "uint8", "uint8_t"], "u1"),
-    **dict.fromkeys(["short", "short int", "signed short", "signed short int", "int16", "int16_t"], "i2"),
-    **dict.fromkeys(["ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"], "u2"),
-    **dict.fromkeys(["int", "signed int", "int32", "int32_t"], "i4"),
-    **dict.fromkeys(["uint", "unsigned int", "uint32", "uint32_t"], "u4"),
-    **dict.fromkeys(["longlong", "long long", "long long int", "signed long long", "int64", "int64_t"], "i8"),
-    "float": "f4",
-    "double": "f8",
-}
-# What each space's axes are against LPS.
-_NRRD_SPACES = {
-    "left-posterior-superior": (1, 1),
-    "right-anterior-superior": (-1, -1),
-    "left-anterior-superior": (1, -1),
-}
-_NRRD_SPACES |= {"lps": (1, 1), "ras": (-1, -1), "las": (1, -1)}
-
-
-@dataclass(frozen=True)
-class VolumeHeader:
-    """What a header says.
+def read_volume(file: InputFile, files: Sequence[InputFile]) -> Scan:
+    """Read a volume in Hounsfield units.
 
     Parameters
     ----------
-    sizes : tuple of int
-        Of the axes, the fastest first.
-    dtype : str
-        Of a voxel, with its byte order.
-    packing : object
-        Raw | zlib | gzip | bzip2.
-    beside : object
-        Name of the file that holds the voxels; None where they follow the header.
-    start : object
-        Bytes to skip there; -1 where the voxels are the file's end.
-    skipped : object
-        Bytes to skip of what is unpacked.
-    affine : Floats
-        (4, 4), indices in the order of the axes to LPS mm.
-    placed : object
-        Whether the affine states sides.
-    """
-
-    sizes: tuple[int, ...]
-    dtype: str
-    encoding: str
-    data_file: str | None
-    data_offset: int
-    affine: Floats
-    oriented: bool
-    decoded_offset: int = 0
-
-
-def read_volume(member: InputFile, members: Sequence[InputFile]) -> Scan:
-    """Read a volume.
-
-    Parameters
-    ----------
-    member : InputFile
+    file : InputFile
         The volume or its header.
-    members : sequence of InputFile
-        All that lie with it; voxels beside a header are looked for among them.
+    files : sequence of InputFile
+        All files of the input; detached voxels are read from one of them.
+
+    Returns
+    -------
+    Scan
+        The scan, not yet checked by the gate.
 
     Raises
     ------
     UnreadableFile, TooLarge, InconsistentGeometry, NoHounsfield
         `unreadable`, `too-large`, `geometry`, `no-hounsfield`.
     """
-    ending = PurePosixPath(member.name.lower()).suffix
-    if ending not in _NRRD_ENDINGS + _METAIMAGE_ENDINGS:
-        return nifti.read_nifti(member)
-    what = "NRRD" if ending in _NRRD_ENDINGS else "MetaImage"
-    data = limits.read_within(member, _MAX_HEADER_BYTES + limits.MAX_VOLUME_BYTES)
+    ending = PurePosixPath(file.name.lower()).suffix
+    if ending not in nrrd.ENDINGS + metaimage.ENDINGS:
+        return nifti.read_nifti(file)
+    format_name = "NRRD" if ending in nrrd.ENDINGS else "MetaImage"
+    data = file.read_within(MAX_HEADER_BYTES + limits.MAX_VOLUME_BYTES)
     try:
-        volume, rest = _parse_nrrd(data) if ending in _NRRD_ENDINGS else _parse_metaimage(data, member.name)
-        count = int(np.prod([int(size) for size in volume.sizes], dtype=object))
-        if count > MAX_VOXELS:
-            raise TooLarge(f"{member.name}: {count:,} voxels; at most {MAX_VOXELS:,} are read")
-        if min(volume.sizes) < 1 or volume.data_offset < -1 or volume.decoded_offset < 0:
-            raise ValueError("a size or a place below what it can be")
-        limits.check_size(
-            count * np.dtype(volume.dtype).itemsize + volume.decoded_offset, limits.MAX_VOLUME_BYTES, member.name
-        )
-        whole = rest
-        if volume.data_file is not None:
-            whole = limits.read_within(_find_data_file(member, members, volume.data_file), 2 * limits.MAX_VOLUME_BYTES)
-        values = _decode_voxels(whole, volume, count)
+        header, rest = nrrd.parse_nrrd(data) if ending in nrrd.ENDINGS else metaimage.parse_metaimage(data, file.name)
+        values = _read_voxels(file, files, header, rest)
     except StrokesegError:
         raise
-    except Exception as error:  # a header's words and numbers can be wrong in every way
-        said = f"{member.name}: no readable {what} ({type(error).__name__})"
-        raise UnreadableFile(said, "Copy or export it again.") from None
-    return orientation.orient_volume(values, volume.affine, member.name, what.lower(), oriented=volume.oriented)
+    except Exception as error:  # any word or number of a header may be wrong
+        message = f"{file.name}: not a readable {format_name} file ({type(error).__name__})"
+        raise UnreadableFile(message, "Copy or export it again.") from None
+    return orient_volume(values, header.affine, file.name, format_name.lower(), oriented=header.oriented)
 
 
-def _find_data_file(member: InputFile, members: Sequence[InputFile], name: str) -> InputFile:
-    """Find the file that a header names, in the header's own folder and nowhere else."""
-    found = None
+def _read_voxels(file: InputFile, files: Sequence[InputFile], header: VolumeHeader, rest: bytes) -> NDArray[Any]:
+    """Check the header's numbers, then read the voxels that follow the header or lie in a file of their own."""
+    count = int(np.prod([int(size) for size in header.sizes], dtype=object))
+    if count > limits.MAX_VOXELS:
+        raise TooLarge(f"{file.name}: {count:,} voxels; at most {limits.MAX_VOXELS:,} are read")
+    if min(header.sizes) < 1 or header.data_offset < -1 or header.decoded_offset < 0:
+        raise ValueError("a size or an offset is below its minimum")
+    total_bytes = count * np.dtype(header.dtype).itemsize + header.decoded_offset
+    limits.check_size(total_bytes, limits.MAX_VOLUME_BYTES, file.name)
+    data = rest
+    if header.data_file is not None:
+        data = _find_data_file(file, files, header.data_file).read_within(2 * limits.MAX_VOLUME_BYTES)
+    return _decode_voxels(data, header, count)
+
+
+def _find_data_file(file: InputFile, files: Sequence[InputFile], name: str) -> InputFile:
+    """Find the file that a header names; only the header's own folder is searched."""
+    data_file = None
     if re.fullmatch(r"[^/\\%:]+", name) and name not in (".", "..") and name.upper() != "LIST":
-        path = PurePosixPath(member.name).with_name(name)
-        found = next((other for other in members if other.name == str(path)), None)
-        if found is None and member.path is not None:
-            there = member.path.parent / name
-            found = InputFile(name, path=there) if there.is_file() else None
-    linked = found is not None and found.path is not None and found.path.is_symlink()  # it may lead out of the folder
-    if found is None or linked or found.name == member.name:
+        path = PurePosixPath(file.name).with_name(name)
+        data_file = next((other for other in files if other.name == str(path)), None)
+        if data_file is None and file.path is not None:
+            disk_path = file.path.parent / name
+            data_file = InputFile(name, path=disk_path) if disk_path.is_file() else None
+    # A link may lead out of the folder.
+    is_link = data_file is not None and data_file.path is not None and data_file.path.is_symlink()
+    if data_file is None or is_link or data_file.name == file.name:
         raise UnreadableFile(
-            f"{member.name}: its voxels should lie in {name[:80]!r}, which is no file beside it",
+            f"{file.name}: its header names {name[:80]!r} as the file of the voxels, which is no file beside it",
             "Give the folder that holds both, or save the volume as one file.",
         )
-    return found
+    return data_file
 
 
-def _decode_voxels(whole: bytes, volume: VolumeHeader, count: int) -> NDArray[Any]:
-    size = count * np.dtype(volume.dtype).itemsize
-    if volume.encoding == "raw":
-        start = len(whole) - size if volume.data_offset < 0 else volume.data_offset
-        plain = whole[max(start, 0) :]
+def _decode_voxels(data: bytes, header: VolumeHeader, count: int) -> NDArray[Any]:
+    size = count * np.dtype(header.dtype).itemsize
+    if header.encoding == "raw":
+        start = len(data) - size if header.data_offset < 0 else header.data_offset
+        decoded = data[max(start, 0) :]
     else:
-        engine: Any = bz2.BZ2Decompressor() if volume.encoding == "bzip2" else zlib.decompressobj(wbits=47)
-        plain = engine.decompress(whole[max(volume.data_offset, 0) :], volume.decoded_offset + size)[
-            volume.decoded_offset :
-        ]
-    if len(plain) < size or (volume.encoding == "raw" and volume.data_offset < 0 and len(whole) < size):
+        decoder: Any = bz2.BZ2Decompressor() if header.encoding == "bzip2" else zlib.decompressobj(wbits=47)
+        compressed = data[max(header.data_offset, 0) :]
+        decoded = decoder.decompress(compressed, header.decoded_offset + size)[header.decoded_offset :]
+    is_cut = header.encoding == "raw" and header.data_offset < 0 and len(data) < size
+    if len(decoded) < size or is_cut:
         raise ValueError("fewer voxels than the header says")
-    return np.frombuffer(plain[:size], volume.dtype).reshape(volume.sizes, order="F")
-
-
-def _parse_fields(data: bytes, mark: str) -> dict[str, str]:
-    text = data.decode("latin-1").replace("\r\n", "\n")
-    parts = (line.partition(mark) for line in text.split("\n") if line and not line.startswith("#"))
-    return {key.strip().lower(): value.strip() for key, found, value in parts if found}
-
-
-def _parse_metaimage(data: bytes, name: str) -> tuple[VolumeHeader, bytes]:
-    """Read a MetaImage header: "Key = Value" lines, the last of which says where the voxels lie. Places are LPS."""
-    end = re.search(rb"^ElementDataFile\s*=[^\n]*\n?", data[:_MAX_HEADER_BYTES], re.MULTILINE)
-    if end is None:
-        raise ValueError("no ElementDataFile")
-    fields = _parse_fields(data[: end.end()], "=")
-    sizes = tuple(int(part) for part in fields["dimsize"].split())
-    if not _parse_bool(fields.get("binarydata", "True")) or int(fields.get("elementnumberofchannels", "1")) != 1:
-        raise ValueError("text, or several channels")
-    slope, intercept = (
-        float(fields.get(f"elementtointensityfunction{key}", plain)) for key, plain in (("slope", 1), ("offset", 0))
-    )
-    if (slope, intercept) != (1, 0):
-        said = (
-            f"{name}: its values are to be scaled (ElementToIntensityFunction: slope {slope:g}, offset {intercept:g})"
-        )
-        raise UnreadableFile(said, "Save the volume again with its values in Hounsfield units.")
-    big = _parse_bool(fields.get("elementbyteordermsb", fields.get("binarydatabyteordermsb", "False")))
-    turns = next((fields[key] for key in ("transformmatrix", "rotation", "orientation") if key in fields), None)
-    origin = next((fields[key] for key in ("offset", "position", "origin") if key in fields), None)
-    dimensions = len(sizes)
-    matrix = np.eye(dimensions) if turns is None else _parse_numbers(turns).reshape(dimensions, dimensions).T
-    steps = _parse_numbers(fields.get("elementspacing", fields.get("elementsize", "1 " * dimensions)))
-    affine = _make_affine(matrix * steps, np.zeros(dimensions) if origin is None else _parse_numbers(origin))
-    local = fields["elementdatafile"]
-    volume = VolumeHeader(
-        sizes=sizes,
-        dtype=(">" if big else "<") + _METAIMAGE_TYPES[fields["elementtype"].upper()],
-        encoding="zlib" if _parse_bool(fields.get("compresseddata", "False")) else "raw",
-        data_file=None if local.upper() == "LOCAL" else local,
-        data_offset=int(fields.get("headersize", "0")),
-        affine=affine,
-        oriented=turns is not None,
-    )
-    return volume, data[end.end() :]
-
-
-def _parse_nrrd(data: bytes) -> tuple[VolumeHeader, bytes]:
-    """Read an NRRD header: "field: value" lines up to an empty one."""
-    if not data.startswith(b"NRRD0"):
-        raise ValueError("no NRRD mark")
-    end = re.search(rb"\r?\n\r?\n", data[:_MAX_HEADER_BYTES])
-    if end is None and len(data) > _MAX_HEADER_BYTES:
-        raise ValueError("no empty line after the header")
-    head, rest = (data, b"") if end is None else (data[: end.start()], data[end.end() :])
-    fields = _parse_fields(head, ":")
-    sizes = tuple(int(part) for part in fields["sizes"].split())
-    spacing = fields.get("spacings")
-    signs = _NRRD_SPACES.get(fields.get("space", "").lower())
-    given = re.findall(r"\(([^()]*)\)|\bnone\b", fields.get("space directions", ""))
-    if given:
-        vectors = np.array([_parse_numbers(vector.replace(",", " ")) for vector in given if vector]).T
-        origin = _parse_numbers(re.sub(r"[(),]", " ", fields.get("space origin", "0 0 0")))
-    else:
-        vectors = np.diag(np.ones(len(sizes)) if spacing is None else _parse_numbers(spacing))
-        origin = np.zeros(len(vectors))
-    affine = _make_affine(vectors, origin)
-    affine[:2] *= np.array(signs or (1, 1))[:, None]
-    packing = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}[fields["encoding"].lower()]
-    if fields.get("line skip", fields.get("lineskip", "0")) != "0":
-        raise ValueError("lines to skip")
-    skip = int(fields.get("byte skip", fields.get("byteskip", "0")))
-    volume = VolumeHeader(
-        sizes=sizes,
-        dtype=(">" if fields.get("endian", "little").lower() == "big" else "<") + _NRRD_TYPES[fields["type"].lower()],
-        encoding=packing,
-        data_file=fields.get("data file", fields.get("datafile")),
-        data_offset=skip if packing == "raw" else 0,
-        affine=affine,
-        oriented=bool(given) and signs is not None,
-        decoded_offset=0 if packing == "raw" else skip,
-    )
-    return volume, rest
-
-
-def _parse_bool(word: str) -> bool:
-    return word.strip().lower() in ("true", "1")
-
-
-def _parse_numbers(text: str) -> Floats:
-    return np.array([float(part) for part in text.split()])
-
-
-def _make_affine(matrix: Floats, origin: Floats) -> Floats:
-    """Return a (4, 4) affine of three axes; a two-dimensional one gets a third of length 1."""
-    affine = np.eye(4)
-    count = min(3, *matrix.shape)
-    affine[:count, :count] = matrix[:count, :count]
-    affine[:count, 3] = origin[:count]
-    return affine
+    return np.frombuffer(decoded[:size], header.dtype).reshape(header.sizes, order="F")

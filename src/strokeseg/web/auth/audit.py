@@ -1,7 +1,7 @@
-"""The audit log: who did what to which study, when, from where, and how it ended. Nothing of the patient.
+"""The audit log: who did what to which study, when, from where, and the outcome. It contains no patient data.
 
-One JSON object a line, appended and on the disk before the action is answered. A full file is set aside under a name
-with its time and never deleted: how long it must be kept is the hospital's to say.
+One JSON object per line, appended and on the disk before the action is answered. A full file is renamed to a name with
+the time and never deleted: the hospital decides how long it must be kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotWritable, OutputError
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
@@ -26,9 +27,9 @@ class AuditLog:
     Parameters
     ----------
     path : Path
-        The file; its folder is made if missing.
-    most_bytes : object
-        A file that has grown beyond it is set aside.
+        The file; its folder is created if missing.
+    max_bytes : int
+        A file that reaches this size is renamed, and a new one is started.
 
     Raises
     ------
@@ -37,7 +38,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, max_bytes: int = 64 * 2**20) -> None:
-        self._path, self._most_bytes = path, max_bytes
+        self._path, self._max_bytes = path, max_bytes
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(self._open())
@@ -45,13 +46,13 @@ class AuditLog:
             raise _to_output_error(error) from error
 
     def append(self, user: str | None, action: str, study: str | None, outcome: str, address: str) -> None:
-        """Write a line, and return when it is on the disk."""
+        """Append a line; returns once it is on the disk."""
         now = time.time()
         line = {
             "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
             "user": user,
             "action": action,
-            # An id is ours and short; whatever else stood in a path is not repeated.
+            # Our IDs are short; anything else that a path contained is not logged.
             "study": study if study is not None and _ID.fullmatch(study) else None,
             "outcome": outcome,
             "address": address,
@@ -66,7 +67,7 @@ class AuditLog:
         descriptor = self._locked()
         try:
             size = os.fstat(descriptor).st_size
-            if size and size + len(content) > self._most_bytes:
+            if size and size + len(content) > self._max_bytes:
                 stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
                 os.rename(self._path, self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}"))
                 os.close(descriptor)
@@ -74,17 +75,17 @@ class AuditLog:
                 size = os.fstat(descriptor).st_size
             try:
                 if os.write(descriptor, content) != len(content):
-                    raise OSError(errno.ENOSPC, "no space is left")
+                    raise OSError(errno.ENOSPC, "no space left")
                 os.fsync(descriptor)
             except OSError:
-                # No half line: the next one would be glued to it.
+                # Remove the partial line: the next one would be appended to it.
                 os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
 
     def _locked(self) -> int:
-        """Open the file and lock it; once more where another process set it aside in between."""
+        """Open the file and lock it; repeated if another process renamed it in between."""
         while True:
             descriptor = self._open()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -100,7 +101,7 @@ class AuditLog:
 
 
 def _to_output_error(error: OSError) -> OutputError:
-    remedy = "What cannot be logged is not done: give another place with --audit, or free space."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull("no space is left for the audit log", remedy)
+    remedy = "Actions that cannot be logged are refused. Free space, or choose another file with --audit."
+    if atomic_write.is_disk_full(error):
+        return DiskFull("no space left for the audit log", remedy)
     return NotWritable(f"the audit log cannot be written ({error.strerror})", remedy)
