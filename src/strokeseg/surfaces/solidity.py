@@ -17,7 +17,7 @@ from strokeseg.surfaces import meshing
 class SolidCheck:
     """Properties of a surface.
 
-    Parameters
+    Attributes
     ----------
     triangles : int
         Number of triangles.

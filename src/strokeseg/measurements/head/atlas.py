@@ -46,7 +46,7 @@ _MAX_RESIDUAL_MM = 4.0
 class AtlasFit:
     """The template registered to a head.
 
-    Parameters
+    Attributes
     ----------
     midplane : Midplane
         The mid-sagittal plane.

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 class CoarseHead:
     """The head of a scan, sampled at about 2 mm in the planes and at 2.5 mm or more between them.
 
-    Parameters
+    Attributes
     ----------
     scan : Scan
         The scan.

@@ -23,7 +23,7 @@ _BONE_SHARE = 0.5
 class InnerSkull:
     """Points on the inner surface of the skull.
 
-    Parameters
+    Attributes
     ----------
     points_mm : ndarray of float, shape (slices, angles, 3)
         Points, LPS mm.

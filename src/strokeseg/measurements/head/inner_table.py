@@ -23,7 +23,7 @@ class InnerTable:
 
     The points are detected within slices, so that the ends of a truncated scan do not count as surface.
 
-    Parameters
+    Attributes
     ----------
     points_mm : ndarray of float, shape (n, 3)
         Points, LPS mm.

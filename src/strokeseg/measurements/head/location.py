@@ -43,7 +43,7 @@ _SHEET_MM, _SHEET_LENGTH_MM = 9.0, 20.0
 class LesionLocation:
     """Location of a lesion.
 
-    Parameters
+    Attributes
     ----------
     side : Side
         Side of the patient.
@@ -62,7 +62,7 @@ class LesionLocation:
 class Locations:
     """Locations of all lesions.
 
-    Parameters
+    Attributes
     ----------
     lesions : tuple of LesionLocation
         Location of each lesion.

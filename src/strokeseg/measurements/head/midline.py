@@ -36,7 +36,7 @@ _NEAR_MM, _MIN_WEIGHT, _AGREE_MM, _AGREE_SHARE, _RIVAL_WEIGHT = 8.0, 0.4, 3.0, 0
 class MidlineShift:
     """The midline shift.
 
-    Parameters
+    Attributes
     ----------
     shift_mm : float
         Distance of the septum from the mid-sagittal plane, mm.
@@ -55,7 +55,7 @@ class MidlineShift:
 class ShiftNotMeasured:
     """Reason why the midline shift was not measured.
 
-    Parameters
+    Attributes
     ----------
     code : {"no-spacing", "no-plane", "no-septum", "levels-disagree"}
         Stable code.
@@ -71,7 +71,7 @@ class ShiftNotMeasured:
 class _SeptumLevel:
     """The septum on one slice of the scan.
 
-    Parameters
+    Attributes
     ----------
     slice_index : int
         Index of the slice.

@@ -56,7 +56,7 @@ _MAX_SLICES = 20
 class Midplane:
     """The mid-sagittal plane.
 
-    Parameters
+    Attributes
     ----------
     point_mm : ndarray of float, shape (3,)
         A point on the plane, inside of the head, LPS mm.

@@ -48,7 +48,7 @@ _FURTHEST_MM, _OFF_LINE_MM = 22.0, 1.5
 class Septum:
     """The septum on one slice.
 
-    Parameters
+    Attributes
     ----------
     point_mm : ndarray of float, shape (3,)
         Point on the septum, LPS mm.

@@ -41,7 +41,7 @@ _MIN_ML = 0.2
 class Ventricles:
     """The ventricles on the samples of the head.
 
-    Parameters
+    Attributes
     ----------
     fluid : ndarray of bool, shape (slices, rows, columns)
         CSF in the ventricles.
@@ -61,7 +61,7 @@ class Ventricles:
 class VentricularBlood:
     """The blood in the ventricles.
 
-    Parameters
+    Attributes
     ----------
     lesions_ml : tuple of float
         Volume of each lesion in the ventricles, ml.

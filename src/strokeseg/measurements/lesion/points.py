@@ -19,7 +19,7 @@ _MAX_POINTS = 2500
 class LesionPoints:
     """Points distributed evenly over one lesion, or over all lesions.
 
-    Parameters
+    Attributes
     ----------
     points_mm : ndarray of float, shape (n, 3)
         Points, LPS mm.

@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 class SectionFeatures(NamedTuple):
     """Features of a section; docs/types.md defines each. Lengths are in head radii, densities in HU.
 
-    Parameters
+    Attributes
     ----------
     log_area : float
         Logarithm of the area as a share of the intracranial area.
@@ -109,7 +109,7 @@ _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 class LesionSection:
     """A connected part of a lesion on one slice.
 
-    Parameters
+    Attributes
     ----------
     slice : int
         Index of the slice, inferior first.

@@ -73,7 +73,7 @@ def predict_probabilities(
 class TypeClassifier:
     """Multinomial logistic regression on standardized features.
 
-    Parameters
+    Attributes
     ----------
     mean, scale : ndarray of float, shape (features,)
         Mean and standard deviation of each feature.

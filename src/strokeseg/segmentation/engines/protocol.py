@@ -19,7 +19,7 @@ _MAX_CONCURRENT_SLICES = 8
 class Engine(Protocol):
     """A loaded network, ready to run.
 
-    Parameters
+    Attributes
     ----------
     name : str
         Name of the engine, one of :data:`strokeseg.segmentation.engines.selection.ENGINES`.
