@@ -60,28 +60,28 @@ def create_application(guard):
     problems.add_exception_handlers(app)
 
     @app.get("/api/v1/studies/{id}")
-    def read(id: str, user: Annotated[auth.User, Depends(guard.require("read"))]):
+    def read(id: str, user: Annotated[auth.User, Depends(auth.RequireScope("read"))]):
         return {"user": user.name, "group": user.group, "scopes": sorted(user.scopes)}
 
     @app.post("/api/v1/studies")
-    def write(request: Request, user: Annotated[auth.User, Depends(guard.require("write"))]):
+    def write(request: Request, user: Annotated[auth.User, Depends(auth.RequireScope("write"))]):
         guard.audit(user, "upload", "0af3", "done", request)
         return {"user": user.name}
 
     @app.delete("/api/v1/studies/{id}")
-    def remove(id: str, user: Annotated[auth.User, Depends(guard.require("admin"))]):
+    def remove(id: str, user: Annotated[auth.User, Depends(auth.RequireScope("admin"))]):
         return {"user": user.name}
 
     @app.get("/api/v1/me")
     def me(request: Request):
-        user = guard.optional(request)
+        user = guard.find_user(request)
         return {"user": user.name if user else None, "auth": guard.mode, "login": guard.login_path}
 
     @app.get("/")
     def page():
         return "the page"
 
-    guard.install(app)
+    auth.protect(app, guard)
     return app
 
 

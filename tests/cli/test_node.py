@@ -95,10 +95,10 @@ def test_the_help_shows_each_way_of_use(run):
     ("content", "said"),
     [
         (None, "cannot be read"),
-        ("[node", "is no TOML"),
+        ("[node", "is not valid TOML"),
         ("[node]\nprot = 1", "node.prot"),
         ("[node]\nport = 0", "node.port"),
-        ("[node.tls]\ncertificate = 'a.pem'\nkey = 'a.key'", "node.tls.certificate: there is no file"),
+        ("[node.tls]\ncertificate = 'a.pem'\nkey = 'a.key'", "node.tls.certificate: file no"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_place(run, tmp_path, content, said):
@@ -115,7 +115,7 @@ def test_a_wrong_file_is_named_with_its_place(run, tmp_path, content, said):
 def test_two_wishes_at_once_are_refused(run, file):
     code, _, err = run("node", file, "--check", "--undelivered")
     assert code == 2
-    assert "one at a time" in err
+    assert "exclude each other" in err
 
 
 def test_a_check_with_nobody_there_ends_soon_and_says_so(run, tmp_path):
@@ -146,18 +146,18 @@ def test_a_check_of_somebody_silent_ends_soon(run, tmp_path):
 def test_a_check_without_peers_says_so(run, file):
     code, out, err = run("node", file, "--check")
     assert (code, out) == (0, "")
-    assert "nobody to try" in err
+    assert "no peer, server or receiver to try" in err
 
 
 def test_an_explanation_names_the_rule_and_why_not_the_others(run, file, tmp_path):
     code, out, _ = run("node", file, "--explain", head(tmp_path / "in"))
     assert code == 0
     assert "chest: the body part 'HEAD' does not match 'CHEST'" in out
-    assert "head: fits, segment" in out
+    assert "head: matches, segment" in out
     code, out, _ = run("node", file, "--explain", head(tmp_path / "thin", SliceThickness="1"), "--json")
     [told] = json.loads(out)
     assert told["rule"] is None
-    assert "no rule fits" in told["reasons"][-1]
+    assert "no rule matches" in told["reasons"][-1]
 
 
 @pytest.mark.parametrize("name", ["ge_head.zip", "ctich_081"])
@@ -168,13 +168,13 @@ def test_the_samples_are_explained_or_refused(run, file, name):
         assert "series 1.2." in out
     else:
         assert code == 3
-        assert "holds no DICOM files" in err
+        assert "contains no DICOM files" in err
 
 
 def test_what_is_not_there_cannot_be_explained(run, file, tmp_path):
     code, _, err = run("node", file, "--explain", tmp_path / "nothing")
     assert code == 3
-    assert "there is no such file or folder" in err
+    assert "no such file or folder" in err
 
 
 def test_undelivered_without_a_database_makes_none(run, file, tmp_path, database):
@@ -196,7 +196,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_url(run, file):
 def test_what_waits_is_listed_and_can_be_sent_again(run, file, database, waiting):
     code, out, _ = run("node", file, "--undelivered", "--database", database)
     assert code == 0
-    assert out.splitlines()[0].split() == ["id", "state", "what", "to", "since", "tries", "last", "answer"]
+    assert out.splitlines()[0].split() == ["id", "state", "kind", "target", "since", "tries", "last", "answer"]
     assert out.splitlines()[1].split()[:4] == [waiting[:8], "waiting", "send", "pacs"]
     listed = json.loads(run("node", file, "--undelivered", "--json", "--database", database)[1])
     assert [row["id"] for row in listed] == [waiting]
@@ -209,7 +209,7 @@ def test_what_waits_is_listed_and_can_be_sent_again(run, file, database, waiting
 def test_a_wrong_id_is_refused(run, file, database, waiting, key):
     code, _, err = run("node", file, "--resend", key, "--database", database)
     assert code == 3
-    assert "nothing undelivered has this id" in err
+    assert "no undelivered row has this id" in err
 
 
 def test_a_fresh_database_has_nothing(run, file, database):

@@ -81,7 +81,7 @@ def run_kills(kills, database, folder, seed=0, say=lambda text: None):
 def _check(server, made, say):
     """None lost: each ends. None twice: as many studies as keys. None half: every file is there as it is listed."""
     until = time.monotonic() + 60 + 30 * len(made)
-    with server.client() as client:
+    with server.create_client() as client:
         for key, study in made.items():
             while (found := client.get(f"/studies/{study}").json())["status"] not in TERMINAL_STATUSES:
                 assert time.monotonic() < until, found
@@ -106,7 +106,7 @@ def main(arguments):
     try:
         for name in ("sqlite", "postgresql"):
             with tempfile.TemporaryDirectory() as folder:
-                url = f"sqlite:///{folder}/a.db" if name == "sqlite" else server.new()
+                url = f"sqlite:///{folder}/a.db" if name == "sqlite" else server.create_database()
                 print(name, flush=True)
                 run_kills(kills, url, Path(folder), say=lambda text: print(" ", text, flush=True))
     finally:

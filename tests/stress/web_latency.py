@@ -29,7 +29,7 @@ def measure_waits(client, model="default"):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        with ServerProcess(place, f"sqlite:///{place / 'a.db'}") as server, server.client() as client:
+        with ServerProcess(place, f"sqlite:///{place / 'a.db'}") as server, server.create_client() as client:
             for model in sys.argv[1:] or ("default", "default", "fast"):
                 slice_s, result_s = measure_waits(client, model)
                 print(

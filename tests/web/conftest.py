@@ -8,7 +8,7 @@ from web_process import PostgresServer
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A private PostgreSQL; `postgres.new()` gives an empty database."""
+    """A private PostgreSQL; `postgres.create_database()` gives an empty database."""
     server = PostgresServer()
     if server.programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -22,7 +22,7 @@ def database(request, tmp_path):
     """The URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'strokeseg.db'}"
-    return request.getfixturevalue("postgres").new()
+    return request.getfixturevalue("postgres").create_database()
 
 
 @pytest.fixture

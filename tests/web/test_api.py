@@ -105,9 +105,9 @@ def test_an_upload_goes_on_where_it_was_cut(served):
     again = client.post("uploads/finish", json={"uploads": [upload["id"]], "name": "n"}, headers=key)
     assert again.status_code == 200 and again.json()["id"] == made.json()["id"]
     assert client.get(at).status_code == 404
-    here = client.app.state.here
-    row = here.jobs.studies.row(made.json()["id"])
-    assert here.storage.read(f"studies/{row.id}/upload/{row.upload}") == data
+    context = client.app.state.context
+    row = context.jobs.studies.get_row(made.json()["id"])
+    assert context.storage.read(f"studies/{row.id}/upload/{row.upload}") == data
 
 
 def test_names_of_files_stay_names(served, tmp_path):
@@ -125,9 +125,9 @@ def test_names_of_files_stay_names(served, tmp_path):
     files = [("files", (name, b"data %d" % number, "application/dicom")) for number, name in enumerate(names)]
     study = client.post("studies", files=files, data={"name": "<img src=x onerror=alert(1)>"}).json()
     assert study["name"] == "<img src=x onerror=alert(1)>"
-    here = client.app.state.here
-    row = here.jobs.studies.row(study["id"])
-    archive = zipfile.ZipFile(io.BytesIO(here.storage.read(f"studies/{row.id}/upload/{row.upload}")))
+    context = client.app.state.context
+    row = context.jobs.studies.get_row(study["id"])
+    archive = zipfile.ZipFile(io.BytesIO(context.storage.read(f"studies/{row.id}/upload/{row.upload}")))
     assert len(archive.namelist()) == len(names)
     for name in archive.namelist():
         assert ".." not in name.split("/") and not name.startswith("/") and "\\" not in name
@@ -148,7 +148,7 @@ def test_too_much_is_refused_before_it_is_taken(served, tmp_path):
 
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
     cut = client.post("studies", content=endless(), headers=kind)
-    assert cut.status_code == 413 and cut.json()["remedy"] == "Send one series alone, or in pieces."
+    assert cut.status_code == 413 and cut.json()["remedy"] == "Send a single series, or use a resumable upload."
     assert client.post("uploads", json={"name": "a", "size": 20_000}).status_code == 413
     assert _post(client).status_code == 201
     assert client.post("uploads", json={"name": "a", "size": 9_000}).status_code == 201
@@ -163,9 +163,9 @@ def test_old_studies_go(served):
     client = served(keep_days=1e-9)
     study = _post(client).json()["id"]
     time.sleep(0.01)
-    client.app.state.here.retention.sweep()
+    client.app.state.context.retention.sweep()
     assert client.get(f"studies/{study}").status_code == 404
-    assert client.app.state.here.storage.listed("studies") == []
+    assert client.app.state.context.storage.list_names("studies") == []
 
 
 def test_the_page_and_its_files_are_served_packed_and_by_tag(served):
@@ -200,12 +200,12 @@ def test_logs_hold_nothing_of_a_patient(served, caplog):
     client.get("studies", params={"q": secret})
     client.get(f"studies/{secret}")
     assert secret not in caplog.text
-    assert secret not in client.app.state.here.settings.audit.read_text()
+    assert secret not in client.app.state.context.settings.audit.read_text()
 
 
 @pytest.mark.slow
 def test_a_real_server_sends_events_ranges_and_survives_a_cut(tmp_path):
-    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.client() as client:
+    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.create_client() as client:
         heard, opened = [], threading.Event()
 
         def listen():
@@ -245,7 +245,7 @@ def test_a_real_server_sends_events_ranges_and_survives_a_cut(tmp_path):
 
 def _cut(server):
     """A connection that breaks in the middle of a piece: what came is kept."""
-    with server.client() as client:
+    with server.create_client() as client:
         upload = client.post("/uploads", json={"name": "a.bin", "size": 100_000}).json()["id"]
         with socket.create_connection(("127.0.0.1", server.port)) as line:
             head = f"PATCH /api/v1/uploads/{upload} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpload-Offset: 0\r\n"
@@ -281,7 +281,7 @@ def _ranges(client, study):
 def test_an_ephemeral_server_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}", "--ephemeral", "--workers", "0") as server:
-        with server.client() as client:
+        with server.create_client() as client:
             assert client.post("/studies", files=ONE).status_code == 201
         assert list(tmp_path.rglob("study.png"))
         server.kill(signal.SIGTERM)

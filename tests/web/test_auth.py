@@ -20,21 +20,25 @@ def server(tmp_path):
 
 
 def signed_in(server, token, url=HOST):
-    client = server.client(url=url)
+    client = server.create_client(url=url)
     answer = client.post("/api/v1/auth/session", json={"token": token}, headers=OURS)
     assert answer.status_code == 204
     return client, answer.headers["set-cookie"]
 
 
 def test_off_only_where_nobody_else_can_ask(tmp_path):
-    alone = GuardedServer(tmp_path, loopback=True)
+    alone = GuardedServer(tmp_path, is_loopback=True)
     assert alone.guard.mode == "off"
     assert alone.create_client().get(STUDY).json() == {
         "user": "local",
         "group": None,
         "scopes": ["admin", "read", "write"],
     }
-    for more in ({}, {"loopback": True, "base": "/sub"}, {"loopback": True, "trusted_proxies": ("10.0.0.1",)}):
+    for more in (
+        {},
+        {"is_loopback": True, "base_path": "/sub"},
+        {"is_loopback": True, "trusted_proxies": ("10.0.0.1",)},
+    ):
         guarded = GuardedServer(tmp_path, **more)
         assert guarded.guard.mode == "token"
         assert guarded.create_client().get(STUDY).status_code == 401
@@ -53,7 +57,7 @@ def test_off_only_where_nobody_else_can_ask(tmp_path):
     ],
 )
 def test_off_lets_no_other_site_and_no_proxy_in(tmp_path, headers):
-    client = GuardedServer(tmp_path, loopback=True).create_client()
+    client = GuardedServer(tmp_path, is_loopback=True).create_client()
     answer = client.get(STUDY, headers=headers)
     assert answer.status_code == 403
     assert answer.json()["code"] == "unauthorized"
@@ -65,20 +69,20 @@ def test_a_token_opens_what_its_scope_says_and_no_more(server):
     calls = [("GET", STUDY), ("POST", STUDIES), ("DELETE", STUDY)]
     opened = {"read": [200, 403, 403], "write": [200, 200, 403], "admin": [200, 200, 200]}
     for scope, wanted in opened.items():
-        client = server.client(server.token(scope=scope))
+        client = server.create_client(server.create_token(scope=scope))
         assert [client.request(*call).status_code for call in calls] == wanted
-    refusal = server.client(server.token(scope="read")).post(STUDIES)
+    refusal = server.create_client(server.create_token(scope="read")).post(STUDIES)
     assert 'scope="write"' in refusal.headers["www-authenticate"]
 
 
 def test_what_is_wrong_is_refused(server):
-    right = server.token()
+    right = server.create_token()
     public, hidden = right.removeprefix("strokeseg_").split("_", 1)
     wrong = [
         "x", "", "strokeseg_", f"strokeseg_{public}_{hidden[:-1]}", f"strokeseg_{public}_{hidden[::-1]}",
         f"strokeseg_{'0' * 16}_{hidden}", right.upper(), f"{right}\u00e9".encode().decode("latin-1"), "a" * 5000,
     ]  # fmt: skip
-    client = server.client()
+    client = server.create_client()
     assert client.get(STUDY).headers["www-authenticate"] == "Bearer"
     for text in wrong:
         answer = client.get(STUDY, headers={"Authorization": f"Bearer {text}".encode("latin-1", "replace")})
@@ -90,7 +94,7 @@ def test_what_is_wrong_is_refused(server):
 
 def test_expired_and_revoked_open_nothing(server, monkeypatch):
     text, kept = tokens.create_token(server.engine, "anna", None, ["read"], 1)
-    client = server.client(text)
+    client = server.create_client(text)
     assert client.get(STUDY).status_code == 200
     now = tokens.time.time()
     monkeypatch.setattr(tokens.time, "time", lambda: now + 86_401)
@@ -105,7 +109,7 @@ def test_expired_and_revoked_open_nothing(server, monkeypatch):
 
 
 def test_nothing_that_opens_is_stored(server, tmp_path):
-    text = server.token()
+    text = server.create_token()
     client, _ = signed_in(server, text)
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     hidden = text.rsplit("_", 1)[1] if text.count("_") == 2 else text[len("strokeseg_") + 17 :]
@@ -120,10 +124,10 @@ def test_nothing_that_opens_is_stored(server, tmp_path):
 
 
 def test_a_session_is_for_the_page_alone(server):
-    client, cookie = signed_in(server, server.token())
+    client, cookie = signed_in(server, server.create_token())
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
     assert "secure" not in cookie.lower()
-    _, cookie = signed_in(server, server.token(), "https://example.org")
+    _, cookie = signed_in(server, server.create_token(), "https://example.org")
     assert "; Secure" in cookie
     assert client.get(STUDY).json()["user"] == "anna"
     assert client.post(STUDIES).status_code == 403
@@ -132,12 +136,12 @@ def test_a_session_is_for_the_page_alone(server):
     value = client.cookies["strokeseg_session"]
     assert client.post("/api/v1/auth/logout").status_code == 403
     assert client.post("/api/v1/auth/logout", headers=OURS).status_code == 204
-    again = server.client(cookies={"strokeseg_session": value})
+    again = server.create_client(cookies={"strokeseg_session": value})
     assert again.get(STUDY).status_code == 401, "the cookie is dead, not only forgotten"
 
 
 def test_a_session_lasts_no_longer_than_said(server, monkeypatch):
-    client, _ = signed_in(server, server.token(days=0.25))
+    client, _ = signed_in(server, server.create_token(days=0.25))
     now = tokens.time.time()
     monkeypatch.setattr(tokens.time, "time", lambda: now + 6 * 3600 - 5)
     assert client.get(STUDY).status_code == 200
@@ -146,12 +150,12 @@ def test_a_session_lasts_no_longer_than_said(server, monkeypatch):
 
 
 def test_another_site_cannot_sign_someone_in_or_change_anything(server):
-    token = server.token()
-    assert server.client().post("/api/v1/auth/session", json={"token": token}).status_code == 403
+    token = server.create_token()
+    assert server.create_client().post("/api/v1/auth/session", json={"token": token}).status_code == 403
     for site in ("cross-site", "same-site"):
-        answer = server.client(token).post(STUDIES, headers={"Sec-Fetch-Site": site})
+        answer = server.create_client(token).post(STUDIES, headers={"Sec-Fetch-Site": site})
         assert answer.status_code == 403
-    assert server.client(token).post(STUDIES, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+    assert server.create_client(token).post(STUDIES, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
 
 def test_wrong_tokens_are_slowed_down_and_right_ones_are_not(tmp_path):
@@ -201,7 +205,7 @@ def test_everyone_sees_their_own_and_their_groups_studies():
 
 @pytest.mark.parametrize("path", ["/", STUDY, "/api/v1/me", "/nothing"])
 def test_every_answer_says_what_the_browser_may_do(server, path):
-    headers = server.client().get(path, headers={"Origin": "https://evil.example"}).headers
+    headers = server.create_client().get(path, headers={"Origin": "https://evil.example"}).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
@@ -214,12 +218,12 @@ def test_every_answer_says_what_the_browser_may_do(server, path):
     assert headers["cache-control"] == "no-store"
     assert not [name for name in headers if name.startswith("access-control-")], "no other site may read"
     assert "strict-transport-security" not in headers
-    assert "strict-transport-security" in server.client(url="https://example.org").get(path).headers
+    assert "strict-transport-security" in server.create_client(url="https://example.org").get(path).headers
 
 
 def test_no_other_site_is_allowed_to_ask(server):
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    answer = server.client().options(STUDIES, headers=asked)
+    answer = server.create_client().options(STUDIES, headers=asked)
     assert answer.status_code == 405
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
@@ -228,7 +232,7 @@ def test_a_route_that_asks_for_no_scope_stops_the_server(server):
     app = FastAPI()
 
     @app.get("/api/v1/guarded")
-    def guarded(user: Annotated[auth.User, Depends(server.guard.require("read"))]): ...
+    def guarded(user: Annotated[auth.User, Depends(auth.RequireScope("read"))]): ...
 
     @app.get("/api/v1/forgotten/{id}")
     def forgotten(id: str): ...
@@ -240,7 +244,7 @@ def test_a_route_that_asks_for_no_scope_stops_the_server(server):
 
     app.include_router(deeper, prefix="/api/v1")
     with pytest.raises(RuntimeError) as caught:
-        server.guard.install(app)
+        auth.protect(app, server.guard)
     assert str(caught.value).endswith(": /api/v1/deeper, /api/v1/forgotten/{id}")
 
 

@@ -40,12 +40,12 @@ def provider(keys):
 
 def server_of(folder, provider, name="sub"):
     (folder / "secret").write_text("given by the service\n")
-    return GuardedServer(folder, RULES.format(url=provider.url, name=name), base="/sub")
+    return GuardedServer(folder, RULES.format(url=provider.url, name=name), base_path="/sub")
 
 
 def sign_in(server, client=None):
     """Go the way of a browser; give the last answer and the client."""
-    client = client or server.client(url=PAGE)
+    client = client or server.create_client(url=PAGE)
     leaving = client.get("/api/v1/auth/login")
     assert leaving.status_code == 302, leaving.text
     kept = leaving.headers["set-cookie"]
@@ -65,7 +65,7 @@ def session_of(answer):
 
 def test_signs_in_with_name_group_and_scopes(tmp_path, provider):
     server = server_of(tmp_path, provider)
-    assert server.client(url=PAGE).get("/api/v1/me").json() == {
+    assert server.create_client(url=PAGE).get("/api/v1/me").json() == {
         "user": None,
         "auth": "oidc",
         "login": "api/v1/auth/login",
@@ -78,8 +78,8 @@ def test_signs_in_with_name_group_and_scopes(tmp_path, provider):
     client.cookies.set("strokeseg_session", cookie.split(";")[0].split("=", 1)[1])
     seen = client.get("/api/v1/studies/0af3").json()
     assert seen == {"user": "u-17", "group": "stroke-unit", "scopes": ["read", "write"]}
-    assert server.lines()[-1]["action"] == "sign-in"
-    assert server.lines()[-1]["user"] == "u-17"
+    assert server.read_audit_log()[-1]["action"] == "sign-in"
+    assert server.read_audit_log()[-1]["user"] == "u-17"
 
 
 def test_the_first_access_that_fits_counts(tmp_path, provider):
@@ -110,7 +110,7 @@ def test_a_false_token_is_refused(tmp_path, provider, false):
     answer, *_ = sign_in(server)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert session_of(answer) is None
-    assert server.lines()[-1]["outcome"] == "refused"
+    assert server.read_audit_log()[-1]["outcome"] == "refused"
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_who_is_not_known_enough_is_refused(tmp_path, provider, claims, name):
 
 def test_one_cannot_be_signed_in_by_someone_else(tmp_path, provider):
     server = server_of(tmp_path, provider)
-    leaving = server.client(url=PAGE).get("/api/v1/auth/login")
+    leaving = server.create_client(url=PAGE).get("/api/v1/auth/login")
     back = httpx.get(leaving.headers["location"]).headers["location"].split("?")[1]
-    victim = server.client(url=PAGE)
+    victim = server.create_client(url=PAGE)
     answer = victim.get(f"/api/v1/auth/callback?{back}")
     assert (answer.status_code, session_of(answer)) == (401, None)
     for cookie in ("x", "a.b.c", "e30.Z8J0Yg.AAAA"):
@@ -152,9 +152,9 @@ def test_a_code_opens_once(tmp_path, provider):
 
 def test_a_second_worker_can_end_what_the_first_began(tmp_path, provider):
     first, second = server_of(tmp_path, provider), server_of(tmp_path, provider)
-    leaving = first.client(url=PAGE).get("/api/v1/auth/login")
+    leaving = first.create_client(url=PAGE).get("/api/v1/auth/login")
     back = httpx.get(leaving.headers["location"]).headers["location"].split("?")[1]
-    client = second.client(url=PAGE)
+    client = second.create_client(url=PAGE)
     client.cookies.set("strokeseg_login", leaving.headers["set-cookie"].split(";")[0].split("=", 1)[1])
     assert client.get(f"/api/v1/auth/callback?{back}").status_code == 303
 
@@ -163,13 +163,13 @@ def test_a_service_that_is_another_or_silent_is_said_so(tmp_path, provider):
     provider.issuer = "https://evil.example"
     server = server_of(tmp_path, provider)
     for _ in range(2):
-        answer = server.client(url=PAGE).get("/api/v1/auth/login")
+        answer = server.create_client(url=PAGE).get("/api/v1/auth/login")
         assert (answer.status_code, answer.json()["code"]) == (503, "busy")
     provider.issuer = None
-    assert server.client(url=PAGE).get("/api/v1/auth/login").status_code == 302, "it came back"
+    assert server.create_client(url=PAGE).get("/api/v1/auth/login").status_code == 302, "it came back"
     gone = server_of(tmp_path, provider)
     provider.server.socket.close()
-    assert gone.client(url=PAGE).get("/api/v1/auth/login").status_code == 503
+    assert gone.create_client(url=PAGE).get("/api/v1/auth/login").status_code == 503
 
 
 def test_without_a_service_there_is_nothing_to_sign_in_at(tmp_path):

@@ -47,7 +47,7 @@ def app(tmp_path_factory):
         auth_config=folder / "auth.toml",
     )
     made = create_app(settings)
-    fill(made.state.here.engine)
+    fill(made.state.context.engine)
     return made
 
 
@@ -107,7 +107,7 @@ def test_a_wrong_token_is_refused_everywhere(app):
 
 
 def test_an_expired_and_a_revoked_token_are_refused_everywhere(app):
-    engine = app.state.here.engine
+    engine = app.state.context.engine
     text, _ = tokens.create_token(engine, "ben", "unit", ["admin"], 1e-9)
     check_all(app, text, 401)
     text, kept = tokens.create_token(engine, "ben", "unit", ["admin"], None)
@@ -116,12 +116,12 @@ def test_an_expired_and_a_revoked_token_are_refused_everywhere(app):
 
 
 def test_reading_is_not_writing_anywhere(app):
-    reader, _ = tokens.create_token(app.state.here.engine, "ben", "unit", ["read"], 1)
+    reader, _ = tokens.create_token(app.state.context.engine, "ben", "unit", ["read"], 1)
     check_all(app, reader, 403, lambda method, path: method not in ("GET", "HEAD"))
 
 
 def test_what_is_of_others_is_not_there(app):
-    other, _ = tokens.create_token(app.state.here.engine, "anna", "another unit", ["write"], 1)
+    other, _ = tokens.create_token(app.state.context.engine, "anna", "another unit", ["write"], 1)
     check_all(app, other, 404, lambda method, path: any(f"{{{name}}}" in path for name in OF_SOMEONE))
     finish = call(app, "POST", "/api/v1/uploads/finish", other)
     assert finish.status_code == 404
@@ -131,7 +131,7 @@ def test_what_is_of_others_is_not_there(app):
 
 
 def test_the_group_sees_what_is_of_the_group(app):
-    carl, _ = tokens.create_token(app.state.here.engine, "carl", "unit", ["read"], 1)
+    carl, _ = tokens.create_token(app.state.context.engine, "carl", "unit", ["read"], 1)
     client = TestClient(app, base_url="http://scans.example.org", headers={"Authorization": f"Bearer {carl}"})
     assert {study["id"] for study in client.get("/api/v1/studies").json()["items"]} == {BENS, ALSO_BENS}
     assert client.get(f"/api/v1/studies/{BENS}").json()["owner"] == "ben"
@@ -139,7 +139,7 @@ def test_the_group_sees_what_is_of_the_group(app):
 
 
 def test_a_session_changes_nothing_without_the_header(app):
-    token, _ = tokens.create_token(app.state.here.engine, "anna", None, ["write"], 1)
+    token, _ = tokens.create_token(app.state.context.engine, "anna", None, ["write"], 1)
     client = TestClient(app, base_url="http://scans.example.org")
     client.post("/api/v1/auth/session", json={"token": token}, headers={"X-StrokeSeg": "1"})
     assert client.get("/api/v1/studies").status_code == 200

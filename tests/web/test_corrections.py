@@ -42,7 +42,7 @@ def test_the_latest_accepted_correction_of_each_study_is_a_pair(place, capsys):
     assert main(["corrections", "-o", str(out), *options]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("1 corrected studies")
-    assert "study d has no CT" in said.err
+    assert "study d: no CT" in said.err
     [pair] = find_pairs(out)
     assert np.asarray(nibabel.load(pair.mask).dataobj).sum() == 2 * 8 * 3
     assert not any("MEIER" in path.name for path in out.iterdir())

@@ -138,7 +138,7 @@ def test_cancel_ends_a_study_in_its_queue_and_urgent_goes_first(served, database
     urgent = client.post("studies", files=picture_parts(1), data={**PICTURE_FIELDS, "priority": "urgent"}).json()["id"]
     gone = client.post("studies", files=picture_parts(1), data=PICTURE_FIELDS).json()["id"]
     assert client.post(f"studies/{gone}/cancel").json()["status"] == "cancelled"
-    client.app.state.here.jobs.close()
+    client.app.state.context.jobs.close()
     worked = served(database=database, workers=1)
     order = {study: wait_until_ended(worked, study)["versions"][0]["created"] for study in (normal, urgent)}
     assert order[urgent] < order[normal]
@@ -149,7 +149,7 @@ def test_cancel_ends_a_study_in_its_queue_and_urgent_goes_first(served, database
 def test_a_full_disk_is_tried_again_ever_later_and_then_said(served, monkeypatch, times, status):
     """The disk is full for so many stored files of the answer; a refusal, beside it, is tried once."""
     client, full, reads = served(workers=1), [], []
-    jobs = client.app.state.here.jobs
+    jobs = client.app.state.context.jobs
     move, read = storage._move, jobs._steps.read
 
     def moved(source, target):

@@ -19,7 +19,7 @@ def test_a_dead_workers_study_is_taken_over_by_a_live_one(tmp_path, database):
     first, second = (
         ServerProcess(tmp_path, database, "--workers", "1", "--lease", "2", worker_only=True) for _ in range(2)
     )
-    with server, server.client() as client, first:
+    with server, server.create_client() as client, first:
         study = client.post("/studies", files=picture_parts(6), data=PICTURE_FIELDS).json()["id"]
         until = time.monotonic() + 120
         while client.get(f"/studies/{study}").json()["status"] not in ("segmenting", "measuring", "writing"):
@@ -40,7 +40,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, database, seed):
 
 def test_a_decoder_that_crashes_ends_no_server(tmp_path):
     """The child that reads is killed from outside, as a crash would end it: the step is tried again, and succeeds."""
-    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.client() as client:
+    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.create_client() as client:
         study = client.post("/studies", files=picture_parts(6), data=PICTURE_FIELDS).json()["id"]
         until = time.monotonic() + 60
         while client.get(f"/studies/{study}").json()["status"] != "segmenting":

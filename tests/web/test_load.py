@@ -29,7 +29,7 @@ def test_many_uploads_at_once_end_right_and_health_answers_meanwhile(tmp_path):
         before, made, times = _memory_mb(server.process.pid), [], []
 
         def client():
-            with server.client() as one:
+            with server.create_client() as one:
                 made.extend(
                     one.post("/studies", files=picture_parts(1), data=PICTURE_FIELDS).json()["id"] for _ in range(5)
                 )
@@ -37,7 +37,7 @@ def test_many_uploads_at_once_end_right_and_health_answers_meanwhile(tmp_path):
         threads = [threading.Thread(target=client) for _ in range(10)]
         for thread in threads:
             thread.start()
-        with server.client() as one:
+        with server.create_client() as one:
             while any(thread.is_alive() for thread in threads) or len(times) < 30:
                 begun = time.perf_counter()
                 assert one.get("/health/live").status_code == 200
@@ -70,7 +70,7 @@ def test_a_large_upload_is_never_whole_in_memory(tmp_path):
     """120 MB in one request: the server grows by far less."""
     with (
         ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}", "--workers", "0") as server,
-        server.client() as client,
+        server.create_client() as client,
     ):
         client.get("/studies")
         before = _memory_mb(server.process.pid, "VmHWM")
@@ -91,7 +91,7 @@ def test_a_large_upload_is_never_whole_in_memory(tmp_path):
 def test_a_body_of_three_gigabytes_is_refused_as_soon_as_it_is_known(tmp_path):
     """Where it is announced before a byte of it; where it is not, at the limit: nothing of it stays."""
     with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}", "--workers", "0", "--max-upload", "100M") as server:
-        with server.client() as client:
+        with server.create_client() as client:
             client.get("/studies")
             before, sent = _memory_mb(server.process.pid, "VmHWM"), 0
 
@@ -162,7 +162,7 @@ def test_clients_that_do_not_go_on_are_sent_away_and_hinder_nobody(settings, mon
             assert {one.recv(4096) for one in heads} == {b""}, "closed"
             for one in bodies:
                 answer = b"".join(iter(lambda one=one: one.recv(4096), b""))  # to its end: the connection is closed
-                assert answer.startswith(b"HTTP/1.1 408") and b"Send it again, or in pieces." in answer
+                assert answer.startswith(b"HTTP/1.1 408") and b"Send it again, or use a resumable upload." in answer
     finally:
         running.should_exit = True
         thread.join(20)
@@ -182,7 +182,7 @@ def test_every_answer_is_in_the_openapi_document(tmp_path):
         checks.content_type_conformance,
     ]
     modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
-    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.client() as client:
+    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.create_client() as client:
         study = client.post("/studies", files=picture_parts(1), data=PICTURE_FIELDS).json()["id"]
         wait_until_ended(client, study)
         schema = schemathesis.openapi.from_url(f"{server.base}/api/v1/openapi.json")

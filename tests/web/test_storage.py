@@ -45,25 +45,25 @@ def test_files_are_put_read_in_part_listed_and_removed(storage, tmp_path):
     (tmp_path / "a").write_bytes(data)
     storage.put(tmp_path / "a", "studies/x/a.bin")
     assert storage.read("studies/x/a.bin") == data and storage.exists("studies/x/a.bin")
-    assert b"".join(storage.part("studies/x/a.bin", 1000, 1_500_000)) == data[1000:1_500_000]
-    assert b"".join(storage.part("studies/x/a.bin", 0, 2**62)) == data
+    assert b"".join(storage.read_range("studies/x/a.bin", 1000, 1_500_000)) == data[1000:1_500_000]
+    assert b"".join(storage.read_range("studies/x/a.bin", 0, 2**62)) == data
     made = tmp_path / "made"
     made.mkdir()
     for name in ("b", "c"):
         (made / name).write_bytes(name.encode())
     storage.put_folder(made, "studies/x/v0")
-    assert sorted(storage.listed("studies/x")) == ["a.bin", "v0"]
-    assert sorted(storage.listed("studies/x/v0")) == ["b", "c"] and storage.listed("studies/y") == []
-    assert storage.size("studies/x") == len(data) + 2
+    assert sorted(storage.list_names("studies/x")) == ["a.bin", "v0"]
+    assert sorted(storage.list_names("studies/x/v0")) == ["b", "c"] and storage.list_names("studies/y") == []
+    assert storage.sum_bytes("studies/x") == len(data) + 2
     place = tmp_path / "copies"
     place.mkdir()
-    assert (storage.here("studies/x/v0", ["b"], place) / "b").read_bytes() == b"b"
+    assert (storage.provide_local("studies/x/v0", ["b"], place) / "b").read_bytes() == b"b"
     storage.remove("studies/x")
     storage.remove("studies/x")
     assert not storage.exists("studies/x/a.bin")
     with pytest.raises(NotFound):
         storage.read("studies/x/a.bin")
-    storage.check()
+    storage.check_writable()
 
 
 def test_a_place_that_cannot_be_is_wrong_usage(tmp_path):
@@ -82,4 +82,4 @@ def test_a_study_lives_in_s3(served, bucket, caplog):
     form = client.get(f"studies/{study}/slices").json()
     assert len(client.get(f"studies/{study}/slices/2").content) == form["rows"] * form["columns"] * 2
     client.delete(f"studies/{study}")
-    assert client.app.state.here.storage.listed(f"studies/{study}") == []
+    assert client.app.state.context.storage.list_names(f"studies/{study}") == []

@@ -3,6 +3,7 @@
 import pytest
 
 from strokeseg.errors import StrokesegError
+from strokeseg.web import worker
 from strokeseg.web.worker_pool import StepCancelled, WorkerDied, WorkerPool
 from web_process import PICTURES
 
@@ -11,64 +12,68 @@ OPTIONS = {"window": (40.0, 120.0), "spacing_mm": (5.0, 0.45, 0.45), "series": N
 
 
 @pytest.fixture
-def crew():
+def pool():
     made = WorkerPool(1, 8 * 2**30, "fast")
     yield made
     made.close()
 
 
 @pytest.fixture
-def scan(tmp_path, crew):
+def scan(tmp_path, pool):
     upload, out = tmp_path / "upload", tmp_path / "scan"
     upload.mkdir()
     out.mkdir()
     for path in PICTURES[:12]:
         (upload / path.name).write_bytes(path.read_bytes())
-    assert crew.run("read", str(upload), str(out), OPTIONS) == 12
+    assert pool.run(worker.read, str(upload), str(out), OPTIONS) == 12
     return str(out)
 
 
-def segment(crew, scan, out, **how):
+def segment(pool, scan, out, **how):
     out.mkdir()
-    crew.run("segment", scan, str(out), "fast", 1, **how)
+    pool.run(worker.segment, scan, str(out), "fast", 1, **how)
     return sorted(path.name for path in out.iterdir())
 
 
-def test_a_step_given_up_by_its_caller_leaves_no_answer_for_the_next(tmp_path, crew, scan):
+def test_a_step_given_up_by_its_caller_leaves_no_answer_for_the_next(tmp_path, pool, scan):
     """As when the database is away while progress is told: the tries after it must not take its answer for theirs."""
 
     def away(*_):
         raise RuntimeError("away")
 
     with pytest.raises(RuntimeError, match="away"):
-        segment(crew, scan, tmp_path / "first", progress=away)
+        segment(pool, scan, tmp_path / "first", progress=away)
     told = []
-    made = segment(crew, scan, tmp_path / "second", progress=lambda done, total: told.append(done))
+    made = segment(pool, scan, tmp_path / "second", progress=lambda done, total: told.append(done))
     assert made and told == list(range(1, 13))
     assert list((tmp_path / "first").iterdir()) == []
 
 
-def test_a_step_that_tells_its_progress_is_stopped_in_the_middle(tmp_path, crew, scan):
+def test_a_step_that_tells_its_progress_is_stopped_in_the_middle(tmp_path, pool, scan):
     told = []
     with pytest.raises(StepCancelled):
         segment(
-            crew, scan, tmp_path / "out", progress=lambda done, total: told.append(done), stopped=lambda: bool(told)
+            pool,
+            scan,
+            tmp_path / "out",
+            progress=lambda done, total: told.append(done),
+            is_cancelled=lambda: bool(told),
         )
     assert told and told[-1] < 12
-    assert segment(crew, scan, tmp_path / "again")
+    assert segment(pool, scan, tmp_path / "again")
 
 
-def test_a_step_beyond_its_time_is_ended(tmp_path, crew, scan):
+def test_a_step_beyond_its_time_is_ended(tmp_path, pool, scan):
     with pytest.raises(WorkerDied, match="longer than 0 s"):
-        segment(crew, scan, tmp_path / "out", timeout_s=0.0)
-    assert segment(crew, scan, tmp_path / "again")
+        segment(pool, scan, tmp_path / "out", timeout_s=0.0)
+    assert segment(pool, scan, tmp_path / "again")
 
 
-def test_an_error_of_a_step_comes_as_itself_and_its_child_goes_on(tmp_path, crew, scan):
+def test_an_error_of_a_step_comes_as_itself_and_its_child_goes_on(tmp_path, pool, scan):
     empty, out = tmp_path / "empty", tmp_path / "out"
     empty.mkdir()
     out.mkdir()
     with pytest.raises(StrokesegError) as caught:
-        crew.run("read", str(empty), str(out), OPTIONS)
+        pool.run(worker.read, str(empty), str(out), OPTIONS)
     assert caught.value.remedy and not isinstance(caught.value, WorkerDied)
-    assert segment(crew, scan, tmp_path / "again")
+    assert segment(pool, scan, tmp_path / "again")

@@ -1,4 +1,4 @@
-"""The node's jobs are those of the web application: the same queue, the same store, one worklist."""
+"""The node's job queue is that of the web application: the same queue, the same storage, one worklist."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ OWNER = "node"
 
 
 class WebJobQueue:
-    """See :class:`strokeseg.pacs.job_queue.JobQueue`.
+    """Implementation of :class:`strokeseg.pacs.job_queue.JobQueue`.
 
     Parameters
     ----------
-    jobs, storage : JobQueue
-        Of the web application.
+    jobs : JobQueue
+        Jobs of the web application.
+    storage : Storage
+        Storage of the web application.
     group : str or None
-        Who sees the studies in the worklist; None is administrators alone, and everybody where nobody logs in.
+        Group that sees the studies in the worklist. None is administrators only, or everyone if sign-in is off.
     """
 
     def __init__(self, jobs: JobQueue, storage: Storage, group: str | None) -> None:
@@ -37,68 +39,67 @@ class WebJobQueue:
     def submit(
         self, key: str, name: str, files: Sequence[Path], *, model: str, urgent: bool, formats: Sequence[str]
     ) -> str:
-        """Take a series' files as a study, under an id that follows from the key."""
+        """Submit the files of a series as a study whose id is derived from the key."""
         study = hashlib.sha256(f"node {key}".encode()).hexdigest()[:32]
         priority = "urgent" if urgent else "normal"
         try:
             self._jobs.studies.get_row(study)
         except NotFound:
-            with tempfile.TemporaryDirectory(dir=self._storage.scratch) as place:
-                upload = _pack_series(files, Path(place))
+            with tempfile.TemporaryDirectory(dir=self._storage.scratch) as folder:
+                upload = _pack_series(files, Path(folder))
                 size = upload.stat().st_size
                 self._storage.put(upload, f"studies/{study}/upload/{upload.name}")
             options = {
                 "window": None,
                 "spacing_mm": None,
                 "series": None,
-                "formats": ["pdf-dicom" if form == "pdf" else form for form in formats],
+                "formats": ["pdf-dicom" if format_name == "pdf" else format_name for format_name in formats],
             }
-            new = NewStudy(study, name, upload.name, size, options, model, priority, key=key, fingerprint=key)
-            self._jobs.studies.add(new, OWNER, self._group)
+            new_study = NewStudy(study, name, upload.name, size, options, model, priority, key=key, fingerprint=key)
+            self._jobs.studies.add(new_study, OWNER, self._group)
         self._jobs.submit(study, priority)
         return study
 
     def read_state(self, study: str) -> JobState:
-        """Say how far a study is."""
+        """Return the state of a study."""
         try:
-            told = self._jobs.studies.get_study(study)
-            if told.status not in TERMINAL_STATUSES:
+            status = self._jobs.studies.get_study(study)
+            if status.status not in TERMINAL_STATUSES:
                 return JobState()
-            if told.status != "done":
-                return JobState(told.status, f"{told.error.code}: {told.error.detail}" if told.error else "")
-            document = ResultDocument.model_validate_json(
-                self._storage.read(f"{self._find_result_folder(study)}/result.json")
-            )
+            if status.status != "done":
+                return JobState(status.status, f"{status.error.code}: {status.error.detail}" if status.error else "")
+            content = self._storage.read(f"{self._find_result_folder(study)}/result.json")
+            document = ResultDocument.model_validate_json(content)
         except NotFound:
             return JobState("gone", "the study was deleted")
         return JobState("done", "", document)
 
     def read_objects(self, study: str, formats: Sequence[str]) -> list[bytes]:
-        """Return the machine's answer as DICOM objects of these formats."""
+        """Return the DICOM objects of the original result in these formats, not of corrections."""
         folder = self._find_result_folder(study)
         files = ResultFiles.model_validate_json(self._storage.read(f"{folder}/{MANIFEST}")).items
-        wanted = [file for file in files if file.name.endswith(".dcm") and _find_format(file.name) in formats]
-        return [self._storage.read(f"{folder}/{file.name}") for file in wanted]
+        objects = [file for file in files if file.name.endswith(".dcm") and _find_format(file.name) in formats]
+        return [self._storage.read(f"{folder}/{file.name}") for file in objects]
 
     def compare(self, earlier: str, later: str) -> None:
-        """Have two machine's answers compared."""
-        comparison, new = self._jobs.comparisons.add((earlier, 0), (later, 0))
-        if new:
+        """Compare the original results of two studies."""
+        comparison, is_new = self._jobs.comparisons.add((earlier, 0), (later, 0))
+        if is_new:
             self._jobs.submit_comparison(comparison)
 
     def _find_result_folder(self, study: str) -> str:
-        return f"studies/{study}/{self._jobs.studies.get_version(study, 0).folder}"
+        return f"studies/{study}/{self._jobs.studies.versions.get_row(study, 0).folder}"
 
 
 def _find_format(name: str) -> str:
-    """Return the format that a DICOM file of a result is of, by its name: report_pdf.dcm, key_017.dcm, seg.dcm ..."""
+    """Return the format of a DICOM file of a result from its name: report_pdf.dcm, key_017.dcm, seg.dcm ..."""
     stem = Path(name).stem
-    known = {"report_pdf": "pdf", "seg_labelmap": "seg-labelmap", "seg_probability": "seg-probability"}
-    return known.get(stem) or ("capture" if stem.startswith(("capture", "key")) else stem)
+    formats = {"report_pdf": "pdf", "seg_labelmap": "seg-labelmap", "seg_probability": "seg-probability"}
+    return formats.get(stem) or ("capture" if stem.startswith(("capture", "key")) else stem)
 
 
 def _pack_series(files: Sequence[Path], folder: Path) -> Path:
-    """Put copies of a series' files into one: it is moved into the store, and the node keeps its own."""
+    """Copy the files of a series into one zip, which is moved into the storage; the node keeps its own files."""
     target = folder / "study.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in files:

@@ -1,7 +1,7 @@
-"""The web application: a REST interface, jobs that outlive any process, and one page. docs/serve.md explains it.
+"""The web application: a REST interface, durable jobs, and the page. See docs/serve.md.
 
 ::
 
-    app (routes) ──▶ studies, uploads (rows) ──▶ jobs (durable workflows) ──▶ crew (child processes) ──▶ work
-                                   └────────── storage (files) ──────────────────────┘
+    app (routes) ──▶ study_store, upload_store (rows) ──▶ jobs (durable workflows) ──▶ worker_pool ──▶ worker (process)
+                                   └────────────── storage (files) ────────────────────────┘
 """

@@ -1,10 +1,10 @@
-"""The application: its parts put together, and the page."""
+"""The FastAPI application: its parts, its routes, and the page."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from strokeseg.web.events import EventBroadcaster
 from strokeseg.web.jobs import JobQueue
 from strokeseg.web.limits import RequestLimits
 from strokeseg.web.retention import Retention
-from strokeseg.web.routes import results, service, studies, uploads
+from strokeseg.web.routes import comparisons, results, service, studies, uploads
 from strokeseg.web.settings import ServerSettings
 from strokeseg.web.storage import Storage
 from strokeseg.web.upload_store import UploadStore
@@ -35,30 +35,35 @@ _SWEEP_S = 60.0
 
 
 def create_context(settings: ServerSettings) -> AppContext:
-    """Open database, storage and queue; nothing runs yet."""
+    """Open the database, the storage and the job queue without starting any work."""
     engine = connect(settings.database)
     guard = auth.create_guard(settings, engine)
     storage = Storage(settings.storage)
     jobs = JobQueue(settings, engine, storage)
-    pieces = UploadStore(engine, storage)
-    retention = Retention(settings, engine, storage, jobs, pieces)
-    return AppContext(settings, engine, storage, jobs, pieces, EventBroadcaster(jobs.studies), retention, guard)
+    upload_store = UploadStore(engine, storage)
+    retention = Retention(settings, engine, storage, jobs, upload_store)
+    return AppContext(settings, engine, storage, jobs, upload_store, EventBroadcaster(jobs.studies), retention, guard)
 
 
 def create_app(settings: ServerSettings, context: AppContext | None = None) -> FastAPI:
-    """Make the application; its jobs run while it does.
+    """Create the application; it works on jobs from its startup to its shutdown.
 
     Parameters
     ----------
     settings : ServerSettings
-        What was asked for.
-    here : object
-        Its parts, where they are made already.
+        The options of `strokeseg serve`.
+    context : AppContext or None
+        The application's parts, if they exist already.
+
+    Returns
+    -------
+    FastAPI
+        The application, ready for a web server.
     """
     context = context or create_context(settings)
 
     @asynccontextmanager
-    async def running(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = await asyncio.to_thread(start_background, context)
         yield
         await context.events.close()
@@ -67,52 +72,52 @@ def create_app(settings: ServerSettings, context: AppContext | None = None) -> F
     app = FastAPI(
         title="StrokeSeg",
         version=__version__,
-        description="Find, outline and measure bleeding in a CT of the head. For research; no medical device.",
+        description="Detect, outline and measure intracranial hemorrhage on head CT. Research software, not a "
+        "medical device.",
         root_path=settings.base_path,
         openapi_url=f"{API_PREFIX}/openapi.json",
-        docs_url=None,  # it would load its scripts from another server
+        docs_url=None,  # FastAPI's page loads scripts from another server
         redoc_url=None,
-        lifespan=running,
+        lifespan=lifespan,
         responses=problems.document_problems(400, 401, 403, 408, 413, 422, 429),
     )
-    app.state.here, app.state.guard = context, context.guard
+    app.state.context = context
     problems.add_exception_handlers(app)
-    for module in (studies, uploads, results, service):
-        app.include_router(module.router(context), prefix=API_PREFIX)
+    for module in (studies, uploads, results, comparisons, service):
+        app.include_router(module.router, prefix=API_PREFIX)
     app.add_api_route("/", _send_page, include_in_schema=False, response_class=FileResponse)
-    app.mount("/static", _CachedStaticFiles(directory=STATIC), name="static")
-    app.add_middleware(RequestLimits, most=settings.max_upload_bytes)
+    app.mount("/static", _RevalidatedStaticFiles(directory=STATIC), name="static")
+    app.add_middleware(RequestLimits, max_bytes=settings.max_upload_bytes)
     app.add_middleware(_StaticGzip)
-    context.guard.install(app)
-    app.openapi = lambda: _make_openapi(app)  # type: ignore[method-assign]
+    auth.protect(app, context.guard)
+    app.openapi = lambda: _create_openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def start_background(here: AppContext) -> Any:
-    """Begin to work on jobs and to sweep; gives what stops it."""
-    here.jobs.start()
-    ending = threading.Event()
+def start_background(context: AppContext) -> Callable[[], None]:
+    """Start the jobs and the regular clean-up; return the function that stops both."""
+    context.jobs.start()
+    stopping = threading.Event()
 
-    def sweeping() -> None:
-        while not ending.wait(_SWEEP_S):
+    def sweep_regularly() -> None:
+        while not stopping.wait(_SWEEP_S):
             try:
-                here.retention.sweep()
+                context.retention.sweep()
             except Exception as error:
-                problems.log.warning("the sweep failed: %s", type(error).__name__)
+                problems.log.warning("the clean-up failed: %s", type(error).__name__)
 
-    sweeper = threading.Thread(target=sweeping, name="strokeseg-sweep", daemon=True)
-    sweeper.start()
+    threading.Thread(target=sweep_regularly, name="strokeseg-sweep", daemon=True).start()
 
     def stop() -> None:
-        ending.set()
-        here.jobs.close()
-        here.engine.dispose()
+        stopping.set()
+        context.jobs.close()
+        context.engine.dispose()
 
     return stop
 
 
 class _StaticGzip(GZipMiddleware):
-    """Compresses the page and its scripts; results are compressed already, and an event must not wait."""
+    """Compresses the page and its scripts only: results are compressed already, and events must not be delayed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and "/static/" in scope["path"]:
@@ -121,8 +126,8 @@ class _StaticGzip(GZipMiddleware):
             await self.app(scope, receive, send)
 
 
-class _CachedStaticFiles(StaticFiles):
-    """The page's files, asked for again by their tag."""
+class _RevalidatedStaticFiles(StaticFiles):
+    """Serves the page's files; the browser checks their ETag on every load."""
 
     def file_response(self, *arguments: Any, **keywords: Any) -> Response:
         response = super().file_response(*arguments, **keywords)
@@ -134,7 +139,7 @@ def _send_page(_request: Request) -> FileResponse:
     return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
 
-def _make_openapi(app: FastAPI) -> dict[str, Any]:
+def _create_openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,

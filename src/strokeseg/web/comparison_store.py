@@ -1,4 +1,4 @@
-"""The rows of comparisons: which two versions, and how far it is."""
+"""Database rows of comparisons."""
 
 from __future__ import annotations
 
@@ -16,18 +16,33 @@ from strokeseg.web.schemas import ErrorInfo
 
 
 class ComparisonStore:
-    """The rows of comparisons."""
+    """The rows of comparisons; every method is one transaction.
+
+    Parameters
+    ----------
+    engine : Engine
+        The database.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def add(self, earlier: tuple[str, int], later: tuple[str, int]) -> tuple[str, bool]:
-        """Make the comparison of two versions, or find the one that there is; one that failed is begun again.
+        """Add the comparison of two versions, or find the existing one; one that failed is started again.
+
+        Parameters
+        ----------
+        earlier : tuple of (str, int)
+            ID and version of the earlier study.
+        later : tuple of (str, int)
+            ID and version of the later study.
 
         Returns
         -------
-        tuple of (str, bool)
-            Its id, and whether it has to be worked on.
+        comparison : str
+            ID of the comparison.
+        is_new : bool
+            Whether it must be queued.
         """
         same = sa.and_(
             comparisons.c.earlier == earlier[0],
@@ -51,31 +66,49 @@ class ComparisonStore:
         return identity, True
 
     def get_row(self, comparison: str) -> Row[Any]:
-        """Return a comparison; raises NotFound, `not-found`."""
+        """Return a comparison's row.
+
+        Raises
+        ------
+        NotFound
+            `not-found`, if the comparison does not exist.
+        """
         with self.engine.connect() as connection:
-            found = connection.execute(select(comparisons).where(comparisons.c.id == comparison)).one_or_none()
-        if found is None:
-            raise NotFound("there is no such comparison", "Ask for one with POST /studies/ID/compare/OTHER.")
-        return found
+            row = connection.execute(select(comparisons).where(comparisons.c.id == comparison)).one_or_none()
+        if row is None:
+            raise NotFound("the comparison does not exist", "Create one with POST /studies/ID/compare/OTHER.")
+        return row
 
     def set_status(
         self, comparison: str, status: str, folder: str | None = None, error: StrokesegError | None = None
     ) -> None:
-        """Say how far a comparison is; one that is done stays so."""
-        why = None if error is None else ErrorInfo(code=error.code, detail=error.message, remedy=error.remedy)
-        values = {"status": status, "folder": folder, "error": why and why.model_dump_json()}
+        """Set the status of a comparison; one that is done is left unchanged.
+
+        Parameters
+        ----------
+        comparison : str
+            ID of the comparison.
+        status : str
+            The new status.
+        folder : str or None
+            Name of the folder with its files.
+        error : StrokesegError or None
+            Why it was refused or failed.
+        """
+        info = None if error is None else ErrorInfo(code=error.code, detail=error.message, remedy=error.remedy)
+        values = {"status": status, "folder": folder, "error": info and info.model_dump_json()}
         with self.engine.begin() as connection:
             connection.execute(
                 update(comparisons).where(comparisons.c.id == comparison, comparisons.c.folder.is_(None)).values(values)
             )
 
     def list_for_study(self, study: str) -> list[str]:
-        """List the comparisons that a study is part of."""
-        part = sa.or_(comparisons.c.earlier == study, comparisons.c.later == study)
+        """List the IDs of the comparisons that a study is part of."""
+        is_part = sa.or_(comparisons.c.earlier == study, comparisons.c.later == study)
         with self.engine.connect() as connection:
-            return list(connection.execute(select(comparisons.c.id).where(part)).scalars())
+            return list(connection.execute(select(comparisons.c.id).where(is_part)).scalars())
 
     def delete(self, ids: Iterable[str]) -> None:
-        """Forget comparisons."""
+        """Delete comparisons."""
         with self.engine.begin() as connection:
             connection.execute(sa.delete(comparisons).where(comparisons.c.id.in_(list(ids))))

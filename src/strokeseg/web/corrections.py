@@ -1,4 +1,4 @@
-"""What people drew and accepted, as pairs that `strokeseg train` reads."""
+"""Export of accepted corrections as image-mask pairs for `strokeseg train`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,43 @@ from strokeseg.errors import NotFound
 from strokeseg.web.database import studies, versions
 from strokeseg.web.storage import Storage
 
-_REMEDY = "Name another folder with -o."
+_REMEDY = "Choose another folder with -o."
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """How many studies were written, and the ids of those that have no CT or mask as NIfTI."""
+    """The result of an export.
+
+    Parameters
+    ----------
+    studies : int
+        Number of exported studies.
+    missing : tuple of str
+        IDs of studies that were skipped because they have no CT or mask as NIfTI.
+    """
 
     studies: int
     missing: tuple[str, ...]
 
 
 def export_corrections(engine: Engine, storage: Storage, out: Path) -> ExportSummary:
-    """Write of each study the latest accepted correction: `ID.nii.gz`, the CT, and `ID_mask.nii.gz`.
+    """Write the latest accepted correction of each study: `ID.nii.gz`, the CT, and `ID_mask.nii.gz`.
 
-    The study's own id stands for the patient: two studies of one patient count as two. Nothing else of it is written.
+    The study's ID stands for the patient: two studies of one patient count as two. Nothing else of a study is written.
+
+    Parameters
+    ----------
+    engine : Engine
+        The database.
+    storage : Storage
+        The files.
+    out : Path
+        The folder for the pairs.
+
+    Returns
+    -------
+    ExportSummary
+        What was exported.
 
     Raises
     ------
@@ -39,18 +61,18 @@ def export_corrections(engine: Engine, storage: Storage, out: Path) -> ExportSum
         .group_by(versions.c.study)
         .subquery()
     )
-    same = (versions.c.study == latest.c.study) & (versions.c.version == latest.c.version)
-    query = select(versions.c.study, versions.c.folder).join(latest, same)
+    is_latest = (versions.c.study == latest.c.study) & (versions.c.version == latest.c.version)
+    query = select(versions.c.study, versions.c.folder).join(latest, is_latest)
     query = query.join(studies, studies.c.id == versions.c.study).where(~studies.c.deleted).order_by(versions.c.study)
     with engine.connect() as connection:
-        found = connection.execute(query).all()
-    without = []
-    for study, folder in found:
+        rows = connection.execute(query).all()
+    missing = []
+    for study, folder in rows:
         try:
             ct, mask = (storage.read(f"studies/{study}/{folder}/{name}.nii.gz") for name in ("ct", "mask"))
         except NotFound:
-            without.append(study)
+            missing.append(study)
             continue
         atomic_write.write_file(out / f"{study}_mask.nii.gz", mask, _REMEDY)
         atomic_write.write_file(out / f"{study}.nii.gz", ct, _REMEDY)
-    return ExportSummary(len(found) - len(without), tuple(without))
+    return ExportSummary(len(rows) - len(missing), tuple(missing))

@@ -1,4 +1,4 @@
-"""The application's own tables, beside those of DBOS in the same database."""
+"""The application's database tables; DBOS keeps its own tables in the same database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Engine, Float, Integer, Meta
 
 metadata = MetaData()
 
-# A study and how far it is. A deleted one stays for a day, emptied, so that every page hears of it.
+# Studies and their progress. The row of a deleted study is emptied and kept for a day, so that open pages are notified.
 studies = Table(
     "serve_studies",
     metadata,
@@ -34,7 +34,7 @@ studies = Table(
     Column("deleted", Boolean, nullable=False, default=False),
 )
 
-# An answer: 0 is the machine's, the others were drawn by people. It counts once it has a folder.
+# Versions of a result: 0 is the network's, the others were corrected by people. One is valid once it has a folder.
 versions = Table(
     "serve_versions",
     metadata,
@@ -44,12 +44,12 @@ versions = Table(
     Column("author", String(255)),
     Column("note", Text, nullable=False, default=""),
     Column("accepted", Boolean),
-    Column("edit", String(64)),  # name of the drawn mask in the study's folder
+    Column("edit", String(64)),  # name of the corrected mask in the study's folder
     Column("folder", String(64)),
-    Column("findings", Text),  # JSON: what the study list shows
+    Column("findings", Text),  # JSON: the findings that the worklist shows
 )
 
-# An upload that may be cut off and go on.
+# Resumable uploads.
 uploads = Table(
     "serve_uploads",
     metadata,
@@ -59,7 +59,7 @@ uploads = Table(
     Column("name", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False, default=0),
-    Column("pieces", Text, nullable=False, default="[]"),  # JSON: the names of the stored pieces, in order
+    Column("pieces", Text, nullable=False, default="[]"),  # JSON: the names of the stored chunks, in order
 )
 
 comparisons = Table(
@@ -77,7 +77,7 @@ comparisons = Table(
     sa.UniqueConstraint("earlier", "later", "earlier_version", "later_version"),
 )
 
-# What a POST with an idempotency key made.
+# The study that each idempotency key created.
 idempotency_keys = Table(
     "serve_keys",
     metadata,
@@ -88,7 +88,7 @@ idempotency_keys = Table(
     Column("created", Float, nullable=False),
 )
 
-# A process that works on studies gives a sign every few seconds.
+# Processes that work on studies; each updates its row every few seconds.
 workers = Table(
     "serve_workers",
     metadata,
@@ -99,7 +99,7 @@ workers = Table(
     Column("seen", Float, nullable=False, index=True),
 )
 
-# Seconds that each step took, summed over all workers.
+# Duration of each step, summed over all workers.
 step_durations = Table(
     "serve_steps",
     metadata,
@@ -110,9 +110,19 @@ step_durations = Table(
 
 
 def connect(url: str) -> Engine:
-    """Open the database and make what is missing of the tables.
+    """Open the database and create the tables that are missing.
 
-    SQLite writes ahead, so that readers do not wait for writers, and to the disk at each commit.
+    SQLite uses a write-ahead log, so that readers do not wait for writers, and syncs to the disk at each commit.
+
+    Parameters
+    ----------
+    url : str
+        A URL for SQLAlchemy.
+
+    Returns
+    -------
+    Engine
+        The database.
     """
     engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
     if engine.dialect.name == "sqlite":
@@ -122,7 +132,7 @@ def connect(url: str) -> Engine:
 
 
 def current_time(engine: Engine) -> Any:
-    """Give seconds since 1970 by the database's clock: those of two machines may differ."""
+    """Return an expression for the seconds since 1970 by the database's clock: clocks of machines may differ."""
     return (
         sa.literal(time.time()) if engine.dialect.name == "sqlite" else sa.extract("epoch", sa.func.clock_timestamp())
     )

@@ -1,4 +1,4 @@
-"""What happens, told as it happens: one look at the database a moment, whoever made the change, for all who listen."""
+"""Server-sent events: one regular query for changes in the database serves all listeners."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from strokeseg.web.auth.users import User
 from strokeseg.web.schemas import Study
 from strokeseg.web.study_store import StudyStore
 
-log = logging.getLogger("strokeseg.web")
+log = logging.getLogger("strokeseg.serve")
 _POLL_S = 0.2
-_KEEPALIVE_S = 15.0  # after which a comment says that the line is alive
-_OVERLAP_S = 2.0  # a change may be seen later than one that was made after it
+_KEEPALIVE_S = 15.0  # time without events after which a comment keeps the connection open
+_OVERLAP_S = 2.0  # a change may become visible after a later one
 _MAX_QUEUED = 1000
 
 
@@ -30,38 +30,49 @@ class _Listener:
 
 
 class EventBroadcaster:
-    """The listeners of one server."""
+    """Sends the changes of studies to the listeners of one server.
+
+    Parameters
+    ----------
+    studies : StudyStore
+        The rows of studies.
+    """
 
     def __init__(self, studies: StudyStore) -> None:
         self._studies = studies
         self._listeners: set[_Listener] = set()
         self._task: asyncio.Task[None] | None = None
-        self._told: dict[str, str] = {}
+        self._last_sent: dict[str, str] = {}
         self._closed = False
 
     async def listen(self, viewer: User, study: str | None, first: Study | None) -> AsyncIterator[str]:
-        """Return the events of one study, or of all that a viewer may see, as server-sent events.
+        """Yield the events of one study, or of all that a viewer may see, as server-sent events.
 
         Parameters
         ----------
         viewer : User
-            Who listens.
+            The user.
         study : str or None
-            Its id, or None for all.
+            ID of the study; None is all.
         first : Study or None
-            What is told at once.
+            Sent at once.
+
+        Yields
+        ------
+        str
+            An event or a comment.
         """
         listener = _Listener(viewer, study)
         self._listeners.add(listener)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(await asyncio.to_thread(self._studies.read_clock)))
         try:
-            yield format_event("study", first.model_dump(mode="json")) if first else ": hello\n\n"
+            yield format_event("study", first.model_dump(mode="json")) if first else ": connected\n\n"
             while not self._closed:
                 try:
                     text = await asyncio.wait_for(listener.queue.get(), _KEEPALIVE_S)
                 except TimeoutError:
-                    text = ": still here\n\n"
+                    text = ": keep-alive\n\n"
                 if not text:
                     return
                 yield text
@@ -81,30 +92,30 @@ class EventBroadcaster:
         while self._listeners:
             await asyncio.sleep(_POLL_S)
             try:
-                changed, gone, latest = await asyncio.to_thread(self._studies.list_changes, since - _OVERLAP_S)
+                changed, deleted, latest = await asyncio.to_thread(self._studies.list_changes, since - _OVERLAP_S)
             except DBAPIError as error:
-                log.warning("the database does not answer: %s", type(error).__name__)
+                log.warning("the database does not respond: %s", type(error).__name__)
                 continue
-            since, told = max(since, latest), {}
+            since, sent = max(since, latest), {}
             for study, owner, group in changed:
-                told[study.id] = format_event("study", study.model_dump(mode="json"))
-                self._tell(study.id, told[study.id], owner, group)
-            for identity, owner, group in gone:
-                told[identity] = format_event("deleted", {"id": identity})
-                self._tell(identity, told[identity], owner, group)
-            self._told = told
+                sent[study.id] = format_event("study", study.model_dump(mode="json"))
+                self._send(study.id, sent[study.id], owner, group)
+            for identity, owner, group in deleted:
+                sent[identity] = format_event("deleted", {"id": identity})
+                self._send(identity, sent[identity], owner, group)
+            self._last_sent = sent
 
-    def _tell(self, identity: str, text: str, owner: str, group: str | None) -> None:
-        if self._told.get(identity) == text:
+    def _send(self, identity: str, text: str, owner: str, group: str | None) -> None:
+        if self._last_sent.get(identity) == text:
             return
         for listener in list(self._listeners):
             if listener.study in (None, identity) and listener.viewer.can_see(owner, group):
                 try:
                     listener.queue.put_nowait(text)
-                except asyncio.QueueFull:  # a client that does not read comes back and reads the list
+                except asyncio.QueueFull:  # a client that does not read reconnects and reads the list
                     self._listeners.discard(listener)
 
 
 def format_event(event: str, data: object) -> str:
-    """Write one server-sent event."""
+    """Format a server-sent event."""
     return f"event: {event}\ndata: {json.dumps(data)}\n\n"

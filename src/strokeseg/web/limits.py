@@ -1,4 +1,4 @@
-"""The limits on a request: how many bytes it may have, and for how long its client may be silent."""
+"""Limits on a request: its size, and how long its client may pause."""
 
 from __future__ import annotations
 
@@ -14,102 +14,113 @@ from strokeseg.errors import TooLarge
 from strokeseg.web import problems
 
 HEAD_TIMEOUT_S = 20.0
-"""For the whole head of a request, from its first byte or from the connection."""
+"""Time for a complete request head, from its first byte or from the connection."""
 BODY_TIMEOUT_S = 60.0
-"""Between two pieces of a body."""
+"""Time between two parts of a body."""
 DISCARD_TIMEOUT_S, DISCARD_BYTES = 5.0, 64 * 2**20
-"""For the rest of a body that was answered before its end: a client may have to send it before it reads the answer."""
+"""Limits for the rest of a body after an early response: some clients send all of it before they read."""
 _MAX_JSON_BYTES = 2 * 2**20
 
 
 class RequestLimits:
-    """Refuses a body that is too large, by what it announces or as soon as it is, and one that does not go on."""
+    """ASGI middleware that refuses a body that is too large or stalls.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
+    A body is refused by its announced size, or as soon as the limit is exceeded.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        The application behind the middleware.
+    max_bytes : int
+        Maximum size of a body; JSON has a smaller limit.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its bytes."""
+        """Pass a request on and count its bytes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
         is_json = headers.get(b"content-type", b"").lower().startswith(b"application/json")
-        most, seen, more = _MAX_JSON_BYTES if is_json else self._most, 0, True
-        error = TooLarge(f"the body is larger than {most} bytes", "Send one series alone, or in pieces.")
+        limit, count, more = _MAX_JSON_BYTES if is_json else self._max_bytes, 0, True
+        error = TooLarge(f"the body is larger than {limit} bytes", "Send a single series, or use a resumable upload.")
         announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > most:
+        if not announced.isdigit() or int(announced) > limit:
             await problems.create_response(error)(scope, receive, send)
             return
 
-        async def counted() -> Message:
-            nonlocal seen, more
-            if not more:  # then it waits for the client to leave, which may take as long as it will
+        async def receive_counted() -> Message:
+            nonlocal count, more
+            if not more:  # from here on it waits for the client to disconnect, which may take any time
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
             except TimeoutError:
-                raise HTTPException(408, "nothing came for too long") from None
-            seen += len(message.get("body", b""))
+                raise HTTPException(408, "the client sent nothing for too long") from None
+            count += len(message.get("body", b""))
             more = bool(message.get("more_body"))
-            if seen > most:
+            if count > limit:
                 raise HTTPException(413, error.message)
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_counted, send)
 
 
 class TimeoutProtocol(H11Protocol):
-    """Closes a connection whose request's head takes too long, or whose body goes on long after it was answered.
+    """Closes a connection whose request head is slow, or whose body continues long after the response.
 
-    Some hundred slow heads would take every file handle, and a refused body of gigabytes would be read to its end.
+    Without it, some hundred slow heads would use up all file handles, and a refused body of gigabytes would be read to
+    its end.
     """
 
-    _late: asyncio.TimerHandle | None = None
-    _rest = 0
+    _close_timer: asyncio.TimerHandle | None = None
+    _bytes_to_discard = 0
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first request."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
         self._close_after(HEAD_TIMEOUT_S)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes: of a head, of a body, or of what nobody waits for."""
-        if self._unwanted():
-            self._rest -= len(data)
-            if self._rest < 0:
+        """Handle bytes of a head, of a body, or of a body that has been answered already."""
+        if self._is_discarding():
+            self._bytes_to_discard -= len(data)
+            if self._bytes_to_discard < 0:
                 self.transport.close()
                 return
-        elif not self._answering():
+        elif not self._is_answering():
             self._close_after(HEAD_TIMEOUT_S)
         super().data_received(data)
-        if self._answering():
-            self._stop_waiting()
+        if self._is_answering():
+            self._cancel_close()
 
     def on_response_complete(self) -> None:
-        """Return what is left of a body a little time."""
+        """Limit the time and size of what is left of the body."""
         super().on_response_complete()
-        if self._unwanted():
-            self._rest = DISCARD_BYTES
+        if self._is_discarding():
+            self._bytes_to_discard = DISCARD_BYTES
             self._close_after(DISCARD_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer with the connection."""
-        self._stop_waiting()
+        """Cancel the timer together with the connection."""
+        self._cancel_close()
         super().connection_lost(exc)
 
-    def _answering(self) -> bool:
+    def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _unwanted(self) -> bool:
-        """Return whether a body still comes whose request was answered."""
+    def _is_discarding(self) -> bool:
+        """Return whether a body still arrives although its request has been answered."""
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
     def _close_after(self, seconds: float) -> None:
-        if self._late is None:
-            self._late = self.loop.call_later(seconds, self.transport.close)
+        if self._close_timer is None:
+            self._close_timer = self.loop.call_later(seconds, self.transport.close)
 
-    def _stop_waiting(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _cancel_close(self) -> None:
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None

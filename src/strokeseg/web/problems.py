@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457), with the codes that the command line uses."""
+"""Errors as problem details (RFC 9457), with the same codes as the command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from strokeseg.errors import (
     UsageError,
 )
 
-log = logging.getLogger("strokeseg.web")
+log = logging.getLogger("strokeseg.serve")
 MEDIA_TYPE = "application/problem+json"
 _STATUS: dict[type[StrokesegError], int] = {
     UsageError: 400,
@@ -39,24 +39,39 @@ _STATUS: dict[type[StrokesegError], int] = {
     DiskFull: 507,
 }
 _CODES = {401: "unauthorized", 403: "unauthorized", 404: "not-found", 405: "usage", 409: "conflict", 413: "too-large"}
-_REMEDIES = {408: "Send it again, or in pieces.", 413: "Send one series alone, or in pieces."}
+_REMEDIES = {
+    408: "Send it again, or use a resumable upload.",
+    413: "Send a single series, or use a resumable upload.",
+}
 
 
 class Problem(BaseModel):
-    """An error, as every route answers it."""
+    """The body of every error response."""
 
     type: str = Field(examples=["urn:strokeseg:error:not-found"])
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field(examples=["there is no such study"])
+    detail: str = Field(examples=["the study does not exist"])
     code: str = Field(examples=["not-found"], description="docs/codes.md lists them")
-    remedy: str = Field(examples=["List the studies with GET /studies."])
+    remedy: str = Field(examples=["List the studies with GET /api/v1/studies."])
 
 
 class HttpRefusal(Exception):  # noqa: N818 - named for what is wrong, as in errors.py
-    """A refusal with a status of its own; any route or dependency may raise it."""
+    """A refusal with its own HTTP status and headers; any route or dependency may raise it.
 
-    def __init__(self, error: StrokesegError, status: int | None = None, headers: Mapping[str, str] | None = None):
+    Parameters
+    ----------
+    error : StrokesegError
+        The error to respond with.
+    status : int or None
+        HTTP status; None is the one of the error's class.
+    headers : mapping of str to str or None
+        Additional response headers.
+    """
+
+    def __init__(
+        self, error: StrokesegError, status: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(str(error))
         self.error, self.status, self.headers = error, status, headers
 
@@ -69,18 +84,33 @@ def get_status(error: StrokesegError) -> int:
 def create_response(
     error: StrokesegError, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """Answer with an error."""
+    """Create the response for an error.
+
+    Parameters
+    ----------
+    error : StrokesegError
+        The error to respond with.
+    status : int or None
+        HTTP status; None is the one of the error's class.
+    headers : mapping of str to str or None
+        Additional response headers.
+
+    Returns
+    -------
+    JSONResponse
+        Problem details.
+    """
     return _create_problem(status or get_status(error), error.code, error.message, error.remedy, headers)
 
 
 def document_problems(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Say in the OpenAPI document which problems a route answers with."""
+    """Return the part of a route's OpenAPI description that lists its possible problems."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Answer every error of an application so."""
+    """Make an application respond to every error with problem details."""
     app.add_exception_handler(StrokesegError, _handle_refusal)
     app.add_exception_handler(HttpRefusal, _handle_refusal)
     app.add_exception_handler(HTTPException, _handle_http_error)
@@ -106,22 +136,18 @@ def _handle_http_error(_request: Request, error: Exception) -> Response:
 
 def _handle_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    said = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
-    return _create_problem(
-        422, "usage", said[:2000], "The OpenAPI document says what is expected: /api/v1/openapi.json."
-    )
+    detail = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
+    return _create_problem(422, "usage", detail[:2000], "Compare the request with /api/v1/openapi.json.")
 
 
 def _handle_fault(request: Request, error: Exception) -> Response:
-    # The exception's own words may hold a patient's data: its kind and the place are enough to find it.
-    trace, place = error.__traceback__, "?"
+    # The exception's message may contain patient data: its class and line are enough to locate it.
+    trace, line = error.__traceback__, "?"
     while trace:
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        line = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    log.error("fault in %s %s: %s at %s", request.method, _get_route(request), type(error).__name__, place)
-    return _create_problem(
-        500, "error", "this is a fault of StrokeSeg", "Report it; the server's log says where it happened."
-    )
+    log.error("fault in %s %s: %s at %s", request.method, _get_route(request), type(error).__name__, line)
+    return _create_problem(500, "error", "internal error in StrokeSeg", "Report it with the line in the server's log.")
 
 
 def _get_route(request: Request) -> str:
@@ -133,7 +159,7 @@ def _create_problem(
     status: int, code: str, detail: str, remedy: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     title = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
-    said = Problem(
+    problem = Problem(
         type=f"urn:strokeseg:error:{code}", title=title, status=status, detail=detail, code=code, remedy=remedy
     )
-    return JSONResponse(said.model_dump(), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    return JSONResponse(problem.model_dump(), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

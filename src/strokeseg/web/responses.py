@@ -1,4 +1,4 @@
-"""Files to the client: with ETag, ranges, and as one zip, a piece at a time."""
+"""Responses with files: with ETag and ranges, or streamed as one zip."""
 
 from __future__ import annotations
 
@@ -17,92 +17,127 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def matches_etag(request: Request, tag: str) -> bool:
-    """Return whether the client has what a tag names."""
-    asked = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
-    return f'"{tag}"' in asked or asked == ["*"]
+    """Return whether the client already has the content with a tag."""
+    tags = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+    return f'"{tag}"' in tags or tags == ["*"]
 
 
 def create_cache_headers(tag: str) -> dict[str, str]:
-    """Return the headers of an answer that may be kept, and asked for again by its tag."""
+    """Return the headers of a response that the client may keep and must revalidate by its tag."""
     return {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
 
 
 def send_content(request: Request, tag: str, data: bytes, media_type: str, headers: dict[str, str]) -> Response:
-    """Answer with a small content, or that the client has it."""
+    """Create the response with a small content, or 304 if the client has it.
+
+    Parameters
+    ----------
+    request : Request
+        The request.
+    tag : str
+        ETag of the content.
+    data : bytes
+        The content.
+    media_type : str
+        Its media type.
+    headers : dict of str to str
+        Additional headers.
+
+    Returns
+    -------
+    Response
+        The response.
+    """
     headers = create_cache_headers(tag) | headers
     if matches_etag(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type=media_type)
 
 
-def send_file(request: Request, storage: Storage, key: str, known: ResultFile) -> Response:
-    """Answer with a file, or the part of it that is asked for.
+def send_file(request: Request, storage: Storage, key: str, file: ResultFile) -> Response:
+    """Create the response with a file, or the requested range of it.
 
-    The name in the header is one of ours and holds nothing that a user wrote.
+    The name in the header is one of ours and contains no text from a user.
+
+    Parameters
+    ----------
+    request : Request
+        The request.
+    storage : Storage
+        The files.
+    key : str
+        Key of the file.
+    file : ResultFile
+        Its entry in the manifest.
+
+    Returns
+    -------
+    Response
+        200, 206, 304 or 416.
     """
-    headers = create_cache_headers(known.sha256) | {"Accept-Ranges": "bytes"}
-    way = "inline" if known.media_type.startswith("image/") else "attachment"
-    headers["Content-Disposition"] = f'{way}; filename="{known.name}"'
-    if known.media_type.startswith("text/html"):
+    headers = create_cache_headers(file.sha256) | {"Accept-Ranges": "bytes"}
+    disposition = "inline" if file.media_type.startswith("image/") else "attachment"
+    headers["Content-Disposition"] = f'{disposition}; filename="{file.name}"'
+    if file.media_type.startswith("text/html"):
         headers["Content-Security-Policy"] = DOCUMENT_CSP
-    if matches_etag(request, known.sha256):
+    if matches_etag(request, file.sha256):
         return Response(status_code=304, headers=headers)
-    span = _parse_range(request, known)
+    span = _parse_range(request, file)
     if span is None:
-        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{known.bytes}"})
+        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{file.bytes}"})
     start, stop = span
     status = 200
-    if stop - start < known.bytes:
-        status, headers["Content-Range"] = 206, f"bytes {start}-{stop - 1}/{known.bytes}"
+    if stop - start < file.bytes:
+        status, headers["Content-Range"] = 206, f"bytes {start}-{stop - 1}/{file.bytes}"
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=known.media_type)
-    return StreamingResponse(storage.read_range(key, start, stop), status, headers, known.media_type)
+        return Response(status_code=status, headers=headers, media_type=file.media_type)
+    return StreamingResponse(storage.read_range(key, start, stop), status, headers, file.media_type)
 
 
 def stream_zip(storage: Storage, prefix: str, files: list[ResultFile]) -> Iterator[bytes]:
-    """Return a zip of files as it is made; nothing is compressed, since most of them are already."""
-    sink = _ZipBuffer()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as made:  # type: ignore[call-overload]
-        for known in files:
-            with made.open(zipfile.ZipInfo(known.name), "w", force_zip64=known.bytes >= 2**31) as entry:
-                for piece in storage.read_range(f"{prefix}/{known.name}", 0, known.bytes):
-                    entry.write(piece)
-                    yield sink.taken()
-    yield sink.taken()
+    """Yield a zip of files while it is created, uncompressed: most of the files are compressed already."""
+    buffer = _ZipBuffer()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+        for file in files:
+            with archive.open(zipfile.ZipInfo(file.name), "w", force_zip64=file.bytes >= 2**31) as entry:
+                for block in storage.read_range(f"{prefix}/{file.name}", 0, file.bytes):
+                    entry.write(block)
+                    yield buffer.take()
+    yield buffer.take()
 
 
 class _ZipBuffer:
-    """A stream that cannot be gone back in, whose bytes are taken as they come."""
+    """An output stream without seeking, whose bytes are taken as they arrive."""
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._blocks: list[bytes] = []
 
     def write(self, data: bytes) -> int:
-        self._held.append(bytes(data))
+        self._blocks.append(bytes(data))
         return len(data)
 
     def flush(self) -> None:
         pass
 
-    def taken(self) -> bytes:
-        data, self._held = b"".join(self._held), []
+    def take(self) -> bytes:
+        data, self._blocks = b"".join(self._blocks), []
         return data
 
 
-def _parse_range(request: Request, known: ResultFile) -> tuple[int, int] | None:
-    """Read the Range header: from and up to; the whole where none is understood, None where the file ends before."""
-    whole = (0, known.bytes)
-    asked = request.headers.get("range", "")
-    unless = request.headers.get("if-range")
-    if not asked or (unless is not None and unless != f'"{known.sha256}"'):
+def _parse_range(request: Request, file: ResultFile) -> tuple[int, int] | None:
+    """Return start and stop of the Range header: the whole file if it is not understood, None if it is past the end."""
+    whole = (0, file.bytes)
+    header = request.headers.get("range", "")
+    condition = request.headers.get("if-range")
+    if not header or (condition is not None and condition != f'"{file.sha256}"'):
         return whole
-    found = _RANGE.fullmatch(asked.replace(" ", ""))
-    if found is None or found.groups() == ("", ""):
+    match = _RANGE.fullmatch(header.replace(" ", ""))
+    if match is None or match.groups() == ("", ""):
         return whole
-    first, last = found.groups()
+    first, last = match.groups()
     if not first:
-        start, stop = max(0, known.bytes - int(last)), known.bytes
+        start, stop = max(0, file.bytes - int(last)), file.bytes
     else:
-        start, stop = int(first), min(known.bytes, int(last) + 1 if last else known.bytes)
+        start, stop = int(first), min(file.bytes, int(last) + 1 if last else file.bytes)
     return (start, stop) if start < stop else None

@@ -1,4 +1,4 @@
-"""What the REST interface says, as pydantic models; they are its OpenAPI document."""
+"""The REST interface's JSON as pydantic models; the OpenAPI document is generated from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StudyStatus = Literal[
 ]
 Priority = Literal["normal", "urgent"]
 TERMINAL_STATUSES = ("done", "refused", "failed", "cancelled")
-"""Nothing more happens to a study by itself."""
+"""A study in one of these states does not change by itself."""
 
 _STUDY: dict[str, JsonValue] = {
     "id": "0f8fad5bd9cb469fa16570867728950e",
@@ -45,7 +45,7 @@ _STUDY: dict[str, JsonValue] = {
 
 
 class ErrorInfo(BaseModel):
-    """Why something was refused or failed: the codes of docs/codes.md."""
+    """Reason for a refusal or failure; docs/codes.md lists the codes."""
 
     code: str
     detail: str
@@ -53,14 +53,14 @@ class ErrorInfo(BaseModel):
 
 
 class Progress(BaseModel):
-    """Slices done, and slices in all."""
+    """Number of finished slices and of all slices."""
 
     done: int
     total: int
 
 
 class StudyVersion(BaseModel):
-    """An answer: 0 is the machine's, the others were drawn by people."""
+    """One version of a result: 0 is the network's, the others were corrected by people."""
 
     version: int
     created: str
@@ -72,12 +72,12 @@ class StudyVersion(BaseModel):
 
 
 class Study(BaseModel):
-    """A study and how far it is."""
+    """A study and its progress."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_STUDY]})
 
     id: str
-    name: str = Field(description="as the user gave it; show it as text")
+    name: str = Field(description="As the user entered it; display it as plain text")
     created: str
     status: StudyStatus
     progress: Progress | None
@@ -85,7 +85,7 @@ class Study(BaseModel):
     owner: str
     group: str | None
     model: str
-    version: int = Field(description="the latest; 0 is the machine's answer, which is there once `has_result` is true")
+    version: int = Field(description="The latest version; 0 is the network's, which exists once `has_result` is true")
     versions: list[StudyVersion]
     hemorrhage: bool | None
     confidence: float | None
@@ -97,45 +97,45 @@ class Study(BaseModel):
 
 
 class StudyPage(BaseModel):
-    """Some studies, the newest first."""
+    """A page of studies, newest first."""
 
     items: list[Study]
-    next: str | None = Field(description="pass it as `cursor` for the next page; null on the last")
+    next: str | None = Field(description="Pass it as `cursor` to get the next page; null on the last page")
 
 
 class StudyOptions(BaseModel):
-    """How a study is to be read and answered; the same fields as of `POST /studies`."""
+    """Options for reading and segmenting a study; the same fields as of `POST /studies`."""
 
     name: str = Field(default="", max_length=255)
-    window: str = Field(default="", max_length=64, description="of pictures: CENTRE,WIDTH", examples=["40,80"])
+    window: str = Field(default="", max_length=64, description="Window of pictures: CENTRE,WIDTH", examples=["40,80"])
     spacing: str = Field(
-        default="", max_length=64, description="of pictures, mm: SLICE,ROW,COLUMN", examples=["5,0.45,0.45"]
+        default="", max_length=64, description="Spacing of pictures in mm: SLICE,ROW,COLUMN", examples=["5,0.45,0.45"]
     )
-    series: str = Field(default="", max_length=64, description="series instance UID, or how it begins")
+    series: str = Field(default="", max_length=64, description="Series instance UID, or its beginning")
     model: str = Field(default="default", max_length=64)
     priority: Priority = "normal"
 
 
 class NewUpload(BaseModel):
-    """A file to be sent in pieces."""
+    """A file to be uploaded in chunks."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "study.zip", "size": 6059674}]})
 
-    name: str = Field(max_length=1024, description="may be a relative path, as folder/IM1")
+    name: str = Field(max_length=1024, description="May be a relative path, such as folder/IM1")
     size: int = Field(ge=1, le=2**53)
 
 
 class Upload(BaseModel):
-    """How far an upload is."""
+    """Progress of an upload."""
 
     id: str
-    offset: int = Field(description="bytes that are stored: the next piece begins here")
+    offset: int = Field(description="Number of stored bytes: the next chunk starts here")
     size: int
-    chunk_bytes: int = Field(description="a good size of a piece")
+    chunk_bytes: int = Field(description="Recommended size of a chunk")
 
 
 class FinishUploads(StudyOptions):
-    """Uploads that make a study."""
+    """Uploads that together become a study."""
 
     uploads: list[str] = Field(default_factory=list, max_length=20_000)
 
@@ -157,25 +157,25 @@ class ResultFiles(BaseModel):
 
 
 class SliceGeometry(BaseModel):
-    """The form of the slices, as they were acquired; slice 0 is the lowest."""
+    """Geometry of the slices as acquired; slice 0 is the lowest."""
 
     slices: int
     rows: int
     columns: int
     calibrated: bool
-    window: tuple[float, float] = Field(description="centre and width, Hounsfield units")
-    pixel_spacing_mm: tuple[float, float] | None = Field(description="between rows, between columns")
-    slice_positions_mm: list[float] | None = Field(description="along the normal")
+    window: tuple[float, float] = Field(description="Centre and width in Hounsfield units")
+    pixel_spacing_mm: tuple[float, float] | None = Field(description="Distance between rows and between columns")
+    slice_positions_mm: list[float] | None = Field(description="Positions along the slice normal")
     orientation: dict[Literal["right", "left", "top", "bottom"], str] = Field(
-        description="which side of the patient is at each edge: L, R, A, P, S, I"
+        description="The patient's side at each edge: L, R, A, P, S or I"
     )
-    upright: dict[Literal["flip_rows", "flip_columns"], bool] = Field(description="how to show it face up")
+    upright: dict[Literal["flip_rows", "flip_columns"], bool] = Field(description="Flips that show the face at the top")
     dtype: Literal["int16"] = "int16"
     byte_order: Literal["little"] = "little"
 
 
 class Comparison(BaseModel):
-    """Two studies laid on each other."""
+    """A comparison of two studies."""
 
     id: str
     earlier: str
@@ -185,13 +185,13 @@ class Comparison(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The installed networks: their cards."""
+    """The cards of the installed models."""
 
     items: list[dict[str, Any]]
 
 
 class CurrentUser(BaseModel):
-    """Who asks."""
+    """The user of a request."""
 
     user: str | None
     group: str | None
@@ -201,7 +201,7 @@ class CurrentUser(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether it works."""
+    """State of the server."""
 
     status: Literal["ok", "not-ready"]
     checks: dict[str, bool] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""From rows to what the interface says of them."""
+"""Conversion of database rows to the REST interface's models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,25 @@ from strokeseg.web.schemas import Comparison, ErrorInfo, Progress, Study, StudyV
 
 
 def format_time(seconds: float) -> str:
-    """Write a time as ISO 8601, in UTC."""
+    """Format seconds since 1970 as ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def serialize_study(row: Row[Any], delivered: Sequence[Row[Any]]) -> Study:
-    """Tell a study by its row and those of its delivered versions, in order."""
+    """Convert a study's row.
+
+    Parameters
+    ----------
+    row : Row
+        The study's row.
+    delivered : sequence of Row
+        The rows of its delivered versions, in ascending order.
+
+    Returns
+    -------
+    Study
+        The study.
+    """
     latest = json.loads(delivered[-1].findings) if delivered else {}
     return Study(
         id=row.id,
@@ -46,33 +59,51 @@ def serialize_study(row: Row[Any], delivered: Sequence[Row[Any]]) -> Study:
 
 
 def _serialize_version(row: Row[Any]) -> StudyVersion:
-    found = json.loads(row.findings)
+    findings = json.loads(row.findings)
     return StudyVersion(
         version=row.version,
         created=format_time(row.created),
         author=row.author,
         note=row.note,
         accepted=row.accepted,
-        hemorrhage=found["hemorrhage"],
-        volume_ml=found["volume_ml"],
+        hemorrhage=findings["hemorrhage"],
+        volume_ml=findings["volume_ml"],
     )
 
 
 def encode_cursor(row: Row[Any]) -> str:
-    """Return the cursor that goes on after a study."""
+    """Return the cursor for the page after a study."""
     return base64.urlsafe_b64encode(json.dumps([row.created, row.id]).encode()).decode()
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:
-    """Read a cursor: time and id of the last study shown. Raises UsageError, `usage`, for anything else."""
+    """Decode a cursor.
+
+    Parameters
+    ----------
+    cursor : str
+        A cursor of :func:`encode_cursor`.
+
+    Returns
+    -------
+    created : float
+        Creation time of the last study shown.
+    study : str
+        Its ID.
+
+    Raises
+    ------
+    UsageError
+        `usage`, for an invalid cursor.
+    """
     try:
-        created, last = json.loads(base64.urlsafe_b64decode(cursor))
-        return float(created), str(last)
+        created, study = json.loads(base64.urlsafe_b64decode(cursor))
+        return float(created), str(study)
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise UsageError("the cursor is none of ours", "Pass `next` of the page before.") from None
+        raise UsageError("invalid cursor", "Pass `next` of the previous page.") from None
 
 
 def serialize_comparison(row: Row[Any]) -> Comparison:
-    """Tell a comparison by its row."""
+    """Convert a comparison's row."""
     error = None if row.error is None else ErrorInfo.model_validate_json(row.error)
     return Comparison(id=row.id, earlier=row.earlier, later=row.later, status=row.status, error=error)

@@ -1,4 +1,4 @@
-"""Running it: one process that answers requests and works on studies, or one that only works."""
+"""Running `strokeseg serve`: a process that answers requests and processes studies, or one that only processes."""
 
 from __future__ import annotations
 
@@ -17,46 +17,51 @@ from strokeseg.web.app import create_app, create_context, start_background
 from strokeseg.web.limits import TimeoutProtocol
 from strokeseg.web.settings import ServerSettings
 
-log = logging.getLogger("strokeseg.web")
+log = logging.getLogger("strokeseg.serve")
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve, or work, until a signal ends it.
+    """Run the server or the worker until a signal ends it.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        The options of `strokeseg serve`.
 
     Raises
     ------
     UsageError
-        `usage`, for settings that do not go together.
+        `usage`, for settings that contradict each other.
     """
     if settings.worker_only and not settings.workers:
-        raise UsageError("--worker-only with no worker does nothing", "Give --workers 1 or more.")
+        raise UsageError("--worker-only with --workers 0 does nothing", "Use --workers 1 or more.")
     if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise UsageError("TLS needs a certificate and a key", "Give --tls-cert and --tls-key.")
+        raise UsageError("TLS needs a certificate and a key", "Use both --tls-cert and --tls-key.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("httpx", "alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not settings.ephemeral:
-        _run_server(settings)
+        _run(settings)
         return
-    with tempfile.TemporaryDirectory(prefix="strokeseg-") as folder:
-        place = Path(folder)
-        _run_server(
+    with tempfile.TemporaryDirectory(prefix="strokeseg-") as name:
+        folder = Path(name)
+        _run(
             replace(
                 settings,
-                database=f"sqlite:///{place / 'strokeseg.db'}",
-                storage=str(place / "data"),
-                audit=place / "audit.jsonl",
+                database=f"sqlite:///{folder / 'strokeseg.db'}",
+                storage=str(folder / "data"),
+                audit=folder / "audit.jsonl",
             )
         )
 
 
-def _run_server(settings: ServerSettings) -> None:
+def _run(settings: ServerSettings) -> None:
     if settings.worker_only:
         _run_worker(settings)
         return
     scheme = "https" if settings.tls_cert else "http"
     log.info(
-        "StrokeSeg at %s://%s:%d%s/ with %d workers",
+        "StrokeSeg listens on %s://%s:%d%s/ with %d workers",
         scheme,
         settings.host,
         settings.port,
@@ -67,7 +72,7 @@ def _run_server(settings: ServerSettings) -> None:
 
 
 def create_config(settings: ServerSettings) -> uvicorn.Config:
-    """Make the web server's configuration, with the application in it."""
+    """Create the application and the configuration of the web server that runs it."""
     return uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -78,7 +83,7 @@ def create_config(settings: ServerSettings) -> uvicorn.Config:
         forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         log_config=None,
-        access_log=False,  # its lines would hold what users search for
+        access_log=False,  # its lines would contain what users search for
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=32 * 1024,
         http=TimeoutProtocol,
@@ -87,15 +92,15 @@ def create_config(settings: ServerSettings) -> uvicorn.Config:
 
 
 def _run_worker(settings: ServerSettings) -> None:
-    """Work on studies until a signal comes."""
-    ending = threading.Event()
+    """Process studies until a signal arrives."""
+    stopping = threading.Event()
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ending.set()
+    def handle_signal(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, handle_signal)
     stop = start_background(create_context(settings))
-    log.info("StrokeSeg works on studies of the queue, %d at once", settings.workers)
-    ending.wait()
+    log.info("StrokeSeg processes studies from the queue, %d at a time", settings.workers)
+    stopping.wait()
     stop()

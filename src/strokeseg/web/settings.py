@@ -1,4 +1,4 @@
-"""What `strokeseg serve` was asked for."""
+"""The settings of `strokeseg serve`."""
 
 from __future__ import annotations
 
@@ -10,54 +10,58 @@ from sqlalchemy.exc import ArgumentError
 
 from strokeseg.errors import NotFound, UsageError
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The application's settings; each is an option of `strokeseg serve`.
+    """Settings of the web application; each is an option of `strokeseg serve`.
 
-    Parameters
+    Attributes
     ----------
-    host, port : str, default: "127.0.0.1"
-        Where it listens.
-    database : str, default: "sqlite:///strokeseg.db"
-        URL for SQLAlchemy: sqlite:///FILE or postgresql+psycopg://...
-    storage : str, default: "strokeseg-data"
-        A folder, or a URL that fsspec knows, as s3://bucket/prefix.
-    workers : int, default: 1
-        Studies that this process works on at once; 0 answers requests alone.
-    worker_only : bool, default: False
-        Work on studies, and answer no request.
-    root_path : str, default: ""
-        Where a proxy shows the application, as /sub.
-    max_upload_bytes : int, default: 4 * 2 ** 30
-        Of one request and of one resumable upload.
-    quota_bytes : int, optional
-        Of all files of all studies; None is no limit.
-    keep_days : float, optional
-        A study is deleted so long after it was made; None keeps it.
-    ephemeral : bool, default: False
-        Database and files lie in a temporary folder that goes away with the process.
-    memory_bytes : int, default: 8 * 2 ** 30
-        What a child process may use for data; a study that needs more fails alone.
-    step_timeout_s : float, default: 1800.0
+    host : str
+        The address to listen on.
+    port : int
+        The port to listen on.
+    database : str
+        SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://...
+    storage : str
+        A folder, or a URL that fsspec supports, such as s3://bucket/prefix.
+    workers : int
+        Number of studies that this process works on at a time; 0 only answers requests.
+    worker_only : bool
+        Process studies and answer no requests.
+    root_path : str
+        The path under which a proxy publishes the application, such as /sub.
+    max_upload_bytes : int
+        Maximum size of one request and of one resumable upload.
+    quota_bytes : int or None
+        Maximum size of all files of all studies; None is no limit.
+    keep_days : float or None
+        Age at which a study is deleted; None keeps it.
+    ephemeral : bool
+        Keep database and files in a temporary folder that is deleted when the process ends.
+    memory_bytes : int
+        Data memory that a worker process may use; a study that needs more fails alone.
+    step_timeout_s : float
         A step that takes longer is stopped and tried again.
-    lease_s : float, default: 15.0
-        A worker that gave no sign for so long is dead, and its studies are taken over.
-    threads : int, default: 0
-        Of the network, a worker; 0 shares the cores among the workers.
-    formats : tuple of str, optional
-        What is written of every study, where it can be.
-    tls_cert, tls_key : Path, optional
-        PEM files.
-    auth_config : Path, optional
-        A TOML file that says who gets in.
+    lease_s : float
+        A process without a sign of life for this long counts as dead, and another takes over its studies.
+    threads : int
+        Threads of the network per worker; 0 divides the cores among the workers.
+    formats : tuple of str
+        The output formats written for every study that supports them.
+    tls_cert : Path or None
+        Certificate, PEM.
+    tls_key : Path or None
+        Private key, PEM.
+    auth_config : Path or None
+        TOML file with the sign-in rules.
     audit : Path
-        Where the audit log lies.
-    trusted_proxies : tuple of str, default: ()
-        Addresses whose X-Forwarded-* headers count.
+        File of the audit log.
+    trusted_proxies : tuple of str
+        Addresses whose X-Forwarded-* headers are trusted.
     """
 
     host: str = "127.0.0.1"
@@ -84,27 +88,32 @@ class ServerSettings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.host in _LOOPBACK
+        """Whether only this machine can reach the server."""
+        return self.host in _LOOPBACK_HOSTS
 
     @property
     def base_path(self) -> str:
-        """The path of a proxy in front, without a slash at its end."""
+        """The proxy's path without a trailing slash."""
         return self.root_path.rstrip("/")
 
 
 def parse_database_url(text: str) -> str:
-    """Return a database's URL with the driver that is installed.
+    """Return a database URL with the name of the installed driver.
 
     Parameters
     ----------
     text : str
-        "sqlite", a sqlite:/// or a postgresql:// URL.
+        "sqlite", a sqlite:/// URL or a postgresql:// URL.
+
+    Returns
+    -------
+    str
+        A URL for SQLAlchemy.
 
     Raises
     ------
     UsageError
-        `usage`, for anything else; the sentence does not repeat it, as it may hold a password.
+        `usage`, for anything else; the message does not repeat the URL, which may contain a password.
     """
     try:
         url = make_url("sqlite:///strokeseg.db" if text == "sqlite" else text)
@@ -113,23 +122,35 @@ def parse_database_url(text: str) -> str:
     driver = None if url is None else _DRIVERS.get(url.get_backend_name())
     if url is None or driver is None or (driver == "sqlite" and url.database in (None, "", ":memory:")):
         raise UsageError(
-            "--database: no database URL that is known", "Give sqlite:///FILE or postgresql://USER@HOST/NAME."
+            "--database: not a supported database URL", "Use sqlite:///FILE or postgresql://USER@HOST/NAME."
         )
     return url.set(drivername=driver).render_as_string(hide_password=False)
 
 
 def parse_existing_database_url(text: str) -> str:
-    """Return the URL of a database that is there: what only looks into one must not make an empty file.
+    """Return the URL of an existing database, so that a reading command does not create an empty file.
+
+    Parameters
+    ----------
+    text : str
+        As for :func:`parse_database_url`.
+
+    Returns
+    -------
+    str
+        A URL for SQLAlchemy.
 
     Raises
     ------
     UsageError
-        As :func:`database_url`.
+        `usage`, as :func:`parse_database_url`.
     NotFound
-        `not-found`, if there is no such file.
+        `not-found`, if the SQLite file does not exist.
     """
-    url = parse_database_url(text)
-    place = make_url(url)
-    if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
-        raise NotFound("there is no such database yet", "Name the one that serve or the node uses with --database.")
-    return url
+    text = parse_database_url(text)
+    url = make_url(text)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        raise NotFound(
+            "the database does not exist", "Pass the database of `strokeseg serve` or of the node with --database."
+        )
+    return text

@@ -1,4 +1,4 @@
-"""Uploads that may be cut off and go on: each piece is a file in the storage, so that any server can take the next."""
+"""Resumable uploads: each chunk is a file in the storage, so that any server can receive the next one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from sqlalchemy import Engine, Row, insert, select, update
 
 from strokeseg.errors import Conflict, NotFound
 from strokeseg.web.database import current_time, uploads
-from strokeseg.web.multipart import ReceivedFile, clean_path
 from strokeseg.web.storage import Storage
+from strokeseg.web.study_files import ReceivedFile, clean_path
 
 CHUNK_BYTES = 8 * 2**20
 
 
 class UploadStore:
-    """All uploads that are not a study yet."""
+    """All uploads that are not part of a study yet.
+
+    Parameters
+    ----------
+    engine : Engine
+        The database.
+    storage : Storage
+        The files.
+    """
 
     def __init__(self, engine: Engine, storage: Storage) -> None:
         self._engine, self._storage = engine, storage
 
     def create(self, owner: str, name: str, size: int) -> str:
-        """Make an upload and give its id."""
+        """Create an upload and return its ID."""
         identity = uuid4().hex
         row = {"id": identity, "owner": owner, "name": clean_path(name), "size": size}
         with self._engine.begin() as connection:
@@ -34,66 +42,106 @@ class UploadStore:
         return identity
 
     def get_row(self, upload: str, owner: str) -> Row[Any]:
-        """Return an upload's row; raises NotFound, `not-found`, also for another's."""
+        """Return an upload's row.
+
+        Raises
+        ------
+        NotFound
+            `not-found`, if the upload does not exist or belongs to another user.
+        """
         query = select(uploads).where(uploads.c.id == upload, uploads.c.owner == owner)
         with self._engine.connect() as connection:
-            found = connection.execute(query).one_or_none()
-        if found is None:
-            raise NotFound("there is no such upload", "Begin one with POST /uploads.")
-        return found
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound("the upload does not exist", "Create one with POST /uploads.")
+        return row
 
-    def append(self, row: Row[Any], piece: Path, size: int) -> int:
-        """Store a piece and give the new offset.
+    def append(self, row: Row[Any], chunk: Path, size: int) -> int:
+        """Store a chunk and return the new offset.
+
+        Parameters
+        ----------
+        row : Row
+            The upload's row, as it was when the chunk arrived.
+        chunk : Path
+            File with the chunk.
+        size : int
+            Size of the chunk, bytes.
+
+        Returns
+        -------
+        int
+            The new offset, bytes.
 
         Raises
         ------
         Conflict
-            `conflict`, if another piece was stored there meanwhile; this one is dropped.
+            `conflict`, if another chunk was stored at the offset in the meantime; this one is discarded.
         """
         name = f"{row.offset:020d}-{uuid4().hex[:12]}"
-        self._storage.put(piece, f"uploads/{row.id}/{name}")
+        self._storage.put(chunk, f"uploads/{row.id}/{name}")
         names = json.dumps([*json.loads(row.pieces), name])
-        same = sa.and_(uploads.c.id == row.id, uploads.c.offset == row.offset)
+        unchanged = sa.and_(uploads.c.id == row.id, uploads.c.offset == row.offset)
         with self._engine.begin() as connection:
             values = {"offset": row.offset + size, "pieces": names}
-            done = connection.execute(update(uploads).where(same).values(values)).rowcount
-        if not done:
+            count = connection.execute(update(uploads).where(unchanged).values(values)).rowcount
+        if not count:
             self._storage.remove(f"uploads/{row.id}/{name}")
-            raise Conflict("another piece was stored at this offset", "Ask for the offset with HEAD and go on there.")
+            raise Conflict(
+                "another chunk was stored at this offset", "Get the offset with HEAD and continue from there."
+            )
         return int(row.offset) + size
 
     def assemble(self, upload: str, owner: str, folder: Path, number: int) -> ReceivedFile:
-        """Put an upload's pieces together in a folder.
+        """Join an upload's chunks into a file.
+
+        Parameters
+        ----------
+        upload : str
+            ID of the upload.
+        owner : str
+            Name of the user.
+        folder : Path
+            Folder for the file.
+        number : int
+            Position of the file among those of the study.
+
+        Returns
+        -------
+        ReceivedFile
+            The file.
 
         Raises
         ------
+        NotFound
+            `not-found`, as :meth:`get_row`.
         Conflict
             `conflict`, if bytes are missing.
         """
         row = self.get_row(upload, owner)
         if row.offset != row.size:
-            raise Conflict(f"of {row.size} bytes only {row.offset} are here", "Send the rest first.")
+            raise Conflict(f"only {row.offset} of {row.size} bytes have arrived", "Send the rest first.")
         path, digest = folder / f"part-{number:05d}", hashlib.sha256()
         with path.open("wb") as stream:
             for name in json.loads(row.pieces):
-                for piece in self._storage.read_range(f"uploads/{upload}/{name}", 0, 2**63):
-                    stream.write(piece)
-                    digest.update(piece)
+                for block in self._storage.read_range(f"uploads/{upload}/{name}", 0, 2**63):
+                    stream.write(block)
+                    digest.update(block)
         return ReceivedFile(row.name, path, row.size, digest.hexdigest())
 
     def delete(self, upload: str) -> None:
-        """Forget an upload and its pieces."""
+        """Delete an upload and its chunks."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(uploads).where(uploads.c.id == upload))
         self._storage.remove(f"uploads/{upload}")
 
     def list_older_than(self, seconds: float) -> list[str]:
-        """List uploads that were begun so long ago."""
+        """List the IDs of uploads that were created longer ago than this."""
         query = select(uploads.c.id).where(uploads.c.created < current_time(self._engine) - seconds)
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
     def sum_bytes(self) -> int:
-        """Sum the sizes of all uploads, as they were announced: so much will come."""
+        """Return the announced size of all uploads, bytes: this much will arrive."""
         with self._engine.connect() as connection:
             return int(connection.execute(select(sa.func.coalesce(sa.func.sum(uploads.c.size), 0))).scalar_one())

@@ -1,17 +1,17 @@
 import pytest
 
-from tests.web.viewer import answers as answers_
+from tests.web.viewer import results
 from tests.web.viewer.browser import ARGUMENTS, CHROMIUM, STRANGE, opened
 
 
 @pytest.fixture(scope="session")
 def answers():
-    scaled = answers_.pictures()
+    scaled = results.pictures()
     return {
         "scaled": scaled,
-        "plain": answers_.without_scale(scaled),
-        "small": answers_.drawn(scaled, 11),
-        "big": answers_.drawn(scaled, 17),
+        "plain": results.without_scale(scaled),
+        "small": results.drawn(scaled, 11),
+        "big": results.drawn(scaled, 17),
     }
 
 

@@ -47,7 +47,9 @@ def test_a_person_signs_in_at_the_service_and_out(browser, tmp_path):
             page.wait_for_load_state()
             said = page.locator("main").inner_text()
             assert (
-                "Not signed in" in said and "You are in no group that may use this" in said and "unauthorized" in said
+                "Not signed in" in said
+                and "None of your groups may use this application" in said
+                and "unauthorized" in said
             )
             check_access(page)
             page.screenshot(path=str(tmp_path / "refused.png"))

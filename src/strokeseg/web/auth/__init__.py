@@ -1,13 +1,24 @@
-"""Who gets in: tokens, browsers' sessions, a sign-in service; and a log of who did what. docs/security.md tells more.
+"""Access control: tokens, browser sessions, single sign-on, and the audit log. See docs/security.md.
 
 ::
 
-    request ──▶ Shield (headers, where from) ──▶ route ──▶ require(scope) ──▶ token | session ──▶ User
-                                                              └── wrong ──▶ failures, audit
+    request ──▶ SecurityMiddleware (headers, origin) ──▶ route ──▶ RequireScope ──▶ token | session ──▶ User
+                                                                        └── wrong ──▶ rate_limit, audit
 """
 
-from strokeseg.web.auth.guard import Guard, create_guard
+from strokeseg.web.auth.guard import Guard, RequireScope, create_guard
 from strokeseg.web.auth.headers import DOCUMENT_CSP, PAGE_CSP
+from strokeseg.web.auth.protection import protect
 from strokeseg.web.auth.users import LOCAL_USER, SCOPES, User
 
-__all__ = ["DOCUMENT_CSP", "LOCAL_USER", "PAGE_CSP", "SCOPES", "Guard", "User", "create_guard"]
+__all__ = [
+    "DOCUMENT_CSP",
+    "LOCAL_USER",
+    "PAGE_CSP",
+    "SCOPES",
+    "Guard",
+    "RequireScope",
+    "User",
+    "create_guard",
+    "protect",
+]

@@ -1,4 +1,4 @@
-"""Who gets in, as a TOML file says it (`strokeseg serve --auth-config FILE`); docs/security.md explains every key."""
+"""The sign-in rules of `strokeseg serve --auth-config FILE`, a TOML file; docs/security.md explains every key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strokeseg.errors import UsageError
 from strokeseg.web.auth import users
 
 _REMEDY = "Correct the file; docs/security.md lists every key."
-_LOCAL = {"127.0.0.1", "::1", "localhost"}
+_LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
 
 
 class _Section(BaseModel):
@@ -20,7 +20,7 @@ class _Section(BaseModel):
 
 
 class AccessRule(_Section):
-    """`[[oidc.access]]`: what a group of the sign-in service may do here; "*" is everyone who can sign in there."""
+    """`[[oidc.access]]`: the scopes of a group of the sign-in service; "*" is everyone who can sign in there."""
 
     member: str = Field(min_length=1)
     group: str | None = Field(None, min_length=1, max_length=255)
@@ -28,13 +28,26 @@ class AccessRule(_Section):
 
 
 class OidcConfig(_Section):
-    """`[oidc]`: a sign-in service that speaks OpenID Connect.
+    """`[oidc]`: a sign-in service that supports OpenID Connect.
 
-    ``issuer`` : its address, as its own tokens name it
-    ``public_url`` : where people open this application; the service sends them back there
-    ``client_secret_file`` : holds what the service gave us; never in this file itself
-    ``name_claim`` : what names a user; must be unique and not for the user to choose
-    ``groups_claim`` : what lists the groups that ``access`` names
+    Attributes
+    ----------
+    issuer : str
+        The service's address, as it appears in its tokens.
+    client_id : str
+        The ID under which the service knows this application.
+    client_secret_file : Path
+        File with the secret from the service; the secret is never in the TOML file itself.
+    public_url : str
+        The address of this application; the service redirects people to it.
+    name_claim : str
+        The claim that names a user; it must be unique, and users must not be able to choose it.
+    groups_claim : str
+        The claim with the groups that ``access`` refers to.
+    ask_for : str
+        The OpenID Connect scopes to request.
+    access : tuple of AccessRule
+        The first rule that matches applies.
     """
 
     issuer: str
@@ -48,41 +61,41 @@ class OidcConfig(_Section):
 
     @field_validator("issuer", "public_url")
     @classmethod
-    def _encrypted(cls, url: str) -> str:
+    def _require_https(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS):
             raise ValueError("must begin with https://")
         return url.rstrip("/")
 
     @field_validator("ask_for")
     @classmethod
-    def _openid(cls, text: str) -> str:
+    def _require_openid(cls, text: str) -> str:
         if "openid" not in text.split():
-            raise ValueError("must hold openid")
+            raise ValueError("must contain openid")
         return text
 
     @property
     def client_secret(self) -> SecretStr:
-        """The secret, from its file."""
+        """The secret from the service, read from its file."""
         return SecretStr(self.client_secret_file.read_text(encoding="utf-8").strip())
 
 
 class FailureLimit(_Section):
-    """`[failures]`: after ``most`` wrong tokens within ``window_s`` an address is answered 429."""
+    """`[failures]`: after ``most`` wrong tokens within ``window_s`` seconds an address gets status 429."""
 
     most: int = Field(20, ge=1, le=10_000)
     window_s: float = Field(300.0, ge=1, le=86_400)
 
 
 class AuthConfig(_Section):
-    """The whole file; without one every key has its default, and there is no sign-in service."""
+    """The whole file; without a file every key has its default, and there is no sign-in service."""
 
     session_hours: float = Field(12.0, gt=0, le=24 * 30)
     failures: FailureLimit = FailureLimit()
     oidc: OidcConfig | None = None
 
     @model_validator(mode="after")
-    def _secret_is_there(self) -> AuthConfig:
+    def _check_secret(self) -> AuthConfig:
         if self.oidc is not None:
             try:
                 secret = self.oidc.client_secret.get_secret_value()
@@ -94,25 +107,35 @@ class AuthConfig(_Section):
 
 
 def load_config(path: Path | None) -> AuthConfig:
-    """Read the file; paths in it are relative to its folder.
+    """Load the file; relative paths in it refer to its folder.
+
+    Parameters
+    ----------
+    path : Path or None
+        The TOML file; None is the default configuration.
+
+    Returns
+    -------
+    AuthConfig
+        The configuration.
 
     Raises
     ------
     UsageError
-        `usage`, with the key that is wrong; values are not repeated.
+        `usage`, with the invalid key; the message does not repeat values.
     """
     if path is None:
         return AuthConfig()
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--auth-config: cannot be read ({type(error).__name__})", _REMEDY) from None
-    oidc = said.get("oidc")
+    oidc = content.get("oidc")
     if isinstance(oidc, dict) and isinstance(oidc.get("client_secret_file"), str):
         oidc["client_secret_file"] = path.parent / oidc["client_secret_file"]
     try:
-        return AuthConfig.model_validate(said)
+        return AuthConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"--auth-config: {place}: {first['msg'].removeprefix('Value error, ')}", _REMEDY) from None
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"--auth-config: {key}: {first['msg'].removeprefix('Value error, ')}", _REMEDY) from None

@@ -1,4 +1,4 @@
-"""The tables of tokens, sessions and failures; they lie in the database that all workers share."""
+"""Tables of tokens, sessions and failures in the shared database, and the hashing of their secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ tokens = Table(
     Column("revoked", Float),
 )
 
-# Who is signed in with a browser. One made with a token ends with that token.
+# Browser sessions. A session opened with a token ends with that token.
 sessions = Table(
     "serve_sessions",
     metadata,
@@ -38,7 +38,7 @@ sessions = Table(
     Column("expires", Float, nullable=False, index=True),
 )
 
-# How often an address came with something wrong.
+# Number of requests with a wrong token per address.
 failures = Table(
     "serve_failures",
     metadata,
@@ -49,25 +49,25 @@ failures = Table(
 
 
 def create_tables(engine: Engine) -> None:
-    """Make what is missing of the tables; two workers may start at once."""
-    own = [tokens, sessions, failures]
+    """Create the tables that are missing; two processes may start at the same time."""
+    tables = [tokens, sessions, failures]
     try:
-        metadata.create_all(engine, own)
+        metadata.create_all(engine, tables)
     except (IntegrityError, OperationalError, ProgrammingError):
-        # The other one was quicker between our look and our making.
-        metadata.create_all(engine, own)
+        # The other process created them between our check and our creation.
+        metadata.create_all(engine, tables)
 
 
 def generate_secret() -> str:
-    """Give 256 random bits as text of 43 characters."""
+    """Return 256 random bits as text of 43 characters."""
     return secrets.token_urlsafe(32)
 
 
 def hash_secret(text: str) -> str:
-    """Return what is stored of a secret."""
+    """Return the hash of a secret, which is what is stored."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def verify_secret(stored: str, text: str) -> bool:
-    """Whether a secret is the stored one; takes as long whichever character differs."""
-    return hmac.compare_digest(stored, hash_secret(text))
+def verify_secret(stored_hash: str, text: str) -> bool:
+    """Return whether a secret has the stored hash; the duration does not depend on which character differs."""
+    return hmac.compare_digest(stored_hash, hash_secret(text))

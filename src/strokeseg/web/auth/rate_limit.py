@@ -1,7 +1,7 @@
-"""How often an address may come with a wrong token.
+"""A limit on requests with a wrong token per address.
 
-A right token is let in all the same: else whoever sits behind the same address could lock a hospital out. What the
-limit bounds is the work and the log that failures cause; 256 random bits are not guessed at any rate.
+Valid tokens are always accepted: otherwise anyone behind the same address could lock out a whole hospital. The limit
+only bounds the work and the log lines that failures cause; a token of 256 random bits cannot be guessed at any rate.
 """
 
 from __future__ import annotations
@@ -23,39 +23,41 @@ def record_failure(engine: Engine, address: str, window_s: float) -> tuple[int, 
     Parameters
     ----------
     engine : Engine
-        Of the server's database.
+        The server's database.
     address : str
-        Where it came from; of IPv6 the first half counts, which is one customer's.
+        The sender's address; IPv6 addresses are counted per /64 network, which belongs to one customer.
     window_s : float
-        How long it is remembered, from the first one on.
+        How long failures are counted together, from the first one on.
 
     Returns
     -------
-    tuple of (int, float)
-        How many there were within the window, this one included, and the seconds until they are forgotten.
+    count : int
+        Number of failures within the window, including this one.
+    wait_s : float
+        Seconds until they expire.
     """
-    table, now, place = credentials.failures, time.time(), get_network(address)
-    more = update(table).where(table.c.address == place, table.c.until > now).values(count=table.c.count + 1)
-    asked = select(table.c.count.label("times"), table.c.until).where(table.c.address == place)
+    table, now, network = credentials.failures, time.time(), get_network(address)
+    increment = update(table).where(table.c.address == network, table.c.until > now).values(count=table.c.count + 1)
+    query = select(table.c.count.label("times"), table.c.until).where(table.c.address == network)
     with engine.begin() as connection:
-        if connection.execute(more).rowcount == 0:
+        if connection.execute(increment).rowcount == 0:
             connection.execute(delete(table).where(table.c.until <= now))
-            held = connection.execute(select(func.count()).select_from(table)).scalar_one()
-            if held >= _MAX_ADDRESSES:
-                oldest = select(table.c.address).order_by(table.c.until).limit(held - _MAX_ADDRESSES + 1)
+            stored = connection.execute(select(func.count()).select_from(table)).scalar_one()
+            if stored >= _MAX_ADDRESSES:
+                oldest = select(table.c.address).order_by(table.c.until).limit(stored - _MAX_ADDRESSES + 1)
                 connection.execute(delete(table).where(table.c.address.in_(oldest.scalar_subquery())))
             try:
                 with connection.begin_nested():
-                    connection.execute(insert(table).values(address=place, count=1, until=now + window_s))
+                    connection.execute(insert(table).values(address=network, count=1, until=now + window_s))
             except IntegrityError:
-                # Another worker counted the first one at this moment.
-                connection.execute(more)
-        row = connection.execute(asked).first()
+                # Another process counted the first failure at the same moment.
+                connection.execute(increment)
+        row = connection.execute(query).first()
     return (1, window_s) if row is None else (row.times, max(1.0, row.until - now))
 
 
 def get_network(address: str) -> str:
-    """Return what of an address is counted together."""
+    """Return the network whose addresses are counted together."""
     try:
         parsed = ipaddress.ip_address(address.split("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The routes of signing in and out."""
+"""The routes for signing in and out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PAGE = """<!doctype html>
   <main id="main" class="empty">
     <h1>Not signed in</h1>
     <p>{message}. {remedy} <code>{code}</code></p>
-    <p><a href="{base}">Back to the start</a></p>
+    <p><a href="{base}">Back to the start page</a></p>
   </main>
 </body>
 </html>
@@ -39,93 +39,99 @@ TokenText = Annotated[str, Body(embed=True, alias="token", max_length=200)]
 
 
 def create_router(guard: Guard) -> APIRouter:
-    """Return the routes under /auth."""
-    routes = APIRouter()
-    rules, engine = guard.config, guard.engine
-    provider = oidc.Provider(rules.oidc) if guard.mode == "oidc" and rules.oidc else None
+    """Create the routes under /auth."""
+    router = APIRouter()
+    _add_token_routes(router, guard)
+    _add_service_routes(router, guard)
+    return router
 
-    @routes.post("/session", status_code=204, responses=document_problems(401, 403, 422, 429, 507))
-    def begin(request: Request, text: TokenText) -> Response:
-        """Sign in with a token: the answer sets the session's cookie. Needs the header X-StrokeSeg: 1."""
+
+def _add_token_routes(router: APIRouter, guard: Guard) -> None:
+    @router.post("/session", status_code=204, responses=document_problems(401, 403, 422, 429, 507))
+    def sign_in(request: Request, text: TokenText) -> Response:
+        """Sign in with a token; the response sets the session cookie. Requires the header X-StrokeSeg: 1."""
         check_csrf_header(request)
-        token = tokens.find_valid_token(engine, text)
+        token = tokens.find_valid_token(guard.engine, text)
         if token is None:
             raise guard.record_failure(request)
         guard.audit(token.user, "sign-in", None, "done", request)
-        value = sessions.create_session(engine, token.user, rules.session_hours, token)
+        value = sessions.create_session(guard.engine, token.user, guard.config.session_hours, token)
         return _set_session_cookie(guard, request, Response(status_code=204), value)
 
-    @routes.post("/logout", status_code=204, responses=document_problems(403, 507))
-    def leave(request: Request) -> Response:
-        """Sign out: the session ends at once. Needs the header X-StrokeSeg: 1."""
+    @router.post("/logout", status_code=204, responses=document_problems(403, 507))
+    def sign_out(request: Request) -> Response:
+        """Sign out; the session ends at once. Requires the header X-StrokeSeg: 1."""
         check_csrf_header(request)
         value = request.cookies.get(SESSION_COOKIE)
         if value:
-            guard.audit(sessions.find_user(engine, value), "sign-out", None, "done", request)
-            sessions.delete_session(engine, value)
-        answer = Response(status_code=204)
-        answer.delete_cookie(SESSION_COOKIE, path=guard.cookie_path, httponly=True, samesite="strict")
-        return answer
+            guard.audit(sessions.find_user(guard.engine, value), "sign-out", None, "done", request)
+            sessions.delete_session(guard.engine, value)
+        response = Response(status_code=204)
+        response.delete_cookie(SESSION_COOKIE, path=guard.cookie_path, httponly=True, samesite="strict")
+        return response
 
-    @routes.get("/login", status_code=302, responses=document_problems(404, 503))
-    async def to_provider(request: Request) -> Response:
-        """Go to the sign-in service."""
+
+def _add_service_routes(router: APIRouter, guard: Guard) -> None:
+    config = guard.config
+    provider = oidc.Provider(config.oidc) if guard.mode == "oidc" and config.oidc else None
+
+    @router.get("/login", status_code=302, responses=document_problems(404, 503))
+    async def start_login(request: Request) -> Response:
+        """Redirect to the sign-in service."""
         try:
-            answer, kept = await _require_provider(provider).start_login(request)
-        except HttpRefusal as refused:
-            return _send_error_page(guard, request, refused)
-        # Lax: the browser comes back here from the service's page, and must bring this cookie.
-        answer.set_cookie(
+            response, cookie = await _require_provider(provider).start_login(request)
+        except HttpRefusal as refusal:
+            return _send_error_page(guard, request, refusal)
+        # SameSite=Lax: the browser returns from the service's page and must send this cookie.
+        response.set_cookie(
             oidc.LOGIN_COOKIE,
-            kept,
+            cookie,
             max_age=oidc.LOGIN_TIMEOUT_S,
             path=guard.cookie_path,
             secure=_is_encrypted(request),
             httponly=True,
             samesite="lax",
         )
-        return answer
+        return response
 
-    @routes.get("/callback", status_code=303, responses=document_problems(401, 403, 404, 429, 503, 507))
-    async def from_provider(request: Request) -> Response:
-        """Come back from the sign-in service, and go on to the page."""
-        asked = _require_provider(provider)
+    @router.get("/callback", status_code=303, responses=document_problems(401, 403, 404, 429, 503, 507))
+    async def finish_login(request: Request) -> Response:
+        """Return from the sign-in service and continue to the page."""
+        service = _require_provider(provider)
         try:
-            user = await asked.finish_login(request)
-        except HttpRefusal as refused:
+            user = await service.finish_login(request)
+        except HttpRefusal as refusal:
             counted = await run_in_threadpool(guard.record_failure, request)
-            return _send_error_page(guard, request, counted if counted.status == 429 else refused)
+            return _send_error_page(guard, request, counted if counted.status == 429 else refusal)
         await run_in_threadpool(guard.audit, user, "sign-in", None, "done", request)
-        value = await run_in_threadpool(sessions.create_session, engine, user, rules.session_hours)
-        answer = RedirectResponse(f"{guard.cookie_path.rstrip('/')}/", 303)
-        answer.delete_cookie(oidc.LOGIN_COOKIE, path=guard.cookie_path, httponly=True, samesite="lax")
-        return _set_session_cookie(guard, request, answer, value)
-
-    return routes
+        value = await run_in_threadpool(sessions.create_session, guard.engine, user, config.session_hours)
+        response = RedirectResponse(f"{guard.cookie_path.rstrip('/')}/", 303)
+        response.delete_cookie(oidc.LOGIN_COOKIE, path=guard.cookie_path, httponly=True, samesite="lax")
+        return _set_session_cookie(guard, request, response, value)
 
 
-def _send_error_page(guard: Guard, request: Request, refused: HttpRefusal) -> Response:
-    """Tell a person who came here by a link why it failed; raises ``refused`` for a program."""
+def _send_error_page(guard: Guard, request: Request, refusal: HttpRefusal) -> Response:
+    """Create a page that explains a failed sign-in to a person; raises the refusal for a program."""
     if "text/html" not in request.headers.get("accept", ""):
-        raise refused
-    base, error = f"{guard.cookie_path.rstrip('/')}/", refused.error
+        raise refusal
+    base, error = f"{guard.cookie_path.rstrip('/')}/", refusal.error
     text = _PAGE.format(
         base=html.escape(base),
         message=html.escape(error.message[:1].upper() + error.message[1:]),
         remedy=html.escape(error.remedy),
         code=html.escape(error.code),
     )
-    return HTMLResponse(text, refused.status or problems.get_status(error), refused.headers)
+    return HTMLResponse(text, refusal.status or problems.get_status(error), refusal.headers)
 
 
 def _require_provider(provider: oidc.Provider | None) -> oidc.Provider:
     if provider is None:
-        raise NotFound("there is no sign-in service", "Use a token; docs/security.md tells how to add a service.")
+        raise NotFound("no sign-in service is configured", "Use a token; docs/security.md explains sign-in services.")
     return provider
 
 
-def _set_session_cookie(guard: Guard, request: Request, answer: Response, value: str) -> Response:
-    answer.set_cookie(
+def _set_session_cookie(guard: Guard, request: Request, response: Response, value: str) -> Response:
+    response.set_cookie(
         SESSION_COOKIE,
         value,
         max_age=int(guard.config.session_hours * 3600),
@@ -134,7 +140,7 @@ def _set_session_cookie(guard: Guard, request: Request, answer: Response, value:
         httponly=True,
         samesite="strict",
     )
-    return answer
+    return response
 
 
 def _is_encrypted(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Who is signed in with a browser: a cookie leads to a row in the database, so that it can be ended at once."""
+"""Browser sessions: a cookie refers to a row in the database, so that a session can be ended at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strokeseg.web.auth.tokens import Token
 from strokeseg.web.auth.users import SCOPES, User
 
 _MAX_SESSIONS = 20
-"""Sessions of one user; the oldest goes when one more begins."""
+"""Sessions of one user; the oldest ends when another one starts."""
 
 
 def create_session(engine: Engine, user: User, hours: float, token: Token | None = None) -> str:
@@ -20,18 +20,18 @@ def create_session(engine: Engine, user: User, hours: float, token: Token | None
     Parameters
     ----------
     engine : Engine
-        Of the server's database.
+        The server's database.
     user : User
-        Who.
+        The user.
     hours : float
-        How long it lasts at most.
-    token : Token, optional
-        What it was opened with; it ends with it.
+        Maximum duration of the session.
+    token : Token or None
+        The token that the user signed in with; the session ends with it.
 
     Returns
     -------
     str
-        What the cookie holds; stored nowhere.
+        The cookie's value; it is stored nowhere.
     """
     value, table, now = credentials.generate_secret(), credentials.sessions, time.time()
     expires = now + hours * 3600
@@ -46,37 +46,34 @@ def create_session(engine: Engine, user: User, hours: float, token: Token | None
         "created": now,
         "expires": expires,
     }
-    own = (
-        select(table.c.hash).where(table.c.name == user.name).order_by(table.c.created.desc()).offset(_MAX_SESSIONS - 1)
-    )
+    newest_first = select(table.c.hash).where(table.c.name == user.name).order_by(table.c.created.desc())
     with engine.begin() as connection:
         connection.execute(delete(table).where(table.c.expires <= now))
-        older = [hashed for (hashed,) in connection.execute(own)]
-        connection.execute(delete(table).where(table.c.hash.in_(older)))
+        surplus = [hashed for (hashed,) in connection.execute(newest_first.offset(_MAX_SESSIONS - 1))]
+        connection.execute(delete(table).where(table.c.hash.in_(surplus)))
         connection.execute(insert(table).values(row))
     return value
 
 
 def find_user(engine: Engine, value: str) -> User | None:
-    """Give whose session a cookie is; None where it ended or never was."""
+    """Return the user of a session cookie; None if the session has ended or never existed."""
     session, token = credentials.sessions, credentials.tokens
-    asked = (
-        select(session, token.c.id.label("found"), token.c.revoked)
+    query = (
+        select(session, token.c.id.label("token_id"), token.c.revoked)
         .join_from(session, token, session.c.token == token.c.id, isouter=True)
         .where(session.c.hash == credentials.hash_secret(value[:100]), session.c.expires > time.time())
     )
     with engine.connect() as connection:
-        row = connection.execute(asked).first()
+        row = connection.execute(query).first()
     if row is None or not credentials.verify_secret(row.hash, value):
         return None
-    if row.token is not None and (row.found is None or row.revoked is not None):
+    if row.token is not None and (row.token_id is None or row.revoked is not None):
         return None
     return User(row.name, row.group, frozenset(row.scopes.split(",")))
 
 
 def delete_session(engine: Engine, value: str) -> None:
-    """Sign a user out; a session that is not there is fine."""
+    """Sign a user out; a session that does not exist is ignored."""
+    hashed = credentials.hash_secret(value[:100])
     with engine.begin() as connection:
-        connection.execute(
-            delete(credentials.sessions).where(credentials.sessions.c.hash == credentials.hash_secret(value[:100]))
-        )
+        connection.execute(delete(credentials.sessions).where(credentials.sessions.c.hash == hashed))

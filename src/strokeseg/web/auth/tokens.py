@@ -1,4 +1,4 @@
-"""Tokens for programs, and for people who paste one into the page."""
+"""Access tokens for programs, and for people who paste one into the page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from strokeseg.errors import NotFound, UsageError
 from strokeseg.web.auth import credentials
 from strokeseg.web.auth.users import SCOPES, User, expand_scopes
 
-# A name of its own, so that scanners of repositories know one that was published by mistake.
+# The prefix lets secret scanners recognize a token that was published by mistake.
 _TOKEN_PATTERN = re.compile(r"strokeseg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _DUMMY_HASH = credentials.hash_secret("nobody")
 
 
 @dataclass(frozen=True)
 class Token:
-    """What is kept of a token; times are seconds since 1970, UTC."""
+    """The stored data of a token; times are seconds since 1970, UTC."""
 
     id: str
     owner: str
@@ -33,89 +33,102 @@ class Token:
 
     @property
     def state(self) -> str:
-        """Whether it still opens: "valid", "expired" or "revoked"."""
+        """The token's state: "valid", "expired" or "revoked"."""
         if self.revoked is not None:
             return "revoked"
         return "expired" if self.expires is not None and self.expires <= time.time() else "valid"
 
     @property
     def user(self) -> User:
-        """Who comes with it."""
+        """The user that the token identifies."""
         return User(self.owner, self.group, self.scopes)
 
 
 def create_token(
     engine: Engine, owner: str, group: str | None, scope_names: list[str], days: float | None
 ) -> tuple[str, Token]:
-    """Make a token.
+    """Create a token.
 
     Parameters
     ----------
     engine : Engine
-        Of the server's database.
-    owner, group : str
-        As :class:`User` has them.
-    named : object
-        Scopes.
+        The server's database.
+    owner : str
+        The user's name.
+    group : str or None
+        The user's group.
+    scope_names : list of str
+        Names of scopes.
     days : float or None
-        Until it expires; None is never.
+        Days until it expires; None is never.
 
     Returns
     -------
-    tuple of (str, Token)
-        The token itself, which is stored nowhere, and what is kept of it.
+    text : str
+        The token itself, which is stored nowhere.
+    token : Token
+        Its stored data.
 
     Raises
     ------
     UsageError
-        `usage`.
+        `usage`, for an invalid name, scope or number of days.
     """
-    for what, name in (("owner", owner), ("group", group)):
+    for kind, name in (("owner", owner), ("group", group)):
         if name is not None and not (name.isprintable() and name.strip() == name and 0 < len(name) <= 255):
-            raise UsageError(f"the {what} is no name", "Give 1 to 255 printable characters.")
+            raise UsageError(f"invalid {kind} name", "Use 1 to 255 printable characters.")
     if days is not None and not 0 < days <= 36500:
-        raise UsageError("a token must expire after more than 0 days", "Give a number of days, as 90.")
+        raise UsageError("a token's lifetime must be more than 0 days", "Use a number of days, such as 90.")
     public, hidden, now = secrets.token_hex(8), credentials.generate_secret(), time.time()
-    made = Token(
-        public, owner, group, expand_scopes(scope_names), now, None if days is None else now + days * 86400, None
-    )
-    row = {**vars(made), "scopes": _join_scopes(made.scopes), "hash": credentials.hash_secret(hidden)}
+    expires = None if days is None else now + days * 86400
+    token = Token(public, owner, group, expand_scopes(scope_names), now, expires, None)
+    row = {**vars(token), "scopes": _join_scopes(token.scopes), "hash": credentials.hash_secret(hidden)}
     with engine.begin() as connection:
         connection.execute(insert(credentials.tokens).values(row))
-    return f"strokeseg_{public}_{hidden}", made
+    return f"strokeseg_{public}_{hidden}", token
 
 
 def list_tokens(engine: Engine) -> list[Token]:
-    """List all tokens, the oldest first."""
+    """List all tokens, oldest first."""
+    table = credentials.tokens
     with engine.connect() as connection:
-        return [
-            _read_row(row)
-            for row in connection.execute(select(credentials.tokens).order_by(credentials.tokens.c.created))
-        ]
+        return [_read_row(row) for row in connection.execute(select(table).order_by(table.c.created))]
 
 
 def revoke_token(engine: Engine, token_id: str) -> Token:
-    """End a token, and every session that was opened with it, at once.
+    """Revoke a token at once, and with it every session that was opened with it.
+
+    Parameters
+    ----------
+    engine : Engine
+        The server's database.
+    token_id : str
+        The token's ID.
+
+    Returns
+    -------
+    Token
+        Its stored data.
 
     Raises
     ------
     NotFound
-        `not-found`.
+        `not-found`, if the token does not exist.
     """
     table = credentials.tokens
     with engine.begin() as connection:
-        # One that was revoked before keeps its time.
+        # A token that was revoked before keeps its time.
         connection.execute(
             update(table).where(table.c.id == token_id, table.c.revoked.is_(None)).values(revoked=time.time())
         )
         row = connection.execute(select(table).where(table.c.id == token_id)).first()
     if row is None:
-        raise NotFound("there is no such token", "List them with `strokeseg tokens list`.")
+        raise NotFound("the token does not exist", "List the tokens with `strokeseg tokens list`.")
     return _read_row(row)
 
 
 def find_valid_token(engine: Engine, text: str) -> Token | None:
-    """Return what is kept of a token, if it is one and still opens."""
+    """Return the stored data of a token; None if it is unknown, expired or revoked."""
     match = _TOKEN_PATTERN.fullmatch(text)
     if match is None:
         return None
@@ -129,9 +142,9 @@ def find_valid_token(engine: Engine, text: str) -> Token | None:
 
 
 def _read_row(row: Row[Any]) -> Token:
-    held = frozenset(row.scopes.split(","))
-    return Token(row.id, row.owner, row.group, held, row.created, row.expires, row.revoked)
+    scopes = frozenset(row.scopes.split(","))
+    return Token(row.id, row.owner, row.group, scopes, row.created, row.expires, row.revoked)
 
 
-def _join_scopes(held: frozenset[str]) -> str:
-    return ",".join(scope for scope in SCOPES if scope in held)
+def _join_scopes(scopes: frozenset[str]) -> str:
+    return ",".join(scope for scope in SCOPES if scope in scopes)

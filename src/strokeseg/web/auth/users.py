@@ -1,4 +1,4 @@
-"""Who someone is, and what they may do."""
+"""Users and their scopes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,44 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 
 
 def expand_scopes(names: Iterable[str]) -> frozenset[str]:
-    """Return the scopes that are named and those that each holds: admin holds write, write holds read.
+    """Return the named scopes and those that each includes: admin includes write, write includes read.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of scopes.
+
+    Returns
+    -------
+    frozenset of str
+        All scopes.
 
     Raises
     ------
     UsageError
-        `usage`, for an unknown one or none.
+        `usage`, for an unknown scope or for none.
     """
     named = [name.strip() for name in names if name.strip()]
     unknown = sorted(set(named) - set(SCOPES))
     if unknown or not named:
-        said = f"{unknown[0][:40]!r} is no scope" if unknown else "no scope is given"
-        raise UsageError(said, "Give some of read, write and admin.")
-    most = max(index for index, scope in enumerate(SCOPES) if scope in named)
-    return frozenset(SCOPES[: most + 1])
+        message = f"unknown scope {unknown[0][:40]!r}" if unknown else "no scope was given"
+        raise UsageError(message, "Use read, write or admin.")
+    highest = max(index for index, scope in enumerate(SCOPES) if scope in named)
+    return frozenset(SCOPES[: highest + 1])
 
 
 @dataclass(frozen=True)
 class User:
-    """Someone who got in.
+    """An authenticated user.
 
     Parameters
     ----------
     name : str
-        Of a person or a program; what they upload belongs to it.
+        Name of a person or a program; the owner of what they upload.
     group : str or None
-        Whose studies they also see; None is no group.
+        The group whose studies they also see; None is no group.
     scopes : frozenset of str
-        Of "read", "write", "admin".
+        Any of "read", "write" and "admin".
     """
 
     name: str
@@ -48,9 +58,9 @@ class User:
     scopes: frozenset[str]
 
     def can_see(self, owner: str, group: str | None) -> bool:
-        """Whether a study of that owner and group is theirs to see: their own, their group's, or all for an admin."""
+        """Return whether the user may see a study: their own, their group's, or any for an admin."""
         return "admin" in self.scopes or owner == self.name or (group is not None and group == self.group)
 
 
 LOCAL_USER = User("local", None, frozenset(SCOPES))
-"""Whoever sits at this machine, where nobody is asked who they are."""
+"""The user of this machine, if sign-in is off."""

@@ -1,1 +1,1 @@
-"""The routes of the REST interface, each file a router."""
+"""The routes of the REST interface; each module has a router."""

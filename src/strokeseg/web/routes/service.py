@@ -1,4 +1,4 @@
-"""The server itself: who asks, which networks there are, whether it works, and figures for a monitor."""
+"""The server itself: current user, installed models, health, and metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
@@ -14,99 +14,99 @@ from prometheus_client.registry import Collector
 from sqlalchemy import select
 
 from strokeseg.segmentation import models
-from strokeseg.web.auth import User
 from strokeseg.web.context import AppContext
 from strokeseg.web.database import current_time, step_durations, studies, workers
+from strokeseg.web.routes.parameters import Context, Reader
 from strokeseg.web.schemas import CurrentUser, Health, ModelList
 
+router = APIRouter(tags=["server"])
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_router(here: AppContext) -> APIRouter:
-    """Make the routes."""
-    routes = APIRouter(tags=["server"])
-    read = Depends(here.guard.require("read"))
-    registry = CollectorRegistry()
-    registry.register(_MetricsCollector(here))
+@router.get("/models")
+def list_models(_user: Reader) -> ModelList:
+    """List the installed models."""
+    return ModelList(items=[models.load_card(name).model_dump(mode="json") for name in models.list_names()])
 
-    @routes.get("/models")
-    def installed(_user: User = read) -> ModelList:
-        """List the installed networks."""
-        return ModelList(items=[models.load_card(name).model_dump(mode="json") for name in models.list_names()])
 
-    @routes.get("/me")
-    def me(request: Request) -> CurrentUser:
-        """Say who asks, and how one signs in."""
-        user = here.guard.find_user(request)
-        mode = here.guard.mode
-        scopes = sorted(user.scopes) if user else []
-        shown = mode if user else "required"
-        group = user.group if user else None
-        return CurrentUser(
-            user=user and user.name, group=group, scopes=scopes, auth=shown, oidc_login=here.guard.login_path
-        )
-
-    @routes.get("/health/live")
-    async def live() -> Health:
-        """Say that the process answers."""
-        return Health(status="ok")
-
-    @routes.get("/health/ready", responses={503: {"model": Health, "description": "it cannot work now"}})
-    async def ready() -> Response:
-        """Return whether the database and the storage answer."""
-        checks = {
-            "database": await asyncio.to_thread(_succeeds, here.jobs.studies.read_clock),
-            "storage": await asyncio.to_thread(_succeeds, here.storage.check_writable),
-        }
-        fine = all(checks.values())
-        said = Health(status="ok" if fine else "not-ready", checks=checks)
-        return JSONResponse(said.model_dump(), 200 if fine else 503)
-
-    @routes.get(
-        "/metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+@router.get("/me")
+def get_current_user(context: Context, request: Request) -> CurrentUser:
+    """Get the current user, and how to sign in."""
+    guard = context.guard
+    user = guard.find_user(request)
+    return CurrentUser(
+        user=user and user.name,
+        group=user.group if user else None,
+        scopes=sorted(user.scopes) if user else [],
+        auth=guard.mode if user else "required",
+        oidc_login=guard.login_path,
     )
-    def metrics(_user: User = read) -> Response:
-        """Give figures for Prometheus."""
-        return Response(generate_latest(registry), headers={"Content-Type": _TEXT})
 
-    return routes
+
+@router.get("/health/live")
+async def check_live() -> Health:
+    """Check that the process responds."""
+    return Health(status="ok")
+
+
+@router.get("/health/ready", responses={503: {"model": Health, "description": "Not ready"}})
+async def check_ready(context: Context) -> Response:
+    """Check that the database and the storage respond."""
+    checks = {
+        "database": await asyncio.to_thread(_succeeds, context.jobs.studies.read_clock),
+        "storage": await asyncio.to_thread(_succeeds, context.storage.check_writable),
+    }
+    is_ready = all(checks.values())
+    health = Health(status="ok" if is_ready else "not-ready", checks=checks)
+    return JSONResponse(health.model_dump(), 200 if is_ready else 503)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def get_metrics(context: Context, _user: Reader) -> Response:
+    """Get metrics for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_MetricsCollector(context))
+    return Response(generate_latest(registry), headers={"Content-Type": _TEXT})
 
 
 class _MetricsCollector(Collector):
-    """Figures of the whole installation, whichever server is asked: they are read from the database."""
+    """Metrics of the whole installation, read from the database: every server returns the same."""
 
-    def __init__(self, here: AppContext) -> None:
-        self._here = here
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
 
     def describe(self) -> list[GaugeMetricFamily]:
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | SummaryMetricFamily]:
-        with self._here.engine.connect() as connection:
+        context = self._context
+        with context.engine.connect() as connection:
             by_status = connection.execute(
                 select(studies.c.status, sa.func.count()).where(~studies.c.deleted).group_by(studies.c.status)
             ).all()
-            took = connection.execute(select(step_durations)).all()
-            since = current_time(self._here.engine) - self._here.settings.lease_s
+            durations = connection.execute(select(step_durations)).all()
+            since = current_time(context.engine) - context.settings.lease_s
             alive = connection.execute(select(sa.func.count()).where(workers.c.seen > since)).scalar_one()
-        waiting = dict((status, count) for status, count in by_status).get("queued", 0)
-        yield GaugeMetricFamily("strokeseg_queue_length", "Studies that wait for a worker", waiting)
-        yield GaugeMetricFamily("strokeseg_processes", "Processes that gave a sign of life lately", alive)
-        yield GaugeMetricFamily("strokeseg_stored_bytes", "Bytes of all studies", self._here.jobs.studies.sum_bytes())
-        counted = GaugeMetricFamily("strokeseg_studies_total", "Studies that are there", labels=["status"])
+        queued = dict((status, count) for status, count in by_status).get("queued", 0)
+        yield GaugeMetricFamily("strokeseg_queue_length", "Studies waiting for a worker", queued)
+        yield GaugeMetricFamily("strokeseg_processes", "Processes with a valid lease", alive)
+        yield GaugeMetricFamily("strokeseg_stored_bytes", "Size of all studies", context.jobs.studies.sum_bytes())
+        counts = GaugeMetricFamily("strokeseg_studies_total", "Number of studies", labels=["status"])
         for status, count in by_status:
-            counted.add_metric([status], count)
-        yield counted
-        seconds = SummaryMetricFamily("strokeseg_step_seconds", "Seconds of each step", labels=["step"])
-        for row in took:
+            counts.add_metric([status], count)
+        yield counts
+        seconds = SummaryMetricFamily("strokeseg_step_seconds", "Duration of each step in seconds", labels=["step"])
+        for row in durations:
             seconds.add_metric([row.step], row.times, row.seconds)
         yield seconds
 
 
 def _succeeds(check: Callable[[], object]) -> bool:
-    """Return whether a check passes; whatever a storage's own library raises, the answer is no."""
+    """Return whether a check passes; a storage library may raise anything."""
     try:
         check()
     except Exception:

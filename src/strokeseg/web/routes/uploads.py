@@ -1,4 +1,4 @@
-"""Uploads in pieces, which go on after a lost connection."""
+"""Resumable uploads: a file is sent in chunks and can continue after a lost connection."""
 
 from __future__ import annotations
 
@@ -6,146 +6,156 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
 from strokeseg.errors import Conflict, TooLarge, UsageError
-from strokeseg.web import multipart
+from strokeseg.web import study_files
 from strokeseg.web.auth import User
-from strokeseg.web.context import AppContext, UploadId
+from strokeseg.web.context import AppContext
 from strokeseg.web.problems import document_problems
-from strokeseg.web.routes.studies import IdempotencyKey, create_study
+from strokeseg.web.routes.parameters import Context, IdempotencyKey, UploadId, Writer
 from strokeseg.web.schemas import FinishUploads, NewUpload, Study, StudyOptions, Upload
+from strokeseg.web.study_creation import StudyRequest, create_study
 from strokeseg.web.upload_store import CHUNK_BYTES
 
-UploadOffset = Annotated[int, Header(alias="Upload-Offset", ge=0, le=2**53, description="where this piece begins")]
-_PIECE: dict[str, Any] = {
+router = APIRouter(tags=["uploads"])
+UploadOffset = Annotated[
+    int, Header(alias="Upload-Offset", ge=0, le=2**53, description="Position of the chunk in the file")
+]
+_CHUNK: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 _FINISHED: dict[int | str, dict[str, Any]] = {
-    200: {"model": Study, "description": "the key made this study before"},
+    200: {"model": Study, "description": "The key created this study before"},
     **document_problems(400, 404, 409, 413, 503, 507),
 }
 
 
-def create_router(here: AppContext) -> APIRouter:
-    """Make the routes."""
-    routes = APIRouter(tags=["uploads"])
-    write = Depends(here.guard.require("write"))
-
-    @routes.post("/uploads", status_code=201, responses=document_problems(413, 507))
-    def begin(new: NewUpload, response: Response, user: User = write) -> Upload:
-        """Announce a file that will come in pieces."""
-        if new.size > here.settings.max_upload_bytes:
-            raise TooLarge(
-                f"{new.size} bytes; at most {here.settings.max_upload_bytes} are taken", "Send one series alone."
-            )
-        here.retention.check_space(new.size)
-        upload = here.uploads.create(user.name, new.name, new.size)
-        response.headers["Location"] = f"{here.settings.base_path}/api/v1/uploads/{upload}"
-        return Upload(id=upload, offset=0, size=new.size, chunk_bytes=CHUNK_BYTES)
-
-    @routes.head("/uploads/{upload_id}", status_code=200, responses=document_problems(404))
-    @routes.get("/uploads/{upload_id}", responses=document_problems(404))
-    def state(upload_id: UploadId, response: Response, user: User = write) -> Upload:
-        """Say how much of an upload is here: the next piece begins there."""
-        row = here.uploads.get_row(upload_id, user.name)
-        response.headers["Upload-Offset"] = str(row.offset)
-        return Upload(id=row.id, offset=row.offset, size=row.size, chunk_bytes=CHUNK_BYTES)
-
-    @routes.patch(
-        "/uploads/{upload_id}",
-        status_code=204,
-        openapi_extra=_PIECE,
-        responses=document_problems(400, 404, 408, 409, 413, 507),
-    )
-    async def append(upload_id: UploadId, offset: UploadOffset, request: Request, user: User = write) -> Response:
-        """Send a piece. Of one that is cut off, what came is kept: ask for the offset and go on there."""
-        row = await asyncio.to_thread(here.uploads.get_row, upload_id, user.name)
-        if offset != row.offset:
-            raise Conflict(
-                f"the next piece begins at {row.offset}, not at {offset}", "Ask for the offset and go on there."
-            )
-        async with here.temporary_folder() as folder:
-            size = await _receive_body(request, folder / "piece", row.size - row.offset)
-            if not size:
-                raise UsageError("the piece is empty", "Send bytes.")
-            now_at = await asyncio.to_thread(here.uploads.append, row, folder / "piece", size)
-        return Response(status_code=204, headers={"Upload-Offset": str(now_at)})
-
-    @routes.delete("/uploads/{upload_id}", status_code=204, responses=document_problems(404))
-    def remove(upload_id: UploadId, user: User = write) -> None:
-        """Return an upload up."""
-        here.uploads.get_row(upload_id, user.name)
-        here.uploads.delete(upload_id)
-
-    @routes.post("/uploads/finish", status_code=201, responses=_FINISHED)
-    async def finish(
-        asked: FinishUploads, request: Request, response: Response, user: User = write, key: IdempotencyKey = ""
-    ) -> Study:
-        """Make a study of one or several uploads."""
-        return await _create_study(here, request, response, user, asked.uploads, asked, key)
-
-    @routes.post("/uploads/{upload_id}/finish", status_code=201, responses=_FINISHED)
-    async def finish_one(
-        upload_id: UploadId,
-        asked: StudyOptions,
-        request: Request,
-        response: Response,
-        user: User = write,
-        key: IdempotencyKey = "",
-    ) -> Study:
-        """Make a study of one upload."""
-        return await _create_study(here, request, response, user, [upload_id], asked, key)
-
-    return routes
+@router.post("/uploads", status_code=201, responses=document_problems(413, 507))
+def create_upload(context: Context, new: NewUpload, response: Response, user: Writer) -> Upload:
+    """Announce a file that will be sent in chunks."""
+    limit = context.settings.max_upload_bytes
+    if new.size > limit:
+        raise TooLarge(f"the upload has {new.size} bytes; the limit is {limit}", "Send a single series.")
+    context.retention.check_space(new.size)
+    upload = context.uploads.create(user.name, new.name, new.size)
+    response.headers["Location"] = f"{context.settings.base_path}/api/v1/uploads/{upload}"
+    return Upload(id=upload, offset=0, size=new.size, chunk_bytes=CHUNK_BYTES)
 
 
-async def _receive_body(request: Request, path: Path, room: int) -> int:
-    """Write a body to a file and give its bytes; of a body that is cut off, what came. Raises TooLarge."""
+@router.head("/uploads/{upload_id}", status_code=200, responses=document_problems(404))
+@router.get("/uploads/{upload_id}", responses=document_problems(404))
+def get_upload(context: Context, upload_id: UploadId, response: Response, user: Writer) -> Upload:
+    """Get the progress of an upload; the next chunk starts at its offset."""
+    row = context.uploads.get_row(upload_id, user.name)
+    response.headers["Upload-Offset"] = str(row.offset)
+    return Upload(id=row.id, offset=row.offset, size=row.size, chunk_bytes=CHUNK_BYTES)
+
+
+@router.patch(
+    "/uploads/{upload_id}",
+    status_code=204,
+    openapi_extra=_CHUNK,
+    responses=document_problems(400, 404, 408, 409, 413, 507),
+)
+async def append_chunk(
+    context: Context, upload_id: UploadId, offset: UploadOffset, request: Request, user: Writer
+) -> Response:
+    """Send a chunk. If the connection breaks, what arrived is kept: get the offset and continue from there."""
+    row = await asyncio.to_thread(context.uploads.get_row, upload_id, user.name)
+    if offset != row.offset:
+        raise Conflict(
+            f"the next chunk starts at {row.offset}, not at {offset}", "Get the offset and continue from there."
+        )
+    async with context.temporary_folder() as folder:
+        size = await _receive_body(request, folder / "piece", row.size - row.offset)
+        if not size:
+            raise UsageError("the chunk is empty", "Send at least one byte.")
+        new_offset = await asyncio.to_thread(context.uploads.append, row, folder / "piece", size)
+    return Response(status_code=204, headers={"Upload-Offset": str(new_offset)})
+
+
+@router.delete("/uploads/{upload_id}", status_code=204, responses=document_problems(404))
+def delete_upload(context: Context, upload_id: UploadId, user: Writer) -> None:
+    """Cancel an upload."""
+    context.uploads.get_row(upload_id, user.name)
+    context.uploads.delete(upload_id)
+
+
+@router.post("/uploads/finish", status_code=201, responses=_FINISHED)
+async def finish_uploads(
+    context: Context,
+    body: FinishUploads,
+    request: Request,
+    response: Response,
+    user: Writer,
+    key: IdempotencyKey = "",
+) -> Study:
+    """Create a study from one or several uploads."""
+    ids = body.uploads
+    if not ids or len(set(ids)) != len(ids):
+        raise UsageError("uploads: must list at least one upload, and each only once", "List the IDs of the uploads.")
+    if not all(len(upload) == 32 and upload.isalnum() and upload.isascii() for upload in ids):
+        raise UsageError("uploads: contains an invalid ID", "List the IDs of the uploads.")
+    new = _create_request(user, body, key, ids, request, response)
+    return await _create_study(context, new, ids)
+
+
+@router.post("/uploads/{upload_id}/finish", status_code=201, responses=_FINISHED)
+async def finish_upload(
+    context: Context,
+    upload_id: UploadId,
+    body: StudyOptions,
+    request: Request,
+    response: Response,
+    user: Writer,
+    key: IdempotencyKey = "",
+) -> Study:
+    """Create a study from one upload."""
+    new = _create_request(user, body, key, [upload_id], request, response)
+    return await _create_study(context, new, [upload_id])
+
+
+async def _receive_body(request: Request, path: Path, max_bytes: int) -> int:
+    """Write a body to a file and return its size; keeps what arrived if the connection breaks. Raises TooLarge."""
     size = 0
     with path.open("wb") as stream:
         try:
-            async for piece in request.stream():
-                size += len(piece)
-                if size > room:
-                    raise TooLarge("this piece is longer than what was announced", "Begin a new upload.")
-                stream.write(piece)
+            async for block in request.stream():
+                size += len(block)
+                if size > max_bytes:
+                    raise TooLarge("the chunk exceeds the announced size of the file", "Create a new upload.")
+                stream.write(block)
         except ClientDisconnect:
             pass
     return size
 
 
-async def _create_study(
-    here: AppContext,
-    request: Request,
-    response: Response,
-    user: User,
-    uploads: list[str],
-    options: StudyOptions,
-    key: str,
-) -> Study:
-    if not uploads or len(set(uploads)) != len(uploads):
-        raise UsageError("uploads: name each upload once, and one at least", "Give the ids of finished uploads.")
-    for upload in uploads:
-        if not (len(upload) == 32 and upload.isalnum() and upload.isascii()):
-            raise UsageError("uploads: not all of them are ids", "Give the ids of finished uploads.")
+def _create_request(
+    user: User, body: StudyOptions, key: str, uploads: list[str], request: Request, response: Response
+) -> StudyRequest:
+    options = StudyOptions.model_validate(body.model_dump(include=set(StudyOptions.model_fields)))
+    fingerprint = study_files.compute_fingerprint(uploads, options)
+    return StudyRequest(user, options, key, fingerprint, request, response)
 
-    plain = StudyOptions.model_validate(options.model_dump(include=set(StudyOptions.model_fields)))
-    once = (key, multipart.compute_fingerprint(uploads, plain))
 
-    def work(folder: Path) -> Study:
-        if key and (made := here.jobs.studies.find_by_key(*once, user.name)):
-            response.status_code = 200  # its answer was lost on the way; the uploads may be gone since
-            return here.jobs.studies.get_study(made, user)
-        files = [here.uploads.assemble(upload, user.name, folder, number) for number, upload in enumerate(uploads)]
-        study = create_study(here, request, response, user, files, plain, once, folder)
+async def _create_study(context: AppContext, new: StudyRequest, uploads: list[str]) -> Study:
+    studies = context.jobs.studies
+
+    def create(folder: Path) -> Study:
+        if new.key and (existing := studies.find_by_key(new.key, new.fingerprint, new.user.name)):
+            new.response.status_code = 200  # the first response was lost; the uploads may have been deleted since
+            return studies.get_study(existing, new.user)
+        owner = new.user.name
+        files = [context.uploads.assemble(upload, owner, folder, number) for number, upload in enumerate(uploads)]
+        study = create_study(context, new, files, folder)
         for upload in uploads:
-            here.uploads.delete(upload)
+            context.uploads.delete(upload)
         return study
 
-    async with here.temporary_folder() as folder:
-        return await asyncio.to_thread(work, folder)
+    async with context.temporary_folder() as folder:
+        return await asyncio.to_thread(create, folder)

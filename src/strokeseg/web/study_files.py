@@ -1,0 +1,152 @@
+"""The files and options of a study to be created: names, fingerprint, and packing into one file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from strokeseg.errors import EmptyInput, UsageError
+from strokeseg.web.schemas import StudyOptions
+
+_SUFFIX = re.compile(r"(\.nii|\.tar)?\.[a-z0-9]{1,8}$")
+
+
+@dataclass(frozen=True)
+class ReceivedFile:
+    """A received file.
+
+    Parameters
+    ----------
+    name : str
+        The user's name for it, made safe; may be a relative path.
+    path : Path
+        Where it is stored, under a name of ours.
+    size : int
+        Size, bytes.
+    sha256 : str
+        Checksum, hexadecimal.
+    """
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+
+
+def clean_text(text: str, max_length: int = 255) -> str:
+    """Remove control characters, lone surrogates and excess length from a user's text."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(character for character in whole if character.isprintable())[:max_length].strip()
+
+
+def clean_path(text: str) -> str:
+    """Turn a user's file name into a relative path without roots, drives and "..", at most eight levels deep."""
+    parts = [clean_text(part, 200) for part in re.split(r"[/\\]", text)]
+    safe = [part for part in parts if part not in ("", ".", "..") and not re.fullmatch(r"[A-Za-z]:", part)]
+    return "/".join(safe[-8:]) or "file"
+
+
+def pack_files(files: list[ReceivedFile], folder: Path) -> Path:
+    """Combine a study's files into one: the only file itself, or an archive with the user's names.
+
+    The archive is never unpacked, so that a name in it never becomes a path on this machine.
+
+    Parameters
+    ----------
+    files : list of ReceivedFile
+        The files; empty ones are left out.
+    folder : Path
+        Where the result is written.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    EmptyInput
+        `empty`, if there is no content.
+    """
+    files = [file for file in files if file.size or len(files) == 1]
+    if not files or not any(file.size for file in files):
+        raise EmptyInput("the request contains no file, or only empty ones", "Send the files as parts named `files`.")
+    if len(files) == 1:
+        suffix = _SUFFIX.search(files[0].name.lower())
+        target = folder / f"study{suffix.group(0) if suffix else ''}"
+        return files[0].path.rename(target)
+    target, used = folder / "study.zip", set[str]()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for file in files:
+            name = file.name if file.name not in used else f"{uuid4().hex[:8]}-{file.name.rsplit('/', 1)[-1]}"
+            used.add(name)
+            archive.write(file.path, name)
+            file.path.unlink()
+    return target
+
+
+def compute_fingerprint(parts: Iterable[str], options: StudyOptions) -> str:
+    """Return a checksum of the content of a request, to tell a repeated request from a different one.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        Identifies the files.
+    options : StudyOptions
+        The options.
+
+    Returns
+    -------
+    str
+        Checksum, hexadecimal.
+    """
+    digest = hashlib.sha256(StudyOptions.model_dump_json(options, include=set(StudyOptions.model_fields)).encode())
+    for part in parts:
+        digest.update(f"{part}\n".encode())
+    return digest.hexdigest()
+
+
+def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
+    """Parse the options that concern reading.
+
+    Parameters
+    ----------
+    options : StudyOptions
+        The options as text.
+
+    Returns
+    -------
+    dict of str to object
+        "window", "spacing_mm" and "series"; None for those not set.
+
+    Raises
+    ------
+    UsageError
+        `usage`, if one is malformed.
+    """
+    return {
+        "window": _parse_numbers(options.window, 2, "window", "CENTRE,WIDTH such as 40,80", minimum=None),
+        "spacing_mm": _parse_numbers(
+            options.spacing, 3, "spacing", "SLICE,ROW,COLUMN in mm such as 5,0.45,0.45", minimum=0
+        ),
+        "series": clean_text(options.series, 64) or None,
+    }
+
+
+def _parse_numbers(text: str, count: int, field: str, expected: str, minimum: float | None) -> list[float] | None:
+    if not text.strip():
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    valid = len(numbers) == count and all(abs(number) < 1e5 for number in numbers)
+    if not valid or (minimum is not None and min(numbers) <= minimum) or (field == "window" and numbers[1] <= 0):
+        raise UsageError(f"{field}: expected {expected}", "Correct it, or leave it out.")
+    return numbers
