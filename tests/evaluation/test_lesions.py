@@ -68,5 +68,5 @@ def test_truth_and_answer_may_be_exchanged(truth, answer):
 
 
 def test_masks_of_different_shape_are_refused():
-    with pytest.raises(ValueError, match="answer is"):
+    with pytest.raises(ValueError, match="prediction is"):
         count_lesions(drawn(), drawn()[0])

@@ -135,7 +135,7 @@ def test_a_coloured_mask_is_refused(folder):
 
 def test_a_text_file_named_png_is_refused(folder):
     (folder / "masks/080_3.png").write_text("no picture")
-    refused(folder, "masks/080_3.png", "no readable picture")
+    refused(folder, "masks/080_3.png", "not a readable picture")
 
 
 def test_two_images_of_one_name_are_refused(folder):
@@ -271,7 +271,7 @@ def test_a_folder_without_normals_is_refused(tmp_path):
         with pytest.raises(TrainError, match="no image in it"):
             find_normals(folder)
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(TrainError, match="no readable picture"):
+    with pytest.raises(TrainError, match="not a readable picture"):
         find_normals(tmp_path)
 
 
@@ -308,9 +308,9 @@ def test_a_column_that_the_pairs_alone_have_says_nothing_of_the_normals(folder, 
 
 def test_an_index_in_another_encoding_is_refused(folder):
     (folder / "index.csv").write_bytes("id,patient\n077_20,M\u00fcller\n".encode("latin-1"))
-    refused(folder, "index.csv", "no readable table")
+    refused(folder, "index.csv", "not a readable table")
     (folder / "index.csv").write_text("patient,id\nA\n")
-    refused(folder, "index.csv says no patient")
+    refused(folder, "index.csv has no patient")
 
 
 def test_no_postscript_is_run_whatever_a_picture_is_named(tmp_path, monkeypatch):
@@ -323,6 +323,6 @@ def test_no_postscript_is_run_whatever_a_picture_is_named(tmp_path, monkeypatch)
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p_1.png").write_bytes(eps)
-    with pytest.raises(TrainError, match="no readable picture"):
+    with pytest.raises(TrainError, match="not a readable picture"):
         find_pairs(tmp_path)
     assert not ran.exists()

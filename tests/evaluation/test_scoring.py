@@ -116,7 +116,7 @@ def test_two_runs_give_the_same_file(study):
 def test_the_file_is_strict_json_and_reads_back(study):
     _, _, evaluation, _ = study
     text = evaluation.model_dump_json()
-    assert json.loads(text, parse_constant=pytest.fail)["schema"] == "strokeseg.evaluation/2"
+    assert json.loads(text, parse_constant=pytest.fail)["schema"] == "strokeseg.evaluation/3"
     assert Evaluation.model_validate_json(text) == evaluation
 
 
@@ -191,7 +191,6 @@ def test_the_table_shows_every_metric_with_its_interval(study):
         "ROC-AUC",
         "Quiet",
         "Calibration",
-        "seed_legacy",
     ):
         assert words in text
     assert "…" not in text
@@ -259,7 +258,7 @@ def test_the_order_of_the_pairs_does_not_matter(study):
 def test_a_perfect_answer_is_perfect_by_the_further_metrics_too(study):
     _, truths, _, pairs = study
     further = evaluate(pairs, lambda path: truths[path.stem].astype(np.float16), 0.5, draws=50).further
-    for metric in ("dice_with_blood", "lesion_f1", "detection_auc", "quiet", "seed_legacy_dice", "seed_legacy_iou"):
+    for metric in ("dice_with_blood", "lesion_f1", "detection_auc", "quiet"):
         assert getattr(further, metric).value == 1.0, metric
     assert further.calibration_error.value == further.volume_error_relative.value == 0.0
 
@@ -327,8 +326,8 @@ def test_as_segmented_scores_the_finished_mask(study):
     finished = evaluate(pairs, predict, 0.5, as_segmented=True, draws=50)
     assert finished.as_segmented and finished.pooled.dice.value == 1.0
     assert finished.pooled.average_precision.value == evaluation.pooled.average_precision.value
-    assert "finished mask" in shown(finished)
-    with pytest.raises(ValueError, match="gives a mask"):
+    assert "final mask" in shown(finished)
+    with pytest.raises(ValueError, match="returns a mask"):
         evaluate(pairs, lambda path: answers[path.stem], 0.5, as_segmented=True)
 
 
@@ -339,7 +338,7 @@ def test_ignored_pixels_change_no_further_score(tmp_path):
         Image.fromarray(mask).save(tmp_path / f"{kind}.png")
     pair = Pair("a", tmp_path / "image.png", tmp_path / "mask.png", "a", ignore=128, picture_spacing_mm=(1, 1, 1))
     scored = evaluate([pair], lambda path: (mask > 0).astype(float), 0.5)
-    assert scored.further.lesion_f1.value == scored.further.seed_legacy_dice.value == 1.0
+    assert scored.further.lesion_f1.value == 1.0
     assert scored.further.volume_error_ml.value == scored.further.calibration_error.value == 0.0
 
 
@@ -381,4 +380,4 @@ def test_no_interval_has_zero_width_because_one_patient_alone_has_the_figure(tmp
         for metric in ("average_precision", "precision", "recall"):
             score = getattr(scores, metric)
             assert score.value is not None and score.low is score.high is None, metric
-    assert scored.further.detection_auc.low is scored.further.seed_legacy_dice.low is None
+    assert scored.further.detection_auc.low is None

@@ -59,7 +59,7 @@ def test_any_two_masks_score_as_in_deepminds_package(truth, answer):
     distance, overlap = deepmind(truth, answer, (1.3, 0.7, 1.0), 0.75)
     assert surface_dice(surfaces, 0.75) == pytest.approx(overlap, abs=1e-5)
     # Where the area's 95 % falls just between two distances, rounding decides for one of them.
-    nearby = np.concatenate([surfaces.truth_mm, surfaces.answer_mm])
+    nearby = np.concatenate([surfaces.truth_mm, surfaces.predicted_mm])
     assert np.isclose(nearby, hd95_mm(surfaces)).any()
     cumulated = [np.cumsum(a[np.argsort(d)]) / a.sum() for d, a in sides(surfaces)]
     if all(np.abs(each - 0.95).min() > 1e-5 for each in cumulated):
@@ -67,7 +67,7 @@ def test_any_two_masks_score_as_in_deepminds_package(truth, answer):
 
 
 def sides(surfaces):
-    return (surfaces.truth_mm, surfaces.truth_mm2), (surfaces.answer_mm, surfaces.answer_mm2)
+    return (surfaces.truth_mm, surfaces.truth_mm2), (surfaces.predicted_mm, surfaces.predicted_mm2)
 
 
 def test_two_plates_are_as_far_apart_as_they_were_laid():

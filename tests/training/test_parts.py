@@ -50,7 +50,7 @@ def stored(patient="a", blood=True, boxed=False, source="ctich_train"):
         ("size = 96", "size = 100", "network.size"),
         ('name = "trial"', 'name = "trial"\nname2 = 1', "network.name2"),
         ("[train]", "[train", "TOML"),
-        ('"package"', '"hub"', "network.encoder_weights"),
+        ('"file:', '"hub:', "network.encoder_weights"),
         ("[train]", '[self_training]\nteacher = "x"\nlow = 0.7\n[train]', "self_training: .*low must be below high"),
     ],
 )
@@ -275,8 +275,8 @@ def test_a_box_wants_an_answer_that_reaches_its_sides_and_stays_inside():
 
 
 @pytest.mark.slow
-def test_the_packaged_encoder_weights_fit_and_are_not_random():
-    table = config.NetworkConfig(name="x", encoder_weights="package", size=64)
+def test_the_encoder_weights_of_a_file_fit_and_are_not_random(encoder_file):
+    table = config.NetworkConfig(name="x", encoder_weights=f"file:{encoder_file}", size=64)
     pretrained, bare = networks.build(table), networks.build(table.model_copy(update={"encoder_weights": None}))
     weight = "encoder.model.conv_stem.weight"
     assert pretrained.state_dict()[weight].std() > 1.5 * bare.state_dict()[weight].std()
@@ -391,7 +391,7 @@ def earlier_run(folder, **record):
     ("noted", "told"),
     [
         ({"split": {"by": "slice-leaking-patients", "file": None}}, "split by slice-leaking-patients"),
-        ({"training_patients": ["b", "c"]}, "trained on b, who validates here"),
+        ({"training_patients": ["b", "c"]}, "trained on b, a validation patient of this run"),
     ],
 )
 def test_an_earlier_run_is_taken_only_where_it_was_not_trained_on_who_validates(tmp_path, noted, told):

@@ -207,14 +207,14 @@ def test_slices_are_split_only_on_demand_and_with_a_warning(config_file, root, c
 def test_a_run_without_blood_to_train_on_is_refused(config_file, data_root):
     path = config_file()
     path.write_text(path.read_text().replace("ctich_train = 0.7, ", "").replace('["ctich_train", ', "["))
-    with pytest.raises(TrainError, match="no slice to train on has blood"):
+    with pytest.raises(TrainError, match="no training slice has blood"):
         split.load_split(config.load(path), data_root)
 
 
 def test_a_run_without_blood_to_validate_on_is_refused(config_file, data_root):
     path = config_file()
     path.write_text(path.read_text().replace('["ctich_train", ', "["))
-    with pytest.raises(TrainError, match="no slice to validate on has blood"):
+    with pytest.raises(TrainError, match="no validation slice has blood"):
         split.load_split(config.load(path), data_root)
 
 
@@ -225,7 +225,7 @@ def test_a_source_that_gives_no_slice_is_refused_unless_its_share_is_0(config_fi
     path.write_text(text.replace("ctich_train = 0.7", "ctich_train = 0.7, cpaisd = 0"))
     split.load_split(config.load(path), root)
     path.write_text(text.replace("ctich_train = 0.7", "ctich_train = 0.7, cpaisd = 0.1"))
-    with pytest.raises(TrainError, match=r"data\.sources\.cpaisd: gives no slice"):
+    with pytest.raises(TrainError, match=r"data\.sources\.cpaisd: no slice in it"):
         split.load_split(config.load(path), root)
 
 

@@ -152,8 +152,10 @@ def evaluate(
     healthy = scoring.find_normals(normals, patient, pairs, folder) if normals is not None else []
     if leaks is not None:
         from strokeseg.evaluation import leakage, split_file
+        from strokeseg.training.split import make_source_reader
 
-        leakage.check_leakage([*pairs, *healthy], split_file.read(leaks), data, window)
+        read_source = make_source_reader(data) if data is not None else None
+        leakage.check_leakage([*pairs, *healthy], split_file.read(leaks), read_source, window)
     with terminal.show_progress("scoring", "images") as progress:
         evaluation = scoring.evaluate(
             pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress

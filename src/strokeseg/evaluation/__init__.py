@@ -1,4 +1,4 @@
-"""How good a network is: metrics with one definition each, pairs of images and masks, intervals over patients."""
+"""Evaluate a network on pairs of images and masks: metrics with intervals over patients."""
 
 from strokeseg.evaluation.pairs import Normal, Pair, find_normals, find_pairs
 from strokeseg.evaluation.schema import Evaluation

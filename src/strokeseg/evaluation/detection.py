@@ -1,4 +1,4 @@
-"""Whether a slice with blood is told from one without."""
+"""Detection: how well slices with blood are distinguished from slices without."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 TOP_SHARE = 0.0005
-"""Of a slice's pixels, those of highest probability that its score is the mean of: 131 of 512 x 512, about 0.2 cm² of a
-head's slice. One pixel alone would be noise."""
+"""Share of a slice's pixels whose mean is its score, those of highest probability: 131 of 512 x 512, about 0.2 cm² of a
+head's slice. A single pixel would be noise."""
 
 
 def detection_score(probability: ArrayLike, known: ArrayLike | None = None) -> float:
@@ -15,15 +15,15 @@ def detection_score(probability: ArrayLike, known: ArrayLike | None = None) -> f
 
     Parameters
     ----------
-    probability : ArrayLike
-        Float in 0..1, (rows, columns).
-    known : ArrayLike, optional
-        Bool, the same shape; where False the pixel is left out.
+    probability : array_like of float, shape (rows, columns)
+        Probability of blood, 0..1.
+    known : array_like of bool, same shape, optional
+        Where False, the pixel is left out. By default all are known.
 
     Returns
     -------
     float
-        Float in 0..1; NaN without a pixel.
+        The score, 0..1; NaN without a known pixel.
     """
     values = np.asarray(probability, dtype=np.float32)
     values = values.ravel() if known is None else values[np.asarray(known, dtype=bool)]
@@ -34,24 +34,29 @@ def detection_score(probability: ArrayLike, known: ArrayLike | None = None) -> f
 
 
 def roc_auc(blood: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Area under the ROC curve = chance that a slice with blood scores higher than one without; ties count half.
+    """Area under the ROC curve = probability that a slice with blood scores higher than one without; ties count half.
 
-    NaN where slices with blood, or slices without, are missing.
+    NaN without slices with blood, or without slices without blood.
 
     Parameters
     ----------
-    blood : ArrayLike
-        Bool, (slices,).
-    score : ArrayLike
-        Float, (slices,).
-    weight : ArrayLike, optional
-        Float, (slices,), how often each slice counts; once where not given.
+    blood : array_like of bool, shape (slices,)
+        Whether each slice holds blood.
+    score : array_like of float, shape (slices,)
+        Score of each slice.
+    weight : array_like of float, shape (slices,), optional
+        How often each slice counts. Default: once.
+
+    Returns
+    -------
+    float
+        The area, 0..1.
     """
-    ill, values = np.asarray(blood, dtype=bool), np.asarray(score, dtype=np.float64)
+    positive, values = np.asarray(blood, dtype=bool), np.asarray(score, dtype=np.float64)
     times = np.ones(len(values)) if weight is None else np.asarray(weight, dtype=np.float64)
     order = np.unique(values, return_inverse=True)[1]
-    with_blood = np.bincount(order[ill], times[ill], minlength=order.max(initial=-1) + 1)
-    without = np.bincount(order[~ill], times[~ill], minlength=len(with_blood))
+    with_blood = np.bincount(order[positive], times[positive], minlength=order.max(initial=-1) + 1)
+    without = np.bincount(order[~positive], times[~positive], minlength=len(with_blood))
     pairs = with_blood.sum() * without.sum()
     if pairs == 0:
         return float("nan")

@@ -1,4 +1,4 @@
-"""Whether each lesion was found, whatever its size."""
+"""Detection of single lesions, whatever their size."""
 
 from __future__ import annotations
 
@@ -11,40 +11,45 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from strokeseg.evaluation.metrics import Counts
 
 MATCH_IOU = 0.1
-"""A lesion is found by a component that it shares this intersection over union with: Baumgartner et al., nnDetection,
-MICCAI 2021 (arXiv:2106.00817). A pixel of overlap, as in ISLES'22, would let one large answer find every lesion."""
+"""Lowest intersection over union at which a component matches a lesion: Baumgartner et al., nnDetection, MICCAI 2021
+(arXiv:2106.00817). With one pixel of overlap, as in ISLES'22, one large component would match every lesion."""
 
 
-def count_lesions(truth: ArrayLike, answer: ArrayLike) -> Counts:
-    """Count lesions found, components that are none, and lesions missed.
+def count_lesions(truth: ArrayLike, prediction: ArrayLike) -> Counts:
+    """Count detected lesions, false components and missed lesions.
 
-    Lesions are connected components: of 26 neighbours in a volume, of 8 in a slice. Each is found by one component and
-    each component finds one; of all such pairings that with the most pairs counts.
+    Lesions are connected components: 26-connected in a volume, 8-connected in a slice. Each lesion is matched with at
+    most one component, and each component with at most one lesion; the matching with the most pairs counts.
 
     Parameters
     ----------
-    truth, answer : ArrayLike
-        Bool, (slices, rows, columns) or (rows, columns).
+    truth, prediction : array_like of bool, shape (slices, rows, columns) or (rows, columns)
+        Annotated and predicted blood.
+
+    Returns
+    -------
+    Counts
+        Counts of lesions.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     """
-    blood, drawn = np.asarray(truth, dtype=bool), np.asarray(answer, dtype=bool)
-    if blood.shape != drawn.shape:
-        raise ValueError(f"truth is {blood.shape}, answer is {drawn.shape}")
+    blood, predicted = np.asarray(truth, dtype=bool), np.asarray(prediction, dtype=bool)
+    if blood.shape != predicted.shape:
+        raise ValueError(f"truth is {blood.shape}, prediction is {predicted.shape}")
     structure = np.ones((3,) * blood.ndim, dtype=bool)
     lesions, lesion_count = ndimage.label(blood, structure)
-    components, component_count = ndimage.label(drawn, structure)
+    components, component_count = ndimage.label(predicted, structure)
     if not (lesion_count and component_count):
         return Counts(0, component_count, lesion_count)
-    both = blood & drawn
+    both = blood & predicted
     pairs, shared = np.unique(np.stack([lesions[both], components[both]]), axis=1, return_counts=True)
-    sizes = np.bincount(lesions[blood]), np.bincount(components[drawn])
-    found = shared / (sizes[0][pairs[0]] + sizes[1][pairs[1]] - shared) >= MATCH_IOU
-    places = pairs[0][found] - 1, pairs[1][found] - 1
-    graph = coo_array((np.ones(len(places[0])), places), shape=(lesion_count, component_count)).tocsr()
+    sizes = np.bincount(lesions[blood]), np.bincount(components[predicted])
+    matching = shared / (sizes[0][pairs[0]] + sizes[1][pairs[1]] - shared) >= MATCH_IOU
+    edges = pairs[0][matching] - 1, pairs[1][matching] - 1
+    graph = coo_array((np.ones(len(edges[0])), edges), shape=(lesion_count, component_count)).tocsr()
     matched = int((maximum_bipartite_matching(graph) >= 0).sum())
     return Counts(matched, component_count - matched, lesion_count - matched)
 
@@ -52,7 +57,7 @@ def count_lesions(truth: ArrayLike, answer: ArrayLike) -> Counts:
 def lesion_f1(counts: Counts) -> float:
     """Lesion F1 = 2 TP / (2 TP + FP + FN), counted in lesions.
 
-    Truth and answer both empty: NaN, there is no lesion to find. One of them empty: 0.0.
+    Both masks empty: NaN, there is no lesion. One of them empty: 0.0.
     """
     total = 2 * counts.true_positive + counts.false_positive + counts.false_negative
     return 2 * counts.true_positive / total if total else float("nan")

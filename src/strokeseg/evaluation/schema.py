@@ -1,4 +1,4 @@
-"""What an evaluation holds: the models that are its JSON."""
+"""The models of an evaluation's JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Model(BaseModel):
 
 
 class Score(_Model):
-    """A metric and its bootstrap interval; null where undefined."""
+    """A metric and its bootstrap interval; null if undefined."""
 
     value: float | None
     low: float | None = None
@@ -20,7 +20,7 @@ class Score(_Model):
 
 
 class Scores(_Model):
-    """The five metrics of pixels; definitions in :mod:`strokeseg.evaluation.metrics`."""
+    """The five metrics of pixels, defined in :mod:`strokeseg.evaluation.metrics`."""
 
     dice: Score
     iou: Score
@@ -30,25 +30,23 @@ class Scores(_Model):
 
 
 class SingleLevelScores(_Model):
-    """The metrics that are defined at one level only; definitions in docs/metrics.md."""
+    """The metrics that are defined at one level only, defined in docs/metrics.md."""
 
     dice_with_blood: Score = Field(description="mean over slices with blood")
     lesion_f1: Score = Field(description="mean over patients")
     hd95_mm: Score = Field(description="mean over patients with volumes, mm")
     surface_dice_2mm: Score = Field(description="mean over patients with volumes")
-    volume_error_ml: Score = Field(description="mean over patients of |answer - truth|, where the spacing is known, ml")
-    volume_error_relative: Score = Field(description="mean over patients with blood of |answer - truth| / truth")
-    detection_auc: Score = Field(description="slices with blood against slices without, the normals among them")
-    quiet: Score = Field(description="share of slices without blood, the normals among them, with no pixel answered")
+    volume_error_ml: Score = Field(description="mean over patients with known spacing of |prediction - truth|, ml")
+    volume_error_relative: Score = Field(description="mean over patients with blood of |prediction - truth| / truth")
+    detection_auc: Score = Field(description="slices with blood against slices without, normals included")
+    quiet: Score = Field(description="share of the slices without blood, normals included, in which no pixel is marked")
     calibration_error: Score = Field(description="expected calibration error over all pixels from 0.01 on")
-    seed_legacy_dice: Score = Field(description="the predecessor's: mean over image columns with blood")
-    seed_legacy_iou: Score = Field(description="the predecessor's: mean over image columns with blood")
 
 
 class ScoreRow(_Model):
-    """One slice, or all slices of a patient together; a metric is null where it is undefined."""
+    """The scores of one slice, or of all slices of a patient together; a metric is null if it is undefined."""
 
-    name: str = Field(description="the image (of a volume with the slice's index, inferior first), or the patient")
+    name: str = Field(description="the image (for a volume with the index of the slice, inferior first) or the patient")
     patient: str
     slices: int
     truth_pixels: int
@@ -61,11 +59,11 @@ class ScoreRow(_Model):
 
 
 class PatientRow(ScoreRow):
-    """All slices of a patient together; lesions and surfaces are those of a volume, or of each slice alone."""
+    """The scores of a patient; lesions and surfaces are counted in volumes, lesions of pictures in each slice."""
 
-    lesions: int = Field(description="drawn in the truth")
+    lesions: int = Field(description="annotated lesions")
     lesions_found: int
-    lesions_false: int = Field(description="components of the answer that find no lesion")
+    lesions_false: int = Field(description="predicted components that match no lesion")
     lesion_f1: float | None
     truth_ml: float | None
     predicted_ml: float | None
@@ -76,21 +74,21 @@ class PatientRow(ScoreRow):
 
 
 class Evaluation(_Model):
-    """How good a predictor is on one set."""
+    """The scores of a predictor on one set."""
 
-    schema_: Literal["strokeseg.evaluation/2"] = Field(default="strokeseg.evaluation/2", alias="schema")
-    threshold: float = Field(description="a pixel is blood where its probability is at least this")
-    as_segmented: bool = Field(description="the mask scored is the finished one, without specks; else the cut map")
+    schema_: Literal["strokeseg.evaluation/3"] = Field(default="strokeseg.evaluation/3", alias="schema")
+    threshold: float = Field(description="a pixel is blood if its probability is at least this")
+    as_segmented: bool = Field(description="whether the final mask, without specks, is scored; else the map")
     n_patients: int
     n_slices: int
     n_slices_with_blood: int
-    n_normal_patients: int = Field(description="of the folder without blood, those who are not among n_patients")
-    n_normal_slices: int = Field(description="of the folder without blood")
+    n_normal_patients: int = Field(description="patients of the folder without blood who are not among n_patients")
+    n_normal_slices: int = Field(description="slices of the folder without blood")
     interval_level: float
     bootstrap_draws: int
     bootstrap_seed: int
-    per_slice: Scores = Field(description="mean over slices where the metric is defined")
-    per_patient: Scores = Field(description="mean over patients of the metric of all of the patient's pixels")
+    per_slice: Scores = Field(description="mean over the slices for which the metric is defined")
+    per_patient: Scores = Field(description="mean over patients of the metric of all pixels of a patient")
     pooled: Scores = Field(description="the metric of all pixels of all patients")
     further: SingleLevelScores
     slices: list[ScoreRow]

@@ -34,15 +34,15 @@ Progress = Callable[[int, int], None]
 
 
 class Prediction(Protocol):
-    """A probability map and the finished mask, (rows, columns), or (slices, rows, columns) in the order of a Scan."""
+    """A probability map and the final mask, (rows, columns), or (slices, rows, columns) in the order of a Scan."""
 
     @property
     def probability(self) -> ProbabilityMap:
-        """Float in 0..1."""
+        """Probability of blood, 0..1."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """The same shape."""
+        """The final mask, of the same shape."""
 
 
 Predictor = Callable[[Path], ProbabilityMap | Prediction]
@@ -50,7 +50,7 @@ Predictor = Callable[[Path], ProbabilityMap | Prediction]
 
 @dataclass(frozen=True)
 class _SliceResult:
-    """Of each slice, of the normals too: what detection and quiet need."""
+    """The values of a slice, also of a normal, from which detection and quiet are computed."""
 
     patient: str
     blood: bool
@@ -65,12 +65,12 @@ class _Bootstrap:
     seed: int
 
     def score(self, values: Any, statistic: Callable[[NDArray[Any]], float], all_drawn: bool = False) -> Score:
-        """Take a statistic of what patients bring; drawn are those who alone have a figure, or all of them."""
-        brought = np.asarray(values)
-        value = none_if_nan(statistic(brought))
+        """Compute a statistic of the patients' values; draw the patients for whom it is defined alone, or all."""
+        of_patients = np.asarray(values)
+        value = none_if_nan(statistic(of_patients))
         if not all_drawn:
-            brought = brought[[not np.isnan(statistic(each[None])) for each in brought]]
-        low, high = bootstrap_interval(brought, statistic, level=self.level, n=self.number, seed=self.seed)
+            of_patients = of_patients[[not np.isnan(statistic(each[None])) for each in of_patients]]
+        low, high = bootstrap_interval(of_patients, statistic, level=self.level, n=self.number, seed=self.seed)
         return Score(value=value, low=none_if_nan(low), high=none_if_nan(high))
 
 
@@ -86,51 +86,58 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score a predictor, slice by slice, patient by patient and pooled.
+    """Evaluate a predictor: by slice, by patient and pooled.
 
     Parameters
     ----------
     pairs : sequence of Pair
-        As :func:`strokeseg.evaluation.pairs.find_pairs` gives them.
-    predict : Predictor
-        Image path to probability in 0..1, (rows, columns), or (slices, rows, columns) in the order of a Scan; or to
-        what holds it and a finished mask.
+        As :func:`strokeseg.evaluation.pairs.find_pairs` returns them.
+    predict : callable
+        Takes the path of an image, and returns the probability, 0..1, of shape (rows, columns), or (slices, rows,
+        columns) in the order of a Scan; or an object with a probability and a final mask.
     threshold : float
-        A pixel is blood where its probability is at least this.
+        A pixel is blood if its probability is at least this.
     normals : sequence of Normal, default: ()
-        Further images without blood, for detection and quiet alone; a name that is also a patient of the pairs is
-        that patient.
+        Further images without blood, for detection and quiet alone. If a patient of the pairs has the same name, it
+        is the same patient.
     as_segmented : bool, default: False
-        Score the finished mask; the threshold is then only reported.
-    level, draws, seed : float, default: 0.95
-        Of the bootstrap over patients, see :func:`strokeseg.evaluation.metrics.bootstrap_interval`.
-    progress : Progress, optional
-        Is called with (images done, images in all).
+        Evaluate the final mask; the threshold is then only reported.
+    level : float, default: 0.95
+        Level of the bootstrap intervals over patients.
+    draws, seed : int
+        Number of draws and seed of the bootstrap, see :func:`strokeseg.evaluation.metrics.bootstrap_interval`.
+    progress : callable, optional
+        Called with the number of completed images and the number of all images.
+
+    Returns
+    -------
+    Evaluation
+        All scores.
 
     Raises
     ------
     TrainError
-        `train`, for no pairs, a mask that cannot be used, or an answer of another size than the mask.
+        `train`, if there are no pairs, a mask cannot be used, or a prediction has another size than the mask.
     InputError
-        As the predictor raises it for an image, with the image's name.
+        As the predictor raises it, with the name of the image.
     ValueError
-        If the finished mask is asked for and the predictor gives none.
+        If ``as_segmented`` is set and the predictor returns no mask.
     """
     if not pairs:
-        raise TrainError("no pair of image and mask to evaluate", "Give a folder that holds some.")
+        raise TrainError("no pair of image and mask to evaluate", "Name a folder that holds such pairs.")
     rows: list[ScoreRow] = []
     tallies: dict[str, Tally] = {}
     slices: list[_SliceResult] = []
     images: list[Pair | Normal] = [*pairs, *normals]
-    for done, image in enumerate(images, start=1):
-        seen = _predict_image(image, predict, threshold, as_segmented)
-        slices += [_SliceResult(image.patient, *scored) for scored in seen.score_slices()]
+    for count, image in enumerate(images, start=1):
+        prediction = _predict_image(image, predict, threshold, as_segmented)
+        slices += [_SliceResult(image.patient, *scores) for scores in prediction.score_slices()]
         if isinstance(image, Pair):
-            added, whole = _tally_image(image, seen)
-            rows += added
-            tallies[image.patient] = tallies[image.patient] + whole if image.patient in tallies else whole
+            image_rows, tally = _tally_image(image, prediction)
+            rows += image_rows
+            tallies[image.patient] = tallies[image.patient] + tally if image.patient in tallies else tally
         if progress:
-            progress(done, len(images))
+            progress(count, len(images))
     patients = [tally.to_patient_row(patient) for patient, tally in tallies.items()]
     bootstrap = _Bootstrap(level, draws, seed)
     return Evaluation(
@@ -156,60 +163,61 @@ def evaluate(
 def _predict_image(image: Pair | Normal, predict: Predictor, threshold: float, as_segmented: bool) -> ImagePrediction:
     truth, known = image.read_truth()
     try:
-        answer = predict(image.image)
+        output = predict(image.image)
     except InputError as error:
-        # The gate knows no file names, and among hundreds of images one must be told from the others.
+        # The gate knows no file names, but the user must know which of hundreds of images it refuses.
         raise type(error)(f"{image.image.name}: {error.message}", error.remedy) from error
-    probability, mask = (answer, None) if isinstance(answer, np.ndarray) else (answer.probability, answer.mask)
+    probability, mask = (output, None) if isinstance(output, np.ndarray) else (output.probability, output.mask)
     if as_segmented and mask is None:
-        raise ValueError("as_segmented needs a predictor that gives a mask too")
-    drawn = mask if as_segmented and mask is not None else probability >= threshold
+        raise ValueError("as_segmented needs a predictor that returns a mask too")
+    predicted = mask if as_segmented and mask is not None else probability >= threshold
     if probability.ndim == 2:
-        probability, drawn = probability[None], drawn[None]
+        probability, predicted = probability[None], predicted[None]
     if probability.shape != truth.shape:
         raise TrainError(
-            f"{image.image.name}: the answer has (slices, rows, columns) {probability.shape}, the mask {truth.shape}",
-            "Give every image with its mask on the same pixels.",
+            f"{image.image.name}: the prediction has (slices, rows, columns) {probability.shape}, "
+            f"the mask {truth.shape}",
+            "Give every image a mask on the same pixels.",
         )
-    return ImagePrediction(truth, known, probability, drawn & known)
+    return ImagePrediction(truth, known, probability, predicted & known)
 
 
-def _tally_image(pair: Pair, seen: ImagePrediction) -> tuple[list[ScoreRow], Tally]:
-    """Score the slices of an image, and sum them up."""
+def _tally_image(pair: Pair, prediction: ImagePrediction) -> tuple[list[ScoreRow], Tally]:
+    """Compute the scores of the slices of an image, and their sum."""
     spacing_mm = pair.read_spacing_mm()
-    tallies = list(tally_slices(seen, spacing_mm, lesions_by_slice=not pair.is_volume))
+    tallies = list(tally_slices(prediction, spacing_mm, lesions_by_slice=not pair.is_volume))
     names = [pair.name] if len(tallies) == 1 else [f"{pair.name}[{index}]" for index in range(len(tallies))]
     rows = [tally.to_row(name, pair.patient) for name, tally in zip(names, tallies, strict=True)]
     whole = reduce(add, tallies)
-    return rows, tally_volume(seen, spacing_mm, whole) if pair.is_volume and spacing_mm else whole
+    return rows, tally_volume(prediction, spacing_mm, whole) if pair.is_volume and spacing_mm else whole
 
 
 def _pooled_scores(tallies: list[Tally], draws: _Bootstrap) -> Scores:
-    """Score all pixels together; a draw adds up the counts of its patients."""
+    """Compute the scores of all pixels; a draw adds up the counts of its patients."""
     counts = [(t.counts.true_positive, t.counts.false_positive, t.counts.false_negative) for t in tallies]
 
-    def pooled(of: Callable[[Counts], float]) -> Callable[[NDArray[Any]], float]:
-        return lambda drawn: of(Counts(*(int(number) for number in drawn.sum(axis=0))))
+    def pooled(metric: Callable[[Counts], float]) -> Callable[[NDArray[Any]], float]:
+        return lambda drawn: metric(Counts(*(int(number) for number in drawn.sum(axis=0))))
 
     histograms = np.stack([tally.histogram for tally in tallies])
-    # Bins that no patient uses would only cost time in every draw.
+    # Bins that no patient uses only cost time in every draw.
     histograms = histograms[:, :, histograms.any(axis=(0, 1))]
 
     def precision(drawn: NDArray[Any]) -> float:
         return metrics.average_precision_of_histogram(drawn.sum(axis=0))
 
-    # False answers of patients without blood count too; but a single one with blood tells nothing of another.
+    # False positives of patients without blood count too; but one patient with blood says nothing about others.
     several = sum(tally.counts.true_positive + tally.counts.false_negative > 0 for tally in tallies) > 1
     return Scores(
         average_precision=draws.score(histograms, precision, all_drawn=True)
         if several
         else Score(value=none_if_nan(precision(histograms))),
-        **{metric: draws.score(counts, pooled(of)) for metric, of in COUNT_METRICS.items()},
+        **{metric: draws.score(counts, pooled(function)) for metric, function in COUNT_METRICS.items()},
     )
 
 
 def _patient_scores(patients: list[PatientRow], draws: _Bootstrap) -> Scores:
-    """Take the mean over patients where the metric is defined."""
+    """Compute the mean over the patients for whom the metric is defined."""
     return Scores(**{metric: _patient_mean(patients, metric, draws) for metric in Scores.model_fields})
 
 
@@ -218,7 +226,7 @@ def _patient_mean(patients: list[PatientRow], metric: str, draws: _Bootstrap) ->
 
 
 def _slice_scores(rows: list[ScoreRow], patients: list[str], draws: _Bootstrap) -> Scores:
-    """Take the mean over slices; a draw takes all slices of its patients."""
+    """Compute the mean over slices; a draw takes all slices of its patients."""
     scored = {metric: [(row.patient, _or_nan(row, metric)) for row in rows] for metric in Scores.model_fields}
     return Scores(
         **{metric: draws.score(_sum_by_patient(values, patients), mean_of_sums) for metric, values in scored.items()}
@@ -235,7 +243,6 @@ def _single_level_scores(
     with_blood = [(row.patient, _or_nan(row, "dice")) for row in rows if row.truth_pixels]
     without = [(each.patient, float(not each.predicted)) for each in slices if not each.blood]
     of_patients = ("lesion_f1", "hd95_mm", "surface_dice_2mm", "volume_error_ml", "volume_error_relative")
-    columns = np.stack([tally.columns for tally in tallies])
     return SingleLevelScores(
         dice_with_blood=_slice_mean(with_blood, draws),
         detection_auc=_detection(slices, draws),
@@ -243,49 +250,47 @@ def _single_level_scores(
         calibration_error=draws.score(
             [tally.calibration for tally in tallies], lambda drawn: calibration_error(drawn.sum(axis=0))
         ),
-        seed_legacy_dice=draws.score(columns[:, [1, 0]], mean_of_sums),
-        seed_legacy_iou=draws.score(columns[:, [2, 0]], mean_of_sums),
         **{metric: _patient_mean(patients, metric, draws) for metric in of_patients},
     )
 
 
 def _slice_mean(values: list[tuple[str, float]], draws: _Bootstrap) -> Score:
-    """Take the mean of (patient, value)."""
+    """Compute the mean of the values of (patient, value)."""
     if not values:
         return Score(value=None)
     return draws.score(_sum_by_patient(values, list(dict.fromkeys(patient for patient, _ in values))), mean_of_sums)
 
 
 def _detection(slices: list[_SliceResult], draws: _Bootstrap) -> Score:
-    """Return the area under the curve; a draw takes all slices of its patients, as often as each is drawn.
+    """Compute the area under the ROC curve; a draw takes all slices of a patient as often as it draws the patient.
 
-    Without two patients of either kind there is no interval.
+    There is no interval with fewer than two patients with blood, or fewer than two without.
     """
     scored = [each for each in slices if not np.isnan(each.score)]
     patients = list(dict.fromkeys(each.patient for each in scored))
-    place = {patient: index for index, patient in enumerate(patients)}
-    whose = np.array([place[each.patient] for each in scored], dtype=np.int64)
+    index_of = {patient: index for index, patient in enumerate(patients)}
+    owner = np.array([index_of[each.patient] for each in scored], dtype=np.int64)
     blood = np.array([each.blood for each in scored], dtype=bool)
-    # Ranks in place of scores: whole numbers sort faster in every draw.
+    # Ranks in place of scores: integers sort faster in every draw.
     rank = np.unique([each.score for each in scored], return_inverse=True)[1]
 
     def drawn_auc(drawn: NDArray[Any]) -> float:
         times = np.bincount(drawn, minlength=len(patients))
-        return roc_auc(blood, rank, times[whose])
+        return roc_auc(blood, rank, times[owner])
 
     everyone = np.arange(len(patients))
-    if min(len(set(whose[blood])), len(set(whose[~blood]))) < 2:
+    if min(len(set(owner[blood])), len(set(owner[~blood]))) < 2:
         return Score(value=none_if_nan(drawn_auc(everyone)))
     return draws.score(everyone, drawn_auc, all_drawn=True)
 
 
 def _sum_by_patient(values: list[tuple[str, float]], patients: list[str]) -> NDArray[np.float64]:
-    """Sum (patient, value) up to (patients, 2): the sum and the number of each patient's values that are no NaN."""
-    place = {patient: index for index, patient in enumerate(patients)}
+    """Sum (patient, value) up to (patients, 2): sum and number of each patient's values other than NaN."""
+    index_of = {patient: index for index, patient in enumerate(patients)}
     sums = np.zeros((len(patients), 2))
     for patient, value in values:
         if not np.isnan(value):
-            sums[place[patient]] += (value, 1)
+            sums[index_of[patient]] += (value, 1)
     return sums
 
 

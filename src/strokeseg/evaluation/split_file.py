@@ -1,7 +1,7 @@
-"""A split as a file: one row an image, with its side and what tells it from every other image.
+"""A split as a file: one row for each image, with its side and its hashes.
 
 The columns are source, name, patient, side (train, validation, left-out), kind (positive, negative, boxed, unlabelled),
-sha256 (of the adapter's pixels, so of no file's encoding) and dhash (see :mod:`strokeseg.evaluation.leakage`).
+sha256 (of the pixels as they are read, not of the file) and dhash (see :mod:`strokeseg.evaluation.leakage`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REMEDY = "Write it with `strokeseg train CONFIG --write-split FILE`."
 class SplitRow:
     """One image of a split.
 
-    Parameters
+    Attributes
     ----------
     source, name : str
         Of the sample; together they occur once in a file.

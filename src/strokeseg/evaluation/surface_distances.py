@@ -1,8 +1,8 @@
-"""How far the answer's surface lies from the truth's, in mm.
+"""Distances between the surfaces of the annotated and the predicted mask, in mm.
 
 The definitions are those of DeepMind's surface-distance (Nikolov et al., arXiv:1809.04430; J Med Internet Res 2021;
-23:e26151): the surface runs between the voxels, through the corners at which eight voxels meet and are not all alike; a
-corner's weight is the area of the marching-cubes triangles there. Other packages take the border voxels instead and
+23:e26151): the surface runs between the voxels, through the corners at which eight voxels meet that are not all equal;
+a corner's weight is the area of the marching-cubes triangles there. Other packages use the border voxels instead and
 differ by up to a voxel.
 """
 
@@ -28,44 +28,51 @@ _PERCENTILE = 0.95
 class SurfaceDistances:
     """Two surfaces and their distances.
 
-    Parameters
+    Attributes
     ----------
-    truth_mm, answer_mm : Floats
-        (surface elements,), the distance of each to the other surface, mm; infinite where that is empty.
-    truth_mm2, answer_mm2 : Floats
-        (surface elements,), their areas, mm².
-    longest_mm : object
-        The diagonal of the volume, mm: no distance in it is longer.
+    truth_mm, predicted_mm : ndarray of float, shape (surface elements,)
+        Distance of each element to the other surface, mm; infinite if that is empty.
+    truth_mm2, predicted_mm2 : ndarray of float, shape (surface elements,)
+        Area of each element, mm².
+    diagonal_mm : float
+        Diagonal of the volume, mm: the longest possible distance.
     """
 
     truth_mm: Floats
-    answer_mm: Floats
+    predicted_mm: Floats
     truth_mm2: Floats
-    answer_mm2: Floats
+    predicted_mm2: Floats
     diagonal_mm: float
 
     @classmethod
-    def from_masks(cls, truth: ArrayLike, answer: ArrayLike, spacing_mm: Spacing) -> SurfaceDistances:
-        """Measure two masks.
+    def from_masks(cls, truth: ArrayLike, prediction: ArrayLike, spacing_mm: Spacing) -> SurfaceDistances:
+        """Measure the distances between two masks.
 
         Parameters
         ----------
-        truth, answer : ArrayLike
-            Bool, (slices, rows, columns).
-        spacing_mm : Spacing
+        truth, prediction : array_like of bool, shape (slices, rows, columns)
+            Annotated and predicted blood.
+        spacing_mm : tuple of float
             (slice, row, column), mm.
+
+        Returns
+        -------
+        SurfaceDistances
+            The distances.
 
         Raises
         ------
         ValueError
             If the shapes differ or are not three-dimensional.
         """
-        blood, drawn = np.asarray(truth, dtype=bool), np.asarray(answer, dtype=bool)
-        if blood.shape != drawn.shape or blood.ndim != 3:
-            raise ValueError(f"truth is {blood.shape}, answer is {drawn.shape}; one three-dimensional shape is needed")
-        longest_mm = float(np.linalg.norm(np.array(blood.shape) * spacing_mm))
-        box = _bounding_box(blood | drawn)
-        corners = [_corner_codes(blood[box]), _corner_codes(drawn[box])]
+        blood, predicted = np.asarray(truth, dtype=bool), np.asarray(prediction, dtype=bool)
+        if blood.shape != predicted.shape or blood.ndim != 3:
+            raise ValueError(
+                f"truth is {blood.shape}, prediction is {predicted.shape}; both need one three-dimensional shape"
+            )
+        diagonal_mm = float(np.linalg.norm(np.array(blood.shape) * spacing_mm))
+        box = _bounding_box(blood | predicted)
+        corners = [_corner_codes(blood[box]), _corner_codes(predicted[box])]
         borders = [(each > 0) & (each < 255) for each in corners]
         areas = _areas_mm2(tuple(spacing_mm))
         mm = [
@@ -73,33 +80,33 @@ class SurfaceDistances:
             _distances_mm(borders[0], borders[1], spacing_mm),
         ]
         mm2 = [areas[each[border]] for each, border in zip(corners, borders, strict=True)]
-        return cls(mm[0], mm[1], mm2[0], mm2[1], longest_mm)
+        return cls(mm[0], mm[1], mm2[0], mm2[1], diagonal_mm)
 
 
 def hd95_mm(surfaces: SurfaceDistances) -> float:
     """95 % Hausdorff distance = max over both surfaces of the 95th percentile, by area, of the distances to the other.
 
-    Truth and answer both empty: NaN. One of them empty: the diagonal of the volume, the worst that it can hold, so that
-    an empty answer costs more than any drawn one (surface-distance gives infinity, which no mean survives).
+    Both masks empty: NaN. One of them empty: the diagonal of the volume, its largest distance, so that an empty mask
+    costs more than any other (surface-distance returns infinity, which would make every mean infinite).
     """
-    if not len(surfaces.truth_mm) and not len(surfaces.answer_mm):
+    if not len(surfaces.truth_mm) and not len(surfaces.predicted_mm):
         return float("nan")
-    if not len(surfaces.truth_mm) or not len(surfaces.answer_mm):
+    if not len(surfaces.truth_mm) or not len(surfaces.predicted_mm):
         return surfaces.diagonal_mm
-    sides = ((surfaces.truth_mm, surfaces.truth_mm2), (surfaces.answer_mm, surfaces.answer_mm2))
+    sides = ((surfaces.truth_mm, surfaces.truth_mm2), (surfaces.predicted_mm, surfaces.predicted_mm2))
     return max(_percentile(mm, mm2) for mm, mm2 in sides)
 
 
 def surface_dice(surfaces: SurfaceDistances, tolerance_mm: float = TOLERANCE_MM) -> float:
     """Surface Dice = share of both surfaces' area that lies within the tolerance of the other surface.
 
-    Truth and answer both empty: NaN. One of them empty: 0.0.
+    Both masks empty: NaN. One of them empty: 0.0.
     """
-    total = surfaces.truth_mm2.sum() + surfaces.answer_mm2.sum()
+    total = surfaces.truth_mm2.sum() + surfaces.predicted_mm2.sum()
     if total == 0:
         return float("nan")
     near = surfaces.truth_mm2[surfaces.truth_mm <= tolerance_mm].sum()
-    near += surfaces.answer_mm2[surfaces.answer_mm <= tolerance_mm].sum()
+    near += surfaces.predicted_mm2[surfaces.predicted_mm <= tolerance_mm].sum()
     return float(near / total)
 
 
@@ -116,12 +123,12 @@ def _bounding_box(mask: Bools) -> tuple[slice, ...]:
 
 
 def _corner_codes(mask: Bools) -> NDArray[np.uint8]:
-    """Code which of the eight voxels at each corner are inside, a bit each; (n + 1) corners along an axis of n."""
+    """Code which of the eight voxels at each corner are inside, one bit each; n + 1 corners along an axis of n."""
     padded = np.pad(mask, 1).astype(np.uint8)
     shape = tuple(length - 1 for length in padded.shape)
     code = np.zeros(shape, dtype=np.uint8)
-    for bit, place in enumerate(np.ndindex(2, 2, 2)):
-        window = tuple(slice(start, start + length) for start, length in zip(place, shape, strict=True))
+    for bit, offset in enumerate(np.ndindex(2, 2, 2)):
+        window = tuple(slice(start, start + length) for start, length in zip(offset, shape, strict=True))
         code |= padded[window] << np.uint8(7 - bit)
     return code
 
@@ -131,15 +138,15 @@ def _distances_mm(to: Bools, of: Bools, spacing_mm: Spacing) -> Floats:
         return np.full(np.count_nonzero(of), np.inf)
     if not of.any():
         return np.zeros(0)
-    apart: Floats = ndimage.distance_transform_edt(~to, sampling=spacing_mm)
-    return apart[of]
+    distances: Floats = ndimage.distance_transform_edt(~to, sampling=spacing_mm)
+    return distances[of]
 
 
 @cache
 def _areas_mm2(spacing_mm: tuple[float, ...]) -> Floats:
-    """Return the area of the surface at a corner for each of the 256 codes.
+    """Compute the area of the surface at a corner for each of the 256 codes.
 
-    Up to four voxels inside, it is that of Lorensen and Cline's triangles (1987); beyond, that of the voxels outside.
+    With up to four voxels inside it is that of Lorensen and Cline's triangles (1987); with more, that of the outside.
     """
     from skimage.measure import marching_cubes, mesh_surface_area
 

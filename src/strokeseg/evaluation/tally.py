@@ -1,4 +1,4 @@
-"""What scoring keeps of slices and volumes: sums that add up to a patient's; memory grows with patients, not pixels."""
+"""Sums over slices and volumes that add up to a patient's; memory grows with patients, not pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.evaluation import calibration_error, legacy, metrics
+from strokeseg.evaluation import calibration_error, metrics
 from strokeseg.evaluation.detection import detection_score
 from strokeseg.evaluation.lesions import count_lesions, lesion_f1
 from strokeseg.evaluation.metrics import Counts, Floats, Integers
@@ -29,16 +29,16 @@ _UNKNOWN_ML = np.full(2, np.nan)
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """An image's truth and answer, all (slices, rows, columns).
+    """The annotated and the predicted mask of an image, all of shape (slices, rows, columns).
 
-    Parameters
+    Attributes
     ----------
-    truth, mask : Bools
-        Bool; False where not known.
-    known : Bools
-        Bool; where False the pixel counts neither way.
-    probability : ndarray of floating[Any]
-        Float in 0..1.
+    truth, mask : ndarray of bool
+        Annotated and predicted blood; False where the truth is unknown.
+    known : ndarray of bool
+        Where False, the pixel counts neither way.
+    probability : ndarray of float
+        Probability of blood, 0..1.
     """
 
     truth: Bools
@@ -47,7 +47,7 @@ class ImagePrediction:
     mask: Bools
 
     def score_slices(self) -> list[tuple[bool, float, bool]]:
-        """Give for each slice: is there blood, its score, is a pixel answered."""
+        """Return for each slice whether it holds blood, its detection score, and whether a pixel is marked."""
         return [
             (bool(truth.any()), detection_score(probability, known), bool(mask.any()))
             for truth, known, probability, mask in zip(self.truth, self.known, self.probability, self.mask, strict=True)
@@ -56,32 +56,30 @@ class ImagePrediction:
 
 @dataclass(frozen=True)
 class Tally:
-    """The sums of a slice, of a volume, or of all that a patient brings.
+    """The sums of a slice, of a volume, or of a patient.
 
-    Parameters
+    Attributes
     ----------
     counts : Counts
-        Pixels.
-    histogram : Integers
+        Counts of pixels.
+    histogram : ndarray of int
         As :func:`strokeseg.evaluation.metrics.probability_histogram`.
-    calibration : Floats
+    calibration : ndarray of float
         As :func:`strokeseg.evaluation.calibration_error.calibration_sums`.
-    columns : Floats
-        As :func:`strokeseg.evaluation.legacy.seed_legacy_sums`.
     lesions : Counts
-        Lesions.
-    ml : object
-        (truth, answer), ml; NaN where the spacing is not known.
-    surfaces : Floats
-        ((95 % Hausdorff distance in mm, volumes), (surface Dice, volumes)), of the volumes where defined.
+        Counts of lesions.
+    volumes_ml : ndarray of float, shape (2,)
+        Annotated and predicted volume, ml; NaN if the spacing is unknown.
+    surfaces : ndarray of float, shape (2, 2)
+        Sums of the 95 % Hausdorff distance, mm, and of the surface Dice; beside each, the number of volumes for which
+        it is defined.
     slices : int
-        How many.
+        Number of slices.
     """
 
     counts: Counts
     histogram: Integers
     calibration: Floats
-    columns: Floats
     lesions: Counts
     volumes_ml: Floats
     surfaces: Floats
@@ -91,12 +89,12 @@ class Tally:
         return Tally(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def to_row(self, name: str, patient: str) -> ScoreRow:
-        """Score the pixels."""
+        """Compute the scores of the pixels."""
         return ScoreRow(**self._pixel_scores(name, patient))
 
     def to_patient_row(self, patient: str) -> PatientRow:
-        """Score the pixels, the lesions, the volume and the surfaces."""
-        truth, answer = self.volumes_ml if not np.isnan(self.volumes_ml).any() else self._pixel_totals()
+        """Compute the scores of the pixels, the lesions, the volume and the surfaces."""
+        truth, predicted = self.volumes_ml if not np.isnan(self.volumes_ml).any() else self._pixel_totals()
         known = not np.isnan(self.volumes_ml).any()
         return PatientRow(
             **self._pixel_scores(patient, patient),
@@ -105,9 +103,9 @@ class Tally:
             lesions_false=self.lesions.false_positive,
             lesion_f1=none_if_nan(lesion_f1(self.lesions)),
             truth_ml=float(truth) if known else None,
-            predicted_ml=float(answer) if known else None,
-            volume_error_ml=float(abs(answer - truth)) if known else None,
-            volume_error_relative=float(abs(answer - truth) / truth) if truth else None,
+            predicted_ml=float(predicted) if known else None,
+            volume_error_ml=float(abs(predicted - truth)) if known else None,
+            volume_error_relative=float(abs(predicted - truth) / truth) if truth else None,
             hd95_mm=none_if_nan(mean_of_sums(self.surfaces[:1])),
             surface_dice_2mm=none_if_nan(mean_of_sums(self.surfaces[1:])),
         )
@@ -125,28 +123,37 @@ class Tally:
             "truth_pixels": truth,
             "predicted_pixels": predicted,
             "average_precision": none_if_nan(metrics.average_precision_of_histogram(self.histogram)),
-            **{metric: none_if_nan(of(self.counts)) for metric, of in COUNT_METRICS.items()},
+            **{metric: none_if_nan(function(self.counts)) for metric, function in COUNT_METRICS.items()},
         }
 
 
-def tally_slices(seen: ImagePrediction, spacing_mm: Spacing | None, lesions_by_slice: bool) -> Iterator[Tally]:
-    """Tally each slice.
+def tally_slices(prediction: ImagePrediction, spacing_mm: Spacing | None, lesions_by_slice: bool) -> Iterator[Tally]:
+    """Tally each slice of an image.
 
     Parameters
     ----------
-    lesions_apart : object
-        Count lesions slice by slice; not so in a volume, see :func:`volume_tally`.
+    prediction : ImagePrediction
+        The image.
+    spacing_mm : tuple of float, optional
+        (slice, row, column), mm.
+    lesions_by_slice : bool
+        Count lesions in each slice. In a volume :func:`tally_volume` counts them.
+
+    Yields
+    ------
+    Tally
+        The sums of a slice.
     """
     voxel_ml = None if spacing_mm is None else float(np.prod(spacing_mm)) / 1000
-    for truth, known, probability, mask in zip(seen.truth, seen.known, seen.probability, seen.mask, strict=True):
-        # float32 holds every float16, and NumPy works through float16 in software.
+    arrays = (prediction.truth, prediction.known, prediction.probability, prediction.mask)
+    for truth, known, probability, mask in zip(*arrays, strict=True):
+        # float32 represents every float16, and NumPy computes float16 in software.
         values = np.asarray(probability, dtype=np.float32) if probability.dtype == np.float16 else probability
         pixels = np.array([np.count_nonzero(truth), np.count_nonzero(mask)], dtype=np.float64)
         yield Tally(
             counts=Counts.from_masks(truth, mask, known),
             histogram=metrics.probability_histogram(truth, values, known),
             calibration=calibration_error.calibration_sums(truth, values, known),
-            columns=legacy.seed_legacy_sums(truth, values * known),
             lesions=count_lesions(truth, mask) if lesions_by_slice else Counts(0, 0, 0),
             volumes_ml=_UNKNOWN_ML if voxel_ml is None else pixels * voxel_ml,
             surfaces=np.zeros((2, 2)),
@@ -154,17 +161,16 @@ def tally_slices(seen: ImagePrediction, spacing_mm: Spacing | None, lesions_by_s
         )
 
 
-def tally_volume(seen: ImagePrediction, spacing_mm: Spacing, slices: Tally) -> Tally:
-    """Add to the sum of a volume's slices what only the whole volume shows: lesions and surfaces."""
-    surfaces = SurfaceDistances.from_masks(seen.truth, seen.mask, spacing_mm)
+def tally_volume(prediction: ImagePrediction, spacing_mm: Spacing, slices: Tally) -> Tally:
+    """Add the lesions and the surfaces of a whole volume to the sum of its slices."""
+    surfaces = SurfaceDistances.from_masks(prediction.truth, prediction.mask, spacing_mm)
     scores = np.array([hd95_mm(surfaces), surface_dice(surfaces)])
     defined = ~np.isnan(scores)
     return Tally(
         slices.counts,
         slices.histogram,
         slices.calibration,
-        slices.columns,
-        count_lesions(seen.truth, seen.mask),
+        count_lesions(prediction.truth, prediction.mask),
         slices.volumes_ml,
         np.column_stack([np.where(defined, scores, 0), defined]),
         slices.slices,
@@ -172,11 +178,11 @@ def tally_volume(seen: ImagePrediction, spacing_mm: Spacing, slices: Tally) -> T
 
 
 def mean_of_sums(sums: NDArray[Any]) -> float:
-    """Return the mean of what (n, 2) rows of (sum, number) bring together; NaN where the numbers are 0."""
+    """Compute the mean of (n, 2) rows of (sum, number) together; NaN if the numbers are 0."""
     total, number = sums.sum(axis=0)
     return float(total / number) if number else float("nan")
 
 
 def none_if_nan(value: float) -> float | None:
-    """Give None for NaN."""
+    """Convert NaN to None."""
     return None if np.isnan(value) else float(value)

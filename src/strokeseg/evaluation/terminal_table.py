@@ -1,4 +1,4 @@
-"""The evaluation for a terminal."""
+"""Render an evaluation for a terminal."""
 
 from __future__ import annotations
 
@@ -21,46 +21,44 @@ _SINGLE_LEVEL_HEADINGS = {
     "surface_dice_2mm": ("Surface Dice at 2 mm", "patients with volumes"),
     "volume_error_ml": ("Volume error, ml", "patients with spacing"),
     "volume_error_relative": ("Volume error, relative", "patients with blood"),
-    "detection_auc": ("Detection ROC-AUC", "slices, with and without"),
+    "detection_auc": ("Detection ROC-AUC", "slices with and without blood"),
     "quiet": ("Quiet", "slices without blood"),
     "calibration_error": ("Calibration error", "pixels from 0.01 on"),
-    "seed_legacy_dice": ("seed_legacy Dice", "image columns with blood"),
-    "seed_legacy_iou": ("seed_legacy IoU", "image columns with blood"),
 }
 
 
 def render_table(evaluation: Evaluation) -> Group:
-    """Draw two tables: the metrics of pixels at three levels, and those of one level; intervals over patients."""
+    """Render two tables: the metrics of pixels at three levels, and the metrics of one level."""
     return Group(_pixel_table(evaluation), "", _single_level_table(evaluation))
 
 
 def _pixel_table(evaluation: Evaluation) -> Table:
-    scored = "the finished mask" if evaluation.as_segmented else f"threshold {evaluation.threshold:g}"
-    drawn = Table(
+    scored = "final mask" if evaluation.as_segmented else f"threshold {evaluation.threshold:g}"
+    rendered = Table(
         title=f"{_count_words(evaluation.n_slices, 'slice')} of {_count_words(evaluation.n_patients, 'patient')}",
-        caption=f"{scored}; AP is average precision; ({evaluation.interval_level:.0%} interval over patients)",
+        caption=f"{scored}; AP: average precision; ({evaluation.interval_level:.0%} interval over patients)",
     )
-    drawn.add_column("Metric")
+    rendered.add_column("Metric")
     for heading in ("Mean of slices", "Mean of patients", "All pixels"):
-        drawn.add_column(heading, justify="right")
+        rendered.add_column(heading, justify="right")
     for metric, heading in PIXEL_HEADINGS.items():
         scores = (evaluation.per_slice, evaluation.per_patient, evaluation.pooled)
-        drawn.add_row(heading, *(_format_score(getattr(each, metric)) for each in scores))
-    return drawn
+        rendered.add_row(heading, *(_format_score(getattr(each, metric)) for each in scores))
+    return rendered
 
 
 def _single_level_table(evaluation: Evaluation) -> Table:
     normals = evaluation.n_normal_slices
-    drawn = Table(
-        title=f"With {_count_words(normals, 'slice')} more without blood" if normals else None,
-        caption="quiet: no pixel answered; seed_legacy: see docs/metrics.md",
+    rendered = Table(
+        title=f"With {_count_words(normals, 'normal slice')}" if normals else None,
+        caption="quiet: no pixel marked; docs/metrics.md defines each metric",
     )
-    drawn.add_column("Metric")
-    drawn.add_column("Over")
-    drawn.add_column("Value", justify="right")
+    rendered.add_column("Metric")
+    rendered.add_column("Over")
+    rendered.add_column("Value", justify="right")
     for metric, (heading, over) in _SINGLE_LEVEL_HEADINGS.items():
-        drawn.add_row(heading, over, _format_score(getattr(evaluation.further, metric)))
-    return drawn
+        rendered.add_row(heading, over, _format_score(getattr(evaluation.further, metric)))
+    return rendered
 
 
 def _count_words(number: int, what: str) -> str:

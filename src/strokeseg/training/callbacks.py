@@ -1,4 +1,4 @@
-"""What a person sees of a run: the bar, pictures of the same slices at every validation, and the clock."""
+"""Callbacks that report a run: the progress bar, previews of slices at every validation, and the clock."""
 
 from __future__ import annotations
 
@@ -19,84 +19,87 @@ from strokeseg.segmentation.preprocess import apply_window
 from strokeseg.training import run_folder
 from strokeseg.training.augmentation import Bytes, Floats32, StoredSlice
 
-TRUTH, ANSWER = (0, 200, 0), (230, 40, 40)
+TRUTH_COLOR, PREDICTION_COLOR = (0, 200, 0), (230, 40, 40)
 
 
-def choose_previews(held_out: Sequence[StoredSlice], bleeding: int = 4, quiet: int = 1) -> list[int]:
-    """Choose the slices to be drawn, evenly from those with blood and from those without; the same at every call."""
+def choose_previews(held_out: Sequence[StoredSlice], count_with_blood: int = 4, count_without: int = 1) -> list[int]:
+    """Choose the slices to preview, evenly from those with blood and from those without; the same at every call."""
     with_blood = [index for index, sample in enumerate(held_out) if (sample.mask == 1).any()]
     without = [index for index in range(len(held_out)) if index not in set(with_blood)]
-    picks = [
-        pool[int(place)]
-        for pool, number in ((with_blood, bleeding), (without, quiet))
-        for place in np.linspace(0, len(pool) - 1, min(number, len(pool)))
+    chosen = [
+        indices[int(position)]
+        for indices, number in ((with_blood, count_with_blood), (without, count_without))
+        for position in np.linspace(0, len(indices) - 1, min(number, len(indices)))
     ]
-    return sorted(set(picks))
+    return sorted(set(chosen))
 
 
 def draw_preview(sample: StoredSlice, probability: Floats32, threshold: float) -> Bytes:
-    """Draw a slice three times side by side: the CT, the truth's outline on it (green), the answer's (red).
+    """Draw a slice three times side by side: the CT, with the annotated outline (green), with the predicted one (red).
 
     Parameters
     ----------
+    sample : StoredSlice
+        The slice.
     probability : ndarray of float32, shape (rows, columns)
-        As the slice.
+        Probability of blood.
     threshold : float
-        From which a pixel is answered as blood.
+        Probability from which a pixel is blood.
 
     Returns
     -------
-    Bytes
-        Uint8, (rows, 3 x columns, 3).
+    ndarray of uint8, shape (rows, 3 x columns, 3)
+        RGB.
     """
     grey = np.rint(apply_window(sample.hu) * 255).astype(np.uint8)
-    plain = np.repeat(grey[..., None], 3, axis=2)
+    picture = np.repeat(grey[..., None], 3, axis=2)
     panels = [
-        plain,
-        _draw_outline(plain, sample.mask == 1, TRUTH),
-        _draw_outline(plain, probability >= threshold, ANSWER),
+        picture,
+        _draw_outline(picture, sample.mask == 1, TRUTH_COLOR),
+        _draw_outline(picture, probability >= threshold, PREDICTION_COLOR),
     ]
     return np.concatenate(panels, axis=1)
 
 
-def _draw_outline(plain: Bytes, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Bytes:
-    drawn = plain.copy()
-    drawn[mask & ~ndimage.binary_erosion(mask, iterations=2)] = colour
-    return drawn
+def _draw_outline(picture: Bytes, mask: NDArray[np.bool_], color: tuple[int, int, int]) -> Bytes:
+    outlined = picture.copy()
+    outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = color
+    return outlined
 
 
 class ValidationPreviews(Callback):
-    """At every validation the chosen slices go to TensorBoard."""
+    """Previews of the chosen slices in TensorBoard at every validation."""
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for index, probability in pl_module.shown.items():
+                for index, probability in pl_module.preview_probabilities.items():
                     sample = pl_module.held_out[index]
                     if probability.shape == sample.mask.shape:
-                        drawn = draw_preview(sample, probability, pl_module.threshold)
+                        preview = draw_preview(sample, probability, pl_module.threshold)
                         name = f"validation/{index} {sample.source}"
-                        logger.experiment.add_image(name, drawn, trainer.global_step, dataformats="HWC")
+                        logger.experiment.add_image(name, preview, trainer.global_step, dataformats="HWC")
 
 
 class Clock(Callback):
-    """Counts the hours over every resumption, and writes them with the run's other facts into split.json.
+    """The hours of a run over all resumptions, written into split.json with the other facts about the run.
 
-    A checkpoint holds the seconds up to it: hours that a kill made worthless are not counted.
+    A checkpoint holds the seconds up to it, so hours lost by a kill are not counted. The name of the class is a key of
+    the checkpoints.
     """
 
-    def __init__(self, out: Path, notes: dict[str, Any], batch: int) -> None:
-        self.out, self.notes, self.batch = out, notes, batch
-        self.before, self.begun = 0.0, time.monotonic()
+    def __init__(self, out: Path, record: dict[str, Any], batch: int) -> None:
+        self.out, self.record, self.batch = out, record, batch
+        self.seconds_before, self.started = 0.0, time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.before + time.monotonic() - self.begun}
+        return {"seconds": self.seconds_before + time.monotonic() - self.started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.before = float(state_dict["seconds"])
+        self.seconds_before = float(state_dict["seconds"])
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self._write(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -106,18 +109,18 @@ class Clock(Callback):
         self._write(trainer, finished=True)
 
     def _write(self, trainer: lightning.Trainer, finished: bool = False) -> None:
-        self.notes |= {
+        self.record |= {
             "finished": finished,
             "hours": round(self.state_dict()["seconds"] / 3600, 5),
             "machine": run_folder.describe_machine(),
             "torch": torch.__version__,
             "samples_done": trainer.global_step * self.batch,
         }
-        run_folder.write_record(self.out, self.notes)
+        run_folder.write_record(self.out, self.record)
 
 
 class ProgressBar(TQDMProgressBar):
-    """Loss, Dice of the last validation, and samples a second."""
+    """A progress bar with the loss, the Dice of the last validation, and the samples per second."""
 
     def __init__(self, batch: int) -> None:
         super().__init__(refresh_rate=10)

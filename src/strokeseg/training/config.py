@@ -1,4 +1,4 @@
-"""The training configuration: one TOML file, checked before anything is loaded."""
+"""The training configuration: a TOML file, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _ConfigModel(BaseModel):
 
 
 class DataConfig(_ConfigModel):
-    """Which sources, how often each is drawn, and which images are held out."""
+    """The sources, the share of each, and the images that are held out."""
 
     root: str = Field(description="folder of the data sets, relative to the configuration file")
     sources: dict[str, Share] = Field(description="adapter name: share of the samples; shares are normalised")
@@ -38,17 +38,17 @@ class DataConfig(_ConfigModel):
     _folder: Path = PrivateAttr(default=Path())
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the configuration's folder out of what is recorded: it is a path of one machine."""
+        """Keep the folder of the configuration out of records: it is a path of one machine."""
         self._folder = (context or {}).get("folder", Path())
 
     @property
     def split_file(self) -> Path | None:
-        """Where the split lies, if one is named."""
+        """The file of the split, if one is named."""
         return None if self.split in (None, "none") else self._folder / str(self.split)
 
 
 class NetworkConfig(_ConfigModel):
-    """The architecture, by the names of segmentation-models-pytorch."""
+    """The network, by the names of segmentation-models-pytorch."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="names the run's folder and the exported network"
@@ -58,9 +58,8 @@ class NetworkConfig(_ConfigModel):
     encoder_weights: str | None = Field(
         default=None,
         pattern=r"^(none|imagenet|package|nearest|file:.+)$",
-        description="what the encoder begins with: 'none' (also the default), 'imagenet' (downloaded), 'package' (an "
-        "installed package's file), 'nearest' (a related encoder's, as far as it fits), or 'file:PATH', relative to "
-        "the configuration file",
+        description="what the encoder begins with: 'none' (also the default), 'imagenet' (downloaded), or 'file:PATH', "
+        "relative to the configuration file",
     )
     start: str | None = Field(
         default=None,
@@ -76,12 +75,12 @@ class NetworkConfig(_ConfigModel):
     _folder: Path = PrivateAttr(default=Path())
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the configuration's folder out of what is recorded: it is a path of one machine."""
+        """Keep the folder of the configuration out of records: it is a path of one machine."""
         self._folder = (context or {}).get("folder", Path())
 
     @property
     def weights_file(self) -> Path | None:
-        """Where the encoder's weights lie, if a file is named."""
+        """The file of the encoder's weights, if one is named."""
         if self.encoder_weights is None or not self.encoder_weights.startswith("file:"):
             return None
         return self._folder / self.encoder_weights.removeprefix("file:")
@@ -123,7 +122,7 @@ class TrainConfig(_ConfigModel):
 
 
 class SynthesisConfig(_ConfigModel):
-    """How often a training slice is given what it did not have."""
+    """Probabilities of synthetic changes to a training slice."""
 
     paste: float = Field(default=0.2, ge=0, le=1, description="a real bleed of another slice")
     crescent: float = Field(default=0.15, ge=0, le=1, description="a crescent or lens under the skull")
@@ -140,7 +139,7 @@ class SynthesisConfig(_ConfigModel):
 
 
 class LossConfig(_ConfigModel):
-    """What an error costs."""
+    """The weights of the loss."""
 
     missed: float = Field(
         default=0.5, gt=0, lt=1, description="of the overlap's errors, the weight of missed blood; 0.5 is Dice"
@@ -153,7 +152,7 @@ class LossConfig(_ConfigModel):
 
 
 class SelfTrainingConfig(_ConfigModel):
-    """Outlines by an earlier run for slices that have none."""
+    """Outlines of unlabelled slices by an earlier run."""
 
     teacher: str = Field(description="an earlier run, in a folder of this name beside this run's")
     high: float = Field(default=0.6, gt=0, lt=1, description="probability from which a pixel is taken as blood")
@@ -168,7 +167,7 @@ class SelfTrainingConfig(_ConfigModel):
 
 
 class DistillationConfig(_ConfigModel):
-    """Hold the network to the answers of earlier runs, too."""
+    """Distillation of earlier runs into the network."""
 
     teachers: list[str] = Field(min_length=1, description="earlier runs, in folders of these names beside this run's")
     weight: float = Field(default=0.5, gt=0, description="of this term; the loss on outlines and boxes has 1")
@@ -176,7 +175,7 @@ class DistillationConfig(_ConfigModel):
 
 
 class Config(_ConfigModel):
-    """A whole training run."""
+    """The configuration of a training run."""
 
     data: DataConfig
     network: NetworkConfig
@@ -234,7 +233,7 @@ def _merge(base: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rebase_paths(content: dict[str, Any], home: Path, to: Path) -> dict[str, Any]:
-    """Restate the paths that are relative to one folder, relative to another."""
+    """Convert paths relative to one folder to paths relative to another."""
     for table, key, prefix in (("data", "root", ""), ("data", "split", ""), ("network", "encoder_weights", "file:")):
         value = content.get(table, {}).get(key) if isinstance(content.get(table, {}), dict) else None
         if isinstance(value, str) and value.startswith(prefix) and not Path(value.removeprefix(prefix)).is_absolute():

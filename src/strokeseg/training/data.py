@@ -1,4 +1,4 @@
-"""The training sets as adapters: each yields slices in Hounsfield units (or an estimate), masks or boxes, patients.
+"""The built-in training sets: each source yields slices in Hounsfield units, with masks or boxes, and patients.
 
 A mask is uint8: 0 no blood, 1 blood, 2 unknown (left out of the loss). A slice with boxes has mask 1 inside its boxes
 and ``boxed`` True; one that is known to hold blood, but not where, has mask 2 all over and ``labelled`` False.
@@ -26,7 +26,7 @@ UNKNOWN = 2
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice for training.
+    """A slice for training.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Sample:
     mask : ndarray of uint8, shape (rows, columns)
         0 no blood, 1 blood (or inside a box), 2 unknown.
     patient : str
-        Unique over all sources that may share patients.
+        The patient; unique over all sources that may share patients.
     boxed : bool, default: False
-        The mask is boxes around the blood, no outline.
+        The mask holds boxes around the blood, not outlines.
     labelled : bool, default: True
         False where only the picture as a whole is known to hold blood; the mask is then 2 all over.
     """
@@ -58,10 +58,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its folder, its reader, its licence, what it is.
+    """A data set: its folder, its reader, its licence, and a description.
 
-    ``holds_tests`` is True for a set that as published holds the test patients: they are left out of it and counted.
-    In any other set a test patient is refused.
+    ``holds_tests`` is True for a set that holds the test patients as published: they are left out and counted. In any
+    other set a test patient is refused.
     """
 
     folder: str
@@ -106,7 +106,7 @@ def _first(folder: Path, stem: str) -> Path:
 
 
 def mark_bright_inside(hu: NDArray[np.int16], mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark bright regions inside the skull beside the mask: in a set with gaps in its labels they may be blood."""
+    """Mark bright components inside the skull outside of the mask: in an incompletely labelled set they may be blood."""
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), 1.2)
     skull = ndimage.binary_closing(smooth > 76, iterations=3)
     inside = ndimage.binary_erosion(ndimage.binary_fill_holes(skull) & ~skull, iterations=4)
@@ -166,7 +166,7 @@ def _head_ct_bleeds(folder: Path) -> Iterator[Sample]:
 
 
 def list_normal_pictures(root: Path) -> list[tuple[Path, str]]:
-    """List the pictures of Head CT without blood, each with its patient; none where the set is not there."""
+    """List the pictures of Head CT without blood, each with its patient; none if the set is missing."""
     folder = root / "head_ct_hemorrhage"
     return [
         (_first(folder / "images_unmasked", row["id"]), f"headct:{row['neardup_group']}")
@@ -219,7 +219,7 @@ SOURCES: dict[str, Source] = {
 TEST_PATIENTS = frozenset(
     f"ctich:{number:03d}" for number in (49, 50, 51, 52, 66, 71, 73, 75, 76, 77, 78, 79, 80, 81, 87, 91, 92, 94)
 )
-"""CT-ICH patients that no training may hold."""
+"""CT-ICH patients who must not be trained on."""
 
 
 _log = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ _log = logging.getLogger(__name__)
 def stream(
     root: Path, source: str, limit: int | None = None, own: Mapping[str, Source] | None = None
 ) -> Iterator[Sample]:
-    """Read one source slice by slice, so that a set of volumes need not fit into memory.
+    """Read a source slice by slice, so that a set of volumes need not fit into memory.
 
     Parameters
     ----------
@@ -237,15 +237,20 @@ def stream(
     source : str
         A key of :data:`SOURCES` or of ``own``.
     limit : int, optional
-        At most so many slices, evenly drawn from all.
+        Maximum number of slices, evenly selected from all.
     own : mapping of str to Source, optional
-        Sources beside the built-in ones.
+        Further sources.
+
+    Yields
+    ------
+    Sample
+        The slices.
 
     Raises
     ------
     TrainError
-        `train`, if the source is unknown, its folder is missing, a file is broken, a mask does not fit, or a test
-        patient is in a set that should not hold any.
+        `train`, if the source is unknown, its folder is missing, a file is broken, a mask does not fit, or a set
+        holds a test patient that should not.
     """
     known = {**SOURCES, **(own or {})}
     if source not in known:
@@ -280,5 +285,5 @@ def _drop_test_patients(source: str, samples: Iterator[Sample], holds_tests: boo
 
 
 def load(root: Path, source: str, limit: int | None = None, own: Mapping[str, Source] | None = None) -> list[Sample]:
-    """Read one source whole; parameters and errors are those of :func:`stream`."""
+    """Read a whole source; see :func:`stream`."""
     return list(stream(root, source, limit, own))

@@ -1,11 +1,11 @@
-"""A decoder's convolutions before the picture is enlarged, not after: fewer operations, the same answer.
+"""Convolve before upsampling instead of after it in a decoder: fewer operations, the same output.
 
-A U-Net's decoder doubles a picture by repeating every pixel, joins it with a picture of the encoder, and convolves both
-with 3 x 3 weights. Of the nine pixels under such a kernel many are repetitions of each other: each of the four pixels
-that one becomes is a convolution of the small picture with 2 x 2 weights, sums of the 3 x 3 ones. So the small picture
-is convolved into four and these are interleaved (DepthToSpace); the encoder's part is convolved by itself and added.
-That is exact but for the rounding of sums, and takes 16 of 36 operations. On convolving before interleaving and after
-enlarging by the nearest neighbour see Aitken et al., "Checkerboard artifact free sub-pixel convolution",
+A U-Net's decoder doubles a feature map by repeating every pixel, concatenates it with a map of the encoder, and
+convolves both with 3 x 3 kernels. Many of the nine pixels under such a kernel are repetitions: each of the four pixels
+that one pixel becomes is a convolution of the small map with a 2 x 2 kernel, whose weights are sums of the 3 x 3 ones.
+So the small map is convolved into four, which are interleaved (DepthToSpace); the encoder's map is convolved separately
+and added. This is exact up to the rounding of sums, and takes 16 of 36 operations. On convolution before interleaving
+and after nearest-neighbour upsampling see Aitken et al., "Checkerboard artifact free sub-pixel convolution",
 arXiv:1707.02937.
 """
 
@@ -25,10 +25,10 @@ from onnx import GraphProto, NodeProto, helper, numpy_helper, shape_inference
 from strokeseg.errors import TrainError
 
 _MAX_LOGIT_DIFFERENCE = 1e-3
-"""Of logits."""
+"""Largest difference of a logit before and after the rewriting."""
 
-# (place, small pixel, tap): which taps of a 3-kernel fall on which of two neighbouring small pixels, at the two large
-# places that lie between their middles.
+# (position, small pixel, tap): which taps of a kernel of 3 fall on which of two neighbouring small pixels, at the two
+# large positions between their centres.
 _TAPS = np.array([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]], dtype=np.float64)
 
 _TAPS_INVERSE = np.linalg.pinv(_TAPS.reshape(4, 3)).reshape(3, 2, 2)
@@ -37,7 +37,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class _DoubledConvolution(NamedTuple):
-    """A convolution of a doubled picture: the small picture, its channels, and what it is joined with, if anything."""
+    """A convolution of a doubled map: the small map, its channels, and the map it is concatenated with, if any."""
 
     small: str
     channels: int
@@ -45,22 +45,22 @@ class _DoubledConvolution(NamedTuple):
 
 
 def rewrite_decoder(weights: bytes) -> bytes:
-    """Rewrite every 3 x 3 convolution of a picture that was doubled by repetition.
+    """Rewrite every 3 x 3 convolution of a feature map that was doubled by repetition.
 
     Parameters
     ----------
     weights : bytes
-        ONNX, one input of fixed form; fp32.
+        ONNX with one input of fixed shape; fp32.
 
     Returns
     -------
     bytes
-        ONNX, its constants folded; only folded where there is no such convolution.
+        ONNX with folded constants; without such a convolution nothing else changes.
 
     Raises
     ------
     TrainError
-        `train`, if ONNX Runtime answers otherwise than before.
+        `train`, if the output of ONNX Runtime changes.
     """
     model = shape_inference.infer_shapes(onnx.load_from_string(_fold_constants(weights)))
     graph = model.graph
@@ -71,14 +71,14 @@ def rewrite_decoder(weights: bytes) -> bytes:
         if doubled is None:
             nodes.append(node)
             continue
-        made, constants = _rewrite_convolution(node, doubled, arrays, f"{node.name or number}/small")
-        nodes += made
+        new_nodes, constants = _rewrite_convolution(node, doubled, arrays, f"{node.name or number}/small")
+        nodes += new_nodes
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     del graph.value_info[:]
     _keep_used_nodes(graph, nodes)
-    plain = [each for each in model.opset_import if each.domain == ""]
+    standard = [each for each in model.opset_import if each.domain == ""]
     del model.opset_import[:]
-    model.opset_import.extend(plain)
+    model.opset_import.extend(standard)
     onnx.checker.check_model(model)
     result: bytes = model.SerializeToString()
     _check_equal_output(weights, result)
@@ -86,14 +86,19 @@ def rewrite_decoder(weights: bytes) -> bytes:
 
 
 def restore_kernel(four: NDArray[Any], beside: NDArray[Any] | None = None) -> NDArray[np.float32]:
-    """Return the weights of the one convolution that :func:`rewritten` made two of.
+    """Restore the kernel of a convolution that :func:`rewrite_decoder` split.
 
     Parameters
     ----------
     four : ndarray, shape (4 x out, in, 2, 2)
-        Of the small picture.
+        Kernel of the small map.
     beside : ndarray, shape (out, in, 3, 3), optional
-        Of what it was joined with.
+        Kernel of the map it is concatenated with.
+
+    Returns
+    -------
+    ndarray of float32, shape (out, in, 3, 3)
+        Kernel of the single convolution.
     """
     parts = four.reshape(2, 2, len(four) // 4, *four.shape[1:]).astype(np.float64)
     large = np.einsum("kap,lbq,abocpq->ockl", _TAPS_INVERSE, _TAPS_INVERSE, parts)
@@ -101,7 +106,7 @@ def restore_kernel(four: NDArray[Any], beside: NDArray[Any] | None = None) -> ND
 
 
 def _fold_constants(weights: bytes) -> bytes:
-    """Fold constants and batch norms, as ONNX Runtime's basic optimisation does: plain ONNX."""
+    """Fold constants and batch norms by ONNX Runtime's basic optimization, which keeps to standard ONNX."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -112,70 +117,70 @@ def _fold_constants(weights: bytes) -> bytes:
 
 
 def _match_doubled(node: NodeProto, graph: GraphProto, arrays: Arrays) -> _DoubledConvolution | None:
-    """Say what a convolution sees, if it is one of the kind; None for any other node."""
+    """Return the inputs of a convolution of a doubled map; None for any other node."""
     if node.op_type != "Conv" or not _is_plain_convolution(node, arrays):
         return None
-    makers = {name: each for each in graph.node for name in each.output}
-    maker: NodeProto | None = makers.get(node.input[0])
+    producers = {name: each for each in graph.node for name in each.output}
+    producer: NodeProto | None = producers.get(node.input[0])
     beside = None
-    if maker is not None and maker.op_type == "Concat" and len(maker.input) == 2:
-        beside, maker = maker.input[1], makers.get(maker.input[0])
-    if maker is None or maker.op_type != "Resize" or not _is_pixel_repetition(maker, graph):
+    if producer is not None and producer.op_type == "Concat" and len(producer.input) == 2:
+        beside, producer = producer.input[1], producers.get(producer.input[0])
+    if producer is None or producer.op_type != "Resize" or not _is_pixel_repetition(producer, graph):
         return None
-    channels = _tensor_shape(graph, maker.input[0])[1]
-    return _DoubledConvolution(maker.input[0], channels, beside)
+    channels = _tensor_shape(graph, producer.input[0])[1]
+    return _DoubledConvolution(producer.input[0], channels, beside)
 
 
 def _is_plain_convolution(node: NodeProto, arrays: Arrays) -> bool:
-    """Whether a convolution has a 3 x 3 kernel and a bias, one pixel around, and neither groups, steps nor gaps."""
-    told = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    """Return whether a convolution has a 3 x 3 kernel, a bias, a padding of 1, and no groups, strides or dilation."""
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     return (
         len(node.input) == 3
         and node.input[1] in arrays
         and arrays[node.input[1]].shape[2:] == (3, 3)
-        and list(told.get("pads", [])) == [1, 1, 1, 1]
-        and told.get("group", 1) == 1
-        and set(told.get("strides", [1])) == set(told.get("dilations", [1])) == {1}
+        and list(attributes.get("pads", [])) == [1, 1, 1, 1]
+        and attributes.get("group", 1) == 1
+        and set(attributes.get("strides", [1])) == set(attributes.get("dilations", [1])) == {1}
     )
 
 
 def _is_pixel_repetition(node: NodeProto, graph: GraphProto) -> bool:
-    """Whether a picture's sides are doubled, each pixel standing four times."""
-    told = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    """Return whether a node doubles both sides of a map by repeating every pixel."""
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     before, after = _tensor_shape(graph, node.input[0]), _tensor_shape(graph, node.output[0])
     return (
-        told.get("mode") == b"nearest"
-        and told.get("coordinate_transformation_mode") == b"asymmetric"
-        and told.get("nearest_mode") == b"floor"
+        attributes.get("mode") == b"nearest"
+        and attributes.get("coordinate_transformation_mode") == b"asymmetric"
+        and attributes.get("nearest_mode") == b"floor"
         and after == [*before[:2], 2 * before[2], 2 * before[3]]
     )
 
 
 def _rewrite_convolution(
-    node: NodeProto, seen: _DoubledConvolution, arrays: Arrays, name: str
+    node: NodeProto, doubled: _DoubledConvolution, arrays: Arrays, name: str
 ) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
-    """Return the nodes that stand for a convolution, and their constants."""
+    """Return the nodes that replace a convolution, and their constants."""
     weights, bias = arrays[node.input[1]], arrays[node.input[2]]
     count = len(weights)
-    # (a, b, out, in, p, q): the place in the two by two, then as in any convolution.
-    parts = np.einsum("apk,bql,ockl->abocpq", _TAPS, _TAPS, weights[:, : seen.channels].astype(np.float64))
+    # (a, b, out, in, p, q): the position in the 2 x 2 block, then as in any convolution.
+    parts = np.einsum("apk,bql,ockl->abocpq", _TAPS, _TAPS, weights[:, : doubled.channels].astype(np.float64))
     constants: dict[str, NDArray[Any]] = {
-        f"{name}/weights": parts.reshape(4 * count, seen.channels, 2, 2).astype(np.float32),
+        f"{name}/weights": parts.reshape(4 * count, doubled.channels, 2, 2).astype(np.float32),
         f"{name}/first": np.array([1, 1]),
         f"{name}/end": np.array([-1, -1]),
         f"{name}/axes": np.array([2, 3]),
     }
-    inputs = [seen.small, f"{name}/weights"]
-    if seen.beside is None:
+    inputs = [doubled.small, f"{name}/weights"]
+    if doubled.beside is None:
         constants[f"{name}/bias"] = np.tile(bias, 4)
         inputs.append(f"{name}/bias")
-    large = node.output[0] if seen.beside is None else f"{name}/large"
+    large = node.output[0] if doubled.beside is None else f"{name}/large"
     nodes = [
         helper.make_node("Conv", inputs, [f"{name}/four"], f"{name}/Conv", kernel_shape=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node(
             "DepthToSpace", [f"{name}/four"], [f"{name}/wide"], f"{name}/DepthToSpace", blocksize=2, mode="DCR"
         ),
-        # The outermost pixels lie beyond the picture's edge.
+        # The outermost pixels lie outside of the map.
         helper.make_node(
             "Slice",
             [f"{name}/wide", *(f"{name}/{part}" for part in ("first", "end", "axes"))],
@@ -183,9 +188,9 @@ def _rewrite_convolution(
             f"{name}/Slice",
         ),
     ]
-    if seen.beside is not None:
-        constants[f"{name}/beside"] = np.ascontiguousarray(weights[:, seen.channels :])
-        own = [seen.beside, f"{name}/beside", node.input[2]]
+    if doubled.beside is not None:
+        constants[f"{name}/beside"] = np.ascontiguousarray(weights[:, doubled.channels :])
+        own = [doubled.beside, f"{name}/beside", node.input[2]]
         nodes += [
             helper.make_node("Conv", own, [f"{name}/own"], f"{name}/own/Conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
             helper.make_node("Add", [f"{name}/own", large], [node.output[0]], f"{name}/Add"),
@@ -201,15 +206,15 @@ def _tensor_shape(graph: GraphProto, name: str) -> list[int]:
 
 
 def _keep_used_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    """Put nodes into a graph, without those, and without constants, that nothing asks for."""
-    asked, kept = {each.name for each in graph.output}, []
+    """Set the nodes of a graph, without nodes and constants that are not used."""
+    used_names, used_nodes = {each.name for each in graph.output}, []
     for node in reversed(nodes):
-        if asked & set(node.output):
-            asked |= set(node.input)
-            kept.append(node)
-    constants = [each for each in graph.initializer if each.name in asked]
+        if used_names & set(node.output):
+            used_names |= set(node.input)
+            used_nodes.append(node)
+    constants = [each for each in graph.initializer if each.name in used_names]
     del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
+    graph.node.extend(reversed(used_nodes))
     graph.initializer.extend(constants)
 
 
@@ -220,9 +225,10 @@ def _check_equal_output(before: bytes, after: bytes) -> None:
         onnxruntime.InferenceSession(each, options, providers=["CPUExecutionProvider"]) for each in (before, after)
     ]
     image = sessions[0].get_inputs()[0]
-    shown = np.random.default_rng(0).uniform(-1, 1, image.shape).astype(np.float32)
-    first, second = (session.run(None, {image.name: shown})[0] for session in sessions)
-    if (apart := float(np.abs(first - second).max())) > _MAX_LOGIT_DIFFERENCE:
+    pixels = np.random.default_rng(0).uniform(-1, 1, image.shape).astype(np.float32)
+    first, second = (session.run(None, {image.name: pixels})[0] for session in sessions)
+    if (difference := float(np.abs(first - second).max())) > _MAX_LOGIT_DIFFERENCE:
         raise TrainError(
-            f"the network's logits are up to {apart:.3g} off after its decoder was rewritten", "Export as it was."
+            f"the network's logits change by up to {difference:.3g} when its decoder is rewritten",
+            "Use another version of ONNX Runtime.",
         )

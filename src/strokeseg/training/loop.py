@@ -197,7 +197,7 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     if difference := run_folder.describe_difference(recorded["config"], record["config"], CHANGEABLE_ENTRIES):
         raise TrainError(
             f"{out}: this run was started with {difference}",
-            "Resume with the same configuration, or start again with --fresh."
+            "Resume with the same configuration, or start again with --fresh.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Networks of segmentation-models-pytorch by name: one grey channel in, one logit a pixel out."""
+"""Networks of segmentation-models-pytorch by name: one grey channel in, one logit for each pixel out."""
 
 from __future__ import annotations
 
@@ -28,22 +28,29 @@ _REFUSALS = (
 
 
 def build(table: NetworkConfig) -> nn.Module:
-    """Build the network; see :func:`build_with_origin`."""
+    """Build a network; see :func:`build_with_origin`."""
     return build_with_origin(table)[0]
 
 
 def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
-    """Build the network, (slices, 1, size, size) in -1..1 to logits of the same shape.
+    """Build a network, (slices, 1, size, size) in -1..1 to logits of the same shape.
+
+    Parameters
+    ----------
+    table : NetworkConfig
+        The settings of the network.
 
     Returns
     -------
-    tuple of (Module, str)
-        The network, and in words where its encoder's weights come from.
+    network : torch.nn.Module
+        The network.
+    origin : str
+        Where the weights of its encoder come from, in words.
 
     Raises
     ------
     TrainError
-        `train`, if the architecture, the encoder or an option is not known or they do not go together, or as
+        `train`, if the architecture, the encoder or an option is unknown or they do not fit together, or as
         :func:`strokeseg.training.encoder_weights.find_weights` raises.
     """
     network = _create(table)
@@ -56,7 +63,7 @@ def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
 
 
 def load_averaged_network(config: Config, checkpoint: Path) -> nn.Module:
-    """Load a checkpoint's averaged network, ready to answer."""
+    """Load the averaged network of a checkpoint, in evaluation mode."""
     network = build(config.network.model_copy(update={"encoder_weights": None}))
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     network.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("average.")})
@@ -91,7 +98,7 @@ def _create(table: NetworkConfig) -> nn.Module:
 
 
 def _check_output(network: nn.Module, table: NetworkConfig) -> None:
-    """Answer one empty slice: a network whose answer has another size is given a last step that restores it."""
+    """Run the network on an empty slice; if its output has another size, add a step that resizes it."""
     training = network.training
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A network's weights and activations as 8-bit integers: a quarter of the size, half of the time."""
+"""Quantize a network's weights and activations to 8-bit integers: a quarter of the size, half of the time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 PERCENTILE = 99.99
-"""Of the activations that the integers span: a few extreme ones would make the steps of all others coarse. What is
-lost is on the two cards."""
+"""Percentile of the activations that the integers span: a few extreme ones would make all steps coarse."""
 
 
 class _CalibrationImages(CalibrationDataReader):
@@ -33,31 +32,31 @@ class _CalibrationImages(CalibrationDataReader):
 
 
 def quantize(weights: bytes, images: Iterable[NDArray[np.float32]]) -> bytes:
-    """Quantise statically: 8-bit weights a channel, 8-bit activations, whose ranges the images give.
+    """Quantize statically: 8-bit weights per channel, and 8-bit activations in the ranges that the images have.
 
     Parameters
     ----------
     weights : bytes
         ONNX with the input `image`.
     images : iterable of ndarray of float32, shape (1, 1, size, size)
-        In -1..1, some dozens, as the network will see them; of training patients only.
+        Some dozens of input images, -1..1, of training patients only.
 
     Returns
     -------
     bytes
-        ONNX in the QDQ form, which every engine reads.
+        ONNX in the QDQ format, which every engine reads.
     """
-    quiet = logging.getLogger()
-    before, quiet.level = quiet.level, logging.ERROR
+    logger = logging.getLogger()
+    level, logger.level = logger.level, logging.ERROR
     try:
         with tempfile.TemporaryDirectory() as folder:
-            whole, ready, small = (Path(folder, name) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
-            whole.write_bytes(weights)
-            # Symbolic shapes are for free lengths, of which these networks have none.
-            quant_pre_process(whole, ready, skip_symbolic_shape=True)
+            original, prepared, quantized = (Path(folder, name) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
+            original.write_bytes(weights)
+            # Symbolic shapes are for variable sizes, which these networks do not have.
+            quant_pre_process(original, prepared, skip_symbolic_shape=True)
             quantize_static(
-                ready,
-                small,
+                prepared,
+                quantized,
                 _CalibrationImages(images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
@@ -66,6 +65,6 @@ def quantize(weights: bytes, images: Iterable[NDArray[np.float32]]) -> bytes:
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"CalibPercentile": PERCENTILE},
             )
-            return small.read_bytes()
+            return quantized.read_bytes()
     finally:
-        quiet.setLevel(before)
+        logger.setLevel(level)

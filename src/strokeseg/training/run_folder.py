@@ -1,4 +1,4 @@
-"""A run's folder: what its split.json says, checkpoints and metrics.csv that no kill can lose, and earlier runs."""
+"""The folder of a run: split.json, checkpoints and metrics.csv that survive a kill, and earlier runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from strokeseg.training.config import Config
 
 BEST, LAST, RECORD = "best.ckpt", "last.ckpt", "split.json"
 RUN_FACTS = ("encoder_weights", "parameters", "hours", "machine", "torch", "samples_done")
-"""What split.json says of the run itself."""
+"""Entries of split.json about the run itself."""
 
 
 def describe_machine() -> str:
-    """Say in words what trains here: the GPU, or the processor and its cores; no name of the machine."""
+    """Describe the hardware: the GPU, or the processor and its cores; without the name of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     try:
@@ -46,44 +46,58 @@ def write_record(out: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_state(out: Path, config: Config) -> str:
-    """Tell what a folder holds of a configuration: its "finished" run, one "begun", "another"'s, or "nothing"."""
+    """Read what a folder holds: a "finished" or "begun" run of a configuration, that of "another", or "nothing"."""
     path = out / RECORD
     if not path.is_file():
         return "nothing"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if describe_difference(found["config"], config.model_dump(mode="json"), ()) is not None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if describe_difference(record["config"], config.model_dump(mode="json"), ()) is not None:
         return "another"
-    return "finished" if found.get("finished") else "begun"
+    return "finished" if record.get("finished") else "begun"
 
 
 def fill_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a recorded configuration with every entry that came in since, at its default."""
+    """Add to a recorded configuration every later entry, at its default."""
     with contextlib.suppress(ValidationError):
         return Config.model_validate(config).model_dump(mode="json")
     return config
 
 
 def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any], except_for: Collection[str]) -> str | None:
-    """Say where two recorded configurations first differ, as "train.batch = 8, not 16"; an older one may lack entries.
+    """Describe where two recorded configurations first differ.
+
+    The weights that an encoder starts with may be a file instead of the packages that versions up to 0.1.0 read.
 
     Parameters
     ----------
     before, now : mapping of str to object
-        As records hold them.
+        Configurations as records hold them; the older one may lack entries.
     except_for : collection of str
-        Entries that do not count, as "data.root".
+        Entries that do not count, such as "data.root".
+
+    Returns
+    -------
+    str, optional
+        The difference, such as "train.batch = 8, not 16"; None without a difference.
     """
     before = fill_defaults(before)
     for table in (*now, *(set(before) - set(now))):
         old, new = ((side.get(table) or {}) for side in (before, now))
         for key in (*new, *(set(old) - set(new))):
-            if old.get(key) != new.get(key) and f"{table}.{key}" not in except_for:
-                return f"{table}.{key} = {old.get(key)!r}, not {new.get(key)!r}"
+            field, value, other = f"{table}.{key}", old.get(key), new.get(key)
+            if value == other or field in except_for or _same_weights(field, value, other):
+                continue
+            return f"{field} = {value!r}, not {other!r}"
     return None
 
 
+def _same_weights(field: str, before: Any, now: Any) -> bool:
+    is_file = isinstance(now, str) and now.startswith("file:")
+    return field == "network.encoder_weights" and before in ("package", "nearest") and is_file
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or not there; Lightning's own pass through another disk where /tmp is one."""
+    """Checkpoints that are whole or not there; Lightning writes them through /tmp, which may be another disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         content = io.BytesIO()
@@ -93,14 +107,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RunCheckpoints(ModelCheckpoint):
-    """best.ckpt and last.ckpt, with two habits of Lightning's undone.
+    """The checkpoints best.ckpt and last.ckpt, with two changes of Lightning's behaviour.
 
-    It writes last.ckpt only where best.ckpt is written, so that a run taken up again would lose every step after its
-    best. And where the run's folder was moved it forgets the best Dice: the next validation, however poor, would
-    replace the best checkpoint.
+    Lightning writes last.ckpt only together with best.ckpt, so a resumed run would lose every step after its best. And
+    if the run's folder was moved, it forgets the best Dice: the next validation, however poor, would replace the best
+    checkpoint.
     """
 
-    __qualname__ = "ModelCheckpoint"  # under this name its state lies in checkpoints
+    __qualname__ = "ModelCheckpoint"  # the name of its state in checkpoints
 
     def __init__(self, out: Path) -> None:
         super().__init__(out, "best", monitor="dice", mode="max", save_last=True, enable_version_counter=False)
@@ -111,32 +125,32 @@ class RunCheckpoints(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        def here(path: str) -> str:
+        def move(path: str) -> str:
             return str(Path(str(self.dirpath), Path(path).name)) if path else path
 
-        moved = {name: here(value) for name, value in state_dict.items() if name.endswith("_path")}
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {name: move(value) for name, value in state_dict.items() if name.endswith("_path")}
+        best = {move(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict(state_dict | moved | {"dirpath": self.dirpath, "best_k_models": best})
 
 
 class MetricsFile(Logger):
-    """metrics.csv: one row a logged step, appended at once; a run that is taken up again goes on in it.
+    """The file metrics.csv: one row for each logged step, appended at once; a resumed run continues it.
 
     Parameters
     ----------
     path : Path
-        Of the file.
-    done : int
-        Steps that the run goes on from; rows of later ones, which will come again, are dropped.
+        The file.
+    steps_done : int
+        Steps of the run before it is resumed; rows of later steps, which will be repeated, are dropped.
     """
 
-    def __init__(self, path: Path, done: int) -> None:
+    def __init__(self, path: Path, steps_done: int) -> None:
         super().__init__()
         self.path = path
         rows: list[dict[str, str]] = []
-        if done and path.exists():
+        if steps_done and path.exists():
             with path.open(newline="", encoding="utf-8") as stream:
-                rows = [row for row in csv.DictReader(stream) if row.get("step") and int(row["step"]) < done]
+                rows = [row for row in csv.DictReader(stream) if row.get("step") and int(row["step"]) < steps_done]
         self.columns = list(rows[0]) if rows else ["step"]
         self._rewrite(rows)
 
@@ -149,7 +163,7 @@ class MetricsFile(Logger):
         return ""
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing: the configuration is in split.json."""
+        """Do nothing: the configuration is in split.json."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {"step": str(step), **{name: str(value) for name, value in metrics.items()}}
@@ -179,42 +193,47 @@ class EarlierRun:
 
 
 def find_earlier_run(run: Path, validation: frozenset[str], field: str) -> EarlierRun:
-    """Find an earlier run, and make sure that it was not trained on a patient who validates here.
+    """Find an earlier run, and refuse it if it was trained on a validation patient of this run.
 
     Parameters
     ----------
     run : Path
-        Its folder.
+        The folder of the earlier run.
     validation : frozenset of str
-        The patients who validate here.
+        The validation patients of this run.
     field : str
-        The entry of the configuration that names it, for the error.
+        The entry of the configuration that names the earlier run, for the error.
+
+    Returns
+    -------
+    EarlierRun
+        The earlier run.
 
     Raises
     ------
     TrainError
-        `train`, if the folder holds no run, its split was not by patient, or one of these patients was not held out
-        or was trained on in it.
+        `train`, if the folder holds no run, its split was not by patient, or one of these patients was not held out,
+        or was trained on, in it.
     """
     checkpoint, path = run / BEST, run / RECORD
     if not checkpoint.is_file() or not path.is_file():
         raise TrainError(f"{field}: {run} holds no {BEST} and {RECORD} of a run", "Train that run first.")
     record = json.loads(path.read_text(encoding="utf-8"))
-    # Older records name neither how they were split, which was by patient, nor who was trained on.
+    # Older records lack the kind of split, which was by patient, and the training patients.
     by = record.get("split", {}).get("by", "patient")
     if by != "patient":
         raise TrainError(
-            f"{field}: {run.name} was split by {by}, so it was trained on those who validate in it",
+            f"{field}: {run.name} was split by {by}, so it was trained on its own validation patients",
             'Train that run with data.split_by = "patient".',
         )
     unknown = validation.difference(record["validation_patients"])
     if shared := sorted(unknown | validation.intersection(record.get("training_patients", ()))):
         raise TrainError(
-            f"{field}: {run.name} may have been trained on {shared[0]}, who validates here",
+            f"{field}: {run.name} may have been trained on {shared[0]}, a validation patient of this run",
             "Use the same data.split, or the same data.validation, data.validation_share and train.seed, in both runs.",
         )
     try:
         return EarlierRun(Config.model_validate(record["config"]), checkpoint)
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise TrainError(f"{field}: {run.name} was trained with an entry {place} that is not known here") from None
+        entry = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise TrainError(f"{field}: {run.name} was trained with an unknown entry {entry}") from None

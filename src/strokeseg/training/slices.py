@@ -1,4 +1,4 @@
-"""The slices of a run as torch's data sets: drawn and augmented to train on, as inference sees them to validate on."""
+"""The slices of a run as torch data sets: drawn and augmented for training, as segmentation sees them for validation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Pools = dict[str, list[StoredSlice]]
 
 
 class SliceDraw:
-    """Which slice comes next: a source by its share, then a slice of it; a source's size does not matter.
+    """The draw of slices: first a source by its share, then a slice of it, whatever the size of the source.
 
-    With ``train.balance`` a class comes first: positive (outlined blood), negative (known to hold none) or boxed, by
-    its share; then a source among those that hold the class, by the shares of ``data.sources``; then a slice of that
-    class and source. A slice that is in no class (blood without any outline) is then never drawn.
+    With ``train.balance`` a class is drawn first: positive (outlined blood), negative (known to hold none) or boxed, by
+    its share; then a source that holds the class, by the shares of ``data.sources``; then a slice of that class and
+    source. A slice without a class (blood without any outline) is then never drawn.
 
     Raises
     ------
@@ -79,10 +79,9 @@ def _slice_class(sample: StoredSlice) -> str:
 
 
 class TrainingSlices(Dataset[Batch]):
-    """Slices drawn by source, and by class where ``train.balance`` says so, then augmented.
+    """Training slices, drawn by source (with ``train.balance`` also by class), then augmented.
 
-    Sample ``i`` is a function of the seed, ``train.stream`` and ``i`` alone, so a run can be repeated and taken up
-    again.
+    Sample ``i`` is a function of the seed, ``train.stream`` and ``i`` alone, so a run can be repeated and resumed.
     """
 
     def __init__(self, samples: list[StoredSlice], config: Config) -> None:
@@ -112,9 +111,9 @@ class TrainingSlices(Dataset[Batch]):
 
 
 class ResumableSampler(Sampler[int]):
-    """The samples in order, from the one at which an earlier run stopped.
+    """Sampler that takes the samples in order, from the one at which a run was stopped.
 
-    Its length is still that of the whole run: Lightning counts the batches of before as done.
+    Its length is that of the whole run: Lightning counts the earlier batches as done.
     """
 
     def __init__(self, first: int, samples: int) -> None:
@@ -128,7 +127,7 @@ class ResumableSampler(Sampler[int]):
 
 
 class ValidationSlices(Dataset[Batch]):
-    """The held-out slices as inference sees them."""
+    """The held-out slices, as segmentation sees them."""
 
     def __init__(self, samples: list[StoredSlice], size: int) -> None:
         self.samples, self.size = samples, size

@@ -1,4 +1,4 @@
-"""Which samples train and which validate: patients on one side only, drawn by hash or read from a file."""
+"""Split samples into training and validation: patients on one side only, drawn by hash or read from a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from strokeseg.errors import TrainError
 from strokeseg.evaluation import leakage, split_file
@@ -22,7 +25,7 @@ LEAKING = "slice-leaking-patients"
 
 
 class PatientImage(Protocol):
-    """What a draw needs to know of an image."""
+    """The source and the patient of an image, which a draw needs."""
 
     @property
     def source(self) -> str: ...
@@ -32,16 +35,16 @@ class PatientImage(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """A configuration's samples on their sides.
+    """The samples of a configuration, split into training and validation.
 
-    Parameters
+    Attributes
     ----------
     training, held_out : list of StoredSlice
-        The samples; boxed and unlabelled ones are never held out.
-    validation : object
-        The patients of whom samples are held out or left out.
+        Samples to train on, and samples to validate on; boxed and unlabelled ones are never held out.
+    validation_patients : frozenset of str
+        Patients whose samples are held out or left out.
     record : dict of str to object
-        How it was split, for the run's record and the card; holds no path.
+        How the samples were split, for the run's record and the card; without paths.
     """
 
     training: list[StoredSlice]
@@ -53,9 +56,9 @@ class Split:
 def draw_validation_patients(
     samples: Iterable[PatientImage], sources: Sequence[str], share: float, seed: int
 ) -> frozenset[str]:
-    """Draw the validation patients: of each named source the given share, at least one, the same on every machine.
+    """Draw the validation patients: the given share of each named source, at least one, the same on every machine.
 
-    A patient's place in the draw is the hash of seed and name, so that a patient keeps its side when others come in.
+    Patients are ordered by the hash of seed and name, so a patient keeps its side when others are added.
     """
     chosen: set[str] = set()
     everyone = [(sample.source, sample.patient) for sample in samples]
@@ -69,9 +72,9 @@ def draw_validation_patients(
 def split_samples(
     samples: Sequence[StoredSlice], validation: frozenset[str]
 ) -> tuple[list[StoredSlice], list[StoredSlice]]:
-    """Part the samples into training and validation; a patient's slices of every source stay together.
+    """Split samples into training and validation; a patient's slices of all sources stay together.
 
-    Boxed and unlabelled slices never validate: there is no outline to hold an answer to.
+    Boxed and unlabelled slices never validate: they have no outline to compare with.
     """
     training = [sample for sample in samples if sample.patient not in validation]
     held_out = [sample for sample in samples if sample.patient in validation and not sample.boxed and sample.labelled]
@@ -79,83 +82,105 @@ def split_samples(
 
 
 def load_split(config: Config, root: Path) -> Split:
-    """Read every source of a configuration, each sample on its side.
+    """Read every source of a configuration, and split the samples.
 
     Parameters
     ----------
     config : Config
-        With ``data.split`` the sides are those of that file, and each image must be the one that it names; without,
-        they are drawn.
+        With ``data.split`` the sides are those of that file, and each image must be the one that the file names.
+        Otherwise the sides are drawn.
     root : Path
         Folder of the data sets.
 
     Raises
     ------
     TrainError
-        `train`, if a source or the file cannot be used, an image is not that of the file, or a side is empty or
-        without blood.
+        `train`, if a source or the file cannot be used, an image differs from the file, or a side is empty or has
+        no blood.
     Leakage
-        `leakage`, if an image of the training side is nearly one of the validation side.
+        `leakage`, if an image of the training side is a near-duplicate of one of the validation side.
     """
     if config.data.split_by == LEAKING:
-        _log.warning("data.split_by: slices of one patient stand on both sides; every figure of this run is too good")
-    sides = _draw_split(config, root) if config.data.split_file is None else _read_split(config.data, root)
-    if not sides.training or not sides.held_out:
+        _log.warning("data.split_by: slices of one patient are on both sides; every figure of this run is too good")
+    loaded = _draw_split(config, root) if config.data.split_file is None else _read_split(config.data, root)
+    if not loaded.training or not loaded.held_out:
         raise TrainError(
-            f"{len(sides.training)} slices to train on and {len(sides.held_out)} to validate on: both must be there"
+            f"{len(loaded.training)} training slices and {len(loaded.held_out)} validation slices: both are needed"
         )
-    if not any(sample.boxed or (sample.labelled and (sample.mask == 1).any()) for sample in sides.training):
-        raise TrainError("no slice to train on has blood in its mask or a box", "Add a source with masks.")
-    if not any((sample.mask == 1).any() for sample in sides.held_out):
+    if not any(sample.boxed or (sample.labelled and (sample.mask == 1).any()) for sample in loaded.training):
+        raise TrainError("no training slice has blood in its mask or a box", "Add a source with masks.")
+    if not any((sample.mask == 1).any() for sample in loaded.held_out):
         raise TrainError(
-            "no slice to validate on has blood in its mask, so there is nothing to choose by",
+            "no validation slice has blood in its mask, so no checkpoint can be chosen",
             "Name a source with masks in data.validation.",
         )
-    return sides
+    return loaded
 
 
 def draw_rows(config: Config, root: Path) -> list[SplitRow]:
     """Draw a new split of a configuration's sources, as rows of a file.
 
-    Where an image to train on is nearly one that validates, the two are of one person: all images of the patient to
-    train on are left out, unless slices are split.
+    If a training image is a near-duplicate of a validation image, the two are of one person: all images of that
+    training patient are left out, unless the split is by slice.
 
     Raises
     ------
     TrainError
         `train`, if a source cannot be used.
     """
-    made, pictures = [], []
+    rows, pictures = [], []
     for sample in read_samples(config.data, root):
         picture = leakage.make_thumbnail(sample.hu)
         sha256, dhash = split_file.pixel_sha256(sample.hu), leakage.dhash(picture)
-        made.append(SplitRow(sample.source, sample.name, sample.patient, "train", _slice_kind(sample), sha256, dhash))
+        rows.append(SplitRow(sample.source, sample.name, sample.patient, "train", _slice_kind(sample), sha256, dhash))
         pictures.append(picture)
-    made = _assign_sides(made, config)
+    rows = _assign_sides(rows, config)
     if config.data.split_by == LEAKING:
-        return made
-    same = {made[index].patient for _, index in _find_duplicates_across_sides(made, pictures)}
-    return [replace(row, side="left-out") if row.patient in same and row.side == "train" else row for row in made]
+        return rows
+    same = {rows[index].patient for _, index in _find_duplicates_across_sides(rows, pictures)}
+    return [replace(row, side="left-out") if row.patient in same and row.side == "train" else row for row in rows]
 
 
-def read_samples(table: DataConfig, root: Path) -> Iterator[Sample]:
+def read_samples(settings: DataConfig, root: Path) -> Iterator[Sample]:
     """Read every source of a configuration, one slice at a time.
 
     Raises
     ------
     TrainError
-        As :func:`strokeseg.training.data.stream`, and if a source with a share gives no slice.
+        As :func:`strokeseg.training.data.stream`, and if a source with a share has no slice.
     """
-    own = own_datasets.make_sources(table.own)
-    for source, share in table.sources.items():
-        given = False
-        for sample in data.stream(root, source, table.limit, own):
-            given = True
+    own = own_datasets.make_sources(settings.own)
+    for source, share in settings.sources.items():
+        empty = True
+        for sample in data.stream(root, source, settings.limit, own):
+            empty = False
             yield sample
-        if share > 0 and not given:
+        if share > 0 and empty:
             raise TrainError(
-                f"data.sources.{source}: gives no slice", "Take it out of data.sources, or look into its folder."
+                f"data.sources.{source}: no slice in it", "Remove it from data.sources, or check its folder."
             )
+
+
+def make_source_reader(root: Path) -> leakage.SourceReader:
+    """Return a function that reads the slices of a built-in source, for :func:`leakage.check_leakage`.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the data sets.
+
+    Returns
+    -------
+    callable
+        Takes a source, and returns pairs of name and Hounsfield units; None for any other source.
+    """
+
+    def read_source(source: str) -> Iterator[tuple[str, NDArray[np.int16]]] | None:
+        if source not in data.SOURCES:
+            return None
+        return ((sample.name, sample.hu) for sample in data.stream(root, source))
+
+    return read_source
 
 
 def _slice_kind(sample: Sample) -> str:
@@ -164,77 +189,75 @@ def _slice_kind(sample: Sample) -> str:
     return "unlabelled" if not sample.labelled else "positive" if sample.positive else "negative"
 
 
-def _choose_side(kind: str, drawn: bool) -> str:
-    if not drawn:
+def _choose_side(kind: str, validates: bool) -> str:
+    if not validates:
         return "train"
     return "validation" if kind in ("positive", "negative") else "left-out"
 
 
-def _assign_sides(made: Sequence[SplitRow], config: Config) -> list[SplitRow]:
-    table, seed = config.data, config.train.seed
-    if table.split_by == LEAKING:
+def _assign_sides(rows: Sequence[SplitRow], config: Config) -> list[SplitRow]:
+    settings, seed = config.data, config.train.seed
+    if settings.split_by == LEAKING:
         # Each slice is drawn as a patient of its own.
-        single = [replace(row, patient=f"{row.source}:{row.name}") for row in made]
-        chosen = draw_validation_patients(single, table.validation, table.validation_share, seed)
+        single = [replace(row, patient=f"{row.source}:{row.name}") for row in rows]
+        chosen = draw_validation_patients(single, settings.validation, settings.validation_share, seed)
         return [
             replace(row, side=_choose_side(row.kind, one.patient in chosen))
-            for row, one in zip(made, single, strict=True)
+            for row, one in zip(rows, single, strict=True)
         ]
-    chosen = draw_validation_patients(made, table.validation, table.validation_share, seed)
-    return [replace(row, side=_choose_side(row.kind, row.patient in chosen)) for row in made]
+    chosen = draw_validation_patients(rows, settings.validation, settings.validation_share, seed)
+    return [replace(row, side=_choose_side(row.kind, row.patient in chosen)) for row in rows]
 
 
 def _find_duplicates_across_sides(
-    made: Sequence[SplitRow], pictures: Sequence[leakage.Thumbnail]
+    rows: Sequence[SplitRow], pictures: Sequence[leakage.Thumbnail]
 ) -> list[tuple[int, int]]:
-    """Find near-duplicates across the sides: (index that validates, index that trains)."""
-    validation = [index for index, row in enumerate(made) if row.side == "validation"]
-    training = [index for index, row in enumerate(made) if row.side == "train"]
-    found = leakage.find_near_duplicates(
+    """Find near-duplicates across the sides: pairs of a validation index and a training index."""
+    validation = [index for index, row in enumerate(rows) if row.side == "validation"]
+    training = [index for index, row in enumerate(rows) if row.side == "train"]
+    duplicates = leakage.find_near_duplicates(
         [pictures[index] for index in validation],
-        leakage.unpack_dhashes(made[index].dhash for index in training),
+        leakage.unpack_dhashes(rows[index].dhash for index in training),
         lambda index: pictures[training[index]],
     )
-    return [(validation[mine], training[other]) for mine, other in found]
+    return [(validation[one], training[other]) for one, other in duplicates]
 
 
 def _draw_split(config: Config, root: Path) -> Split:
-    table = config.data
-    record = {"by": table.split_by, "file": None}
-    if table.split_by == LEAKING:
-        everyone = list(read_samples(table, root))
-        made = [SplitRow(s.source, s.name, s.patient, "train", _slice_kind(s), "", "") for s in everyone]
-        return _collect_split(
-            zip(_assign_sides(made, config), map(augmentation.store_slice, everyone), strict=True), record
-        )
-    stored = [augmentation.store_slice(sample) for sample in read_samples(table, root)]
-    validation = draw_validation_patients(stored, table.validation, table.validation_share, config.train.seed)
+    settings = config.data
+    record = {"by": settings.split_by, "file": None}
+    if settings.split_by == LEAKING:
+        samples = list(read_samples(settings, root))
+        rows = [SplitRow(s.source, s.name, s.patient, "train", _slice_kind(s), "", "") for s in samples]
+        stored_slices = map(augmentation.store_slice, samples)
+        return _collect_split(zip(_assign_sides(rows, config), stored_slices, strict=True), record)
+    stored = [augmentation.store_slice(sample) for sample in read_samples(settings, root)]
+    validation = draw_validation_patients(stored, settings.validation, settings.validation_share, config.train.seed)
     return Split(*split_samples(stored, validation), validation, record)
 
 
-def _read_split(table: DataConfig, root: Path) -> Split:
-    path = table.split_file
+def _read_split(settings: DataConfig, root: Path) -> Split:
+    path = settings.split_file
     assert path is not None
-    leaking = table.split_by == LEAKING
-    written = split_file.read(path, leaking=leaking)
-    known = {(row.source, row.name): row for row in written}
-    found: list[SplitRow] = []
+    leaking = settings.split_by == LEAKING
+    known = {(row.source, row.name): row for row in split_file.read(path, leaking=leaking)}
+    rows: list[SplitRow] = []
     stored, pictures = [], []
-    for sample in read_samples(table, root):
+    for sample in read_samples(settings, root):
         pictures.append(leakage.make_thumbnail(sample.hu))
-        found.append(_find_row(sample, leakage.dhash(pictures[-1]), known, path.name))
+        rows.append(_find_row(sample, leakage.dhash(pictures[-1]), known, path.name))
         stored.append(augmentation.store_slice(sample))
-    if table.limit is None:
-        _check_complete(found, known, table, path.name)
+    if settings.limit is None:
+        _check_complete(rows, known, settings, path.name)
     if not leaking:
         leakage.refuse_duplicates(
-            (_image_label(found[mine]), _image_label(found[other]))
-            for mine, other in _find_duplicates_across_sides(found, pictures)
+            (_image_label(rows[one]), _image_label(rows[other]))
+            for one, other in _find_duplicates_across_sides(rows, pictures)
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    left_out = sum(row.side == "left-out" for row in found)
-    record = {"by": table.split_by, "file": path.name, "sha256": digest, "left_out": left_out}
-    return _collect_split(zip(found, stored, strict=True), record)
+    left_out = sum(row.side == "left-out" for row in rows)
+    record = {"by": settings.split_by, "file": path.name, "sha256": digest, "left_out": left_out}
+    return _collect_split(zip(rows, stored, strict=True), record)
 
 
 def _image_label(row: SplitRow) -> str:
@@ -242,13 +265,13 @@ def _image_label(row: SplitRow) -> str:
 
 
 def _collect_split(samples: Iterable[tuple[SplitRow, StoredSlice]], record: dict[str, Any]) -> Split:
-    both: dict[str, list[StoredSlice]] = {side: [] for side in split_file.SIDES}
+    by_side: dict[str, list[StoredSlice]] = {side: [] for side in split_file.SIDES}
     patients = set()
     for row, sample in samples:
-        both[row.side].append(sample)
+        by_side[row.side].append(sample)
         if row.side == "validation":
             patients.add(row.patient)
-    return Split(both["train"], both["validation"], frozenset(patients), record)
+    return Split(by_side["train"], by_side["validation"], frozenset(patients), record)
 
 
 def _find_row(sample: Sample, dhash: str, known: Mapping[tuple[str, str], SplitRow], file: str) -> SplitRow:
@@ -273,10 +296,12 @@ def _find_row(sample: Sample, dhash: str, known: Mapping[tuple[str, str], SplitR
 
 
 def _check_complete(
-    found: Sequence[SplitRow], known: Mapping[tuple[str, str], SplitRow], table: DataConfig, file: str
+    rows: Sequence[SplitRow], known: Mapping[tuple[str, str], SplitRow], settings: DataConfig, file: str
 ) -> None:
-    there = {(row.source, row.name) for row in found}
-    missing = [f"{source} {name}" for source, name in known if source in table.sources and (source, name) not in there]
+    images = {(row.source, row.name) for row in rows}
+    missing = [
+        f"{source} {name}" for source, name in known if source in settings.sources and (source, name) not in images
+    ]
     if missing:
         raise TrainError(
             f"{file}: names {missing[0]}, which the data lack, and {len(missing) - 1} more", split_file.REMEDY

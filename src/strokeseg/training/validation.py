@@ -1,4 +1,4 @@
-"""What a validation says: Dice by patient and source at the best common threshold, recall, detection and quiet."""
+"""Validation scores: Dice by patient and source at the best common threshold, recall, detection and quiet."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SliceScores:
-    """One slice's answer.
+    """The scores of one slice.
 
-    Parameters
+    Attributes
     ----------
-    counts : Counts
-        (thresholds, 3), true positive, answered positive, truly positive over the known pixels.
+    counts : ndarray of int, shape (thresholds, 3)
+        Numbers of known pixels: true positive, predicted positive, annotated.
     score : float
-        By which a slice with blood is told from one without (:func:`strokeseg.evaluation.detection.detection_score`).
+        Detection score (:func:`strokeseg.evaluation.detection.detection_score`).
     """
 
     counts: Counts
@@ -33,35 +33,36 @@ class SliceScores:
 
 
 def score_slice(probability: Floats32, mask: Bytes) -> SliceScores:
-    """Hold an answer to the truth, both (rows, columns); the mask holds 0, 1 and 2 (unknown)."""
+    """Score a probability map by a mask of 0, 1 (blood) and 2 (unknown), both (rows, columns)."""
     known = mask != UNKNOWN
-    truth, answer = (mask == 1)[known], probability[known]
-    rows = [((answer > t) & truth, answer > t) for t in THRESHOLDS]
-    counts = np.array([(both.sum(), said.sum(), truth.sum()) for both, said in rows], dtype=np.int64)
+    truth, values = (mask == 1)[known], probability[known]
+    predictions = [values > threshold for threshold in THRESHOLDS]
+    rows = [((predicted & truth).sum(), predicted.sum(), truth.sum()) for predicted in predictions]
+    counts = np.array(rows, dtype=np.int64)
     return SliceScores(counts, detection_score(probability, known))
 
 
-def score_held_out(samples: list[StoredSlice], answers: dict[int, SliceScores]) -> dict[str, Any]:
-    """Score the held-out patients: the mean over sources of the mean over patients, at the best common threshold.
+def score_held_out(samples: list[StoredSlice], slice_scores: dict[int, SliceScores]) -> dict[str, Any]:
+    """Score the held-out patients: mean over sources of the mean over patients, at the best common threshold.
 
-    A patient's Dice and recall pool the patient's slices. Slices without blood count in ``quiet``, the share of them on
-    which nothing is answered at that threshold, and in ``detection_auc``; both are None where there are none.
+    A patient's Dice and recall pool the patient's slices. Slices without blood count in ``quiet``, the share of them in
+    which no pixel is marked at that threshold, and in ``detection_auc``; both are None without such slices.
     """
     patients: dict[tuple[str, str], Counts] = {}
     quiet = []
-    for index, answer in answers.items():
+    for index, scores in slice_scores.items():
         sample = samples[index]
-        if answer.counts[0, 2] == 0:
-            quiet.append(answer.counts[:, 1] == 0)
+        if scores.counts[0, 2] == 0:
+            quiet.append(scores.counts[:, 1] == 0)
             continue
         key = (sample.source, sample.patient)
-        patients[key] = patients.get(key, 0) + answer.counts
+        patients[key] = patients.get(key, 0) + scores.counts
     by_source: dict[str, list[NDArray[np.float64]]] = {}
     for (source, _), count in patients.items():
         by_source.setdefault(source, []).append(2 * count[:, 0] / np.maximum(count[:, 1] + count[:, 2], 1))
     if not by_source:
-        nothing = {"recall": None, "quiet": None, "detection_auc": None}
-        return {"dice": 0.0, "threshold": 0.5, "sources": {}, "patients": {}, **nothing}
+        undefined = {"recall": None, "quiet": None, "detection_auc": None}
+        return {"dice": 0.0, "threshold": 0.5, "sources": {}, "patients": {}, **undefined}
     means = {source: np.mean(values, axis=0) for source, values in by_source.items()}
     overall = np.mean(list(means.values()), axis=0)
     best = int(overall.argmax())
@@ -75,18 +76,18 @@ def score_held_out(samples: list[StoredSlice], answers: dict[int, SliceScores]) 
         },
         "recall": _mean_recall(patients, best),
         "quiet": float(np.mean([row[best] for row in quiet])) if quiet else None,
-        "detection_auc": _detection_auc(answers) if quiet else None,
+        "detection_auc": _detection_auc(slice_scores) if quiet else None,
     }
 
 
 def _mean_recall(patients: dict[tuple[str, str], Counts], best: int) -> float:
-    """Return the mean over sources of the mean over patients."""
+    """Compute the recall: mean over sources of the mean over patients."""
     by_source: dict[str, list[float]] = {}
     for (source, _), count in patients.items():
         by_source.setdefault(source, []).append(count[best, 0] / count[best, 2])
     return float(np.mean([np.mean(values) for values in by_source.values()]))
 
 
-def _detection_auc(answers: dict[int, SliceScores]) -> float:
-    blood = [answer.counts[0, 2] > 0 for answer in answers.values()]
-    return roc_auc(blood, [answer.score for answer in answers.values()])
+def _detection_auc(slice_scores: dict[int, SliceScores]) -> float:
+    blood = [scores.counts[0, 2] > 0 for scores in slice_scores.values()]
+    return roc_auc(blood, [scores.score for scores in slice_scores.values()])

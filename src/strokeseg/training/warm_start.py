@@ -1,8 +1,8 @@
-"""A warm start from an installed network: its .onnx is read back into the layers that it was exported from.
+"""Start from an installed network: read its .onnx back into the layers that it was exported from.
 
 The export folds each batch norm into the convolution before it. Here every such filter gets unit length again, and its
-batch norm what restores the folded answer, with means and variances measured on slices to train on: the network answers
-as the .onnx does, and trains as one that was never folded.
+batch norm gets the parameters that restore the output, with means and variances measured on training slices: the
+network has the output of the .onnx, and trains like one that was never folded.
 """
 
 from __future__ import annotations
@@ -29,36 +29,38 @@ _log = logging.getLogger(__name__)
 FIELD = "network.start"
 MODEL_PREFIX = "model:"
 MAX_LOGIT_DIFFERENCE = 1e-2
-"""Logits; the export is held to the same."""
+"""Largest difference of a logit; the export has the same limit."""
 
 Node = tuple[str, list[Tensor]]
-"""An ONNX node's operator and its weights, in their order."""
+"""Operator and weights of an ONNX node, in their order."""
 
 
 def start_from_model(table: NetworkConfig, held_out: Iterable[StoredSlice], images: Tensor) -> tuple[nn.Module, str]:
-    """Build a network with the weights of the installed one that ``network.start`` names.
+    """Build a network with the weights of the installed network that ``network.start`` names.
 
     Parameters
     ----------
     table : NetworkConfig
-        The network; architecture, encoder and decoder must be the installed one's, the size need not.
+        The settings; architecture, encoder and decoder must be those of the installed network, the size may differ.
     held_out : iterable of StoredSlice
-        The samples to validate on.
+        The validation slices.
     images : Tensor, shape (slices, 1, size, size)
-        -1..1, some dozens to train on, by which the batch norms are restated.
+        Some dozens of training slices, -1..1, on which the batch norms are measured.
 
     Returns
     -------
-    tuple of (Module, str)
-        The network, and in words where it comes from.
+    network : torch.nn.Module
+        The network.
+    origin : str
+        Where its weights come from, in words.
 
     Raises
     ------
     UnknownModel, CorruptModel
-        `unknown-model`; `model-checksum`, if a byte differs from those that its card was written for.
+        `unknown-model`; `model-checksum`, if the file is not the one that its card names.
     TrainError
-        `train`, if the network is quantised, is of another architecture, answers otherwise than its .onnx, or may
-        have been trained on a patient who validates here.
+        `train`, if the network is quantised, has another architecture or another output than its .onnx, or may have
+        been trained on a validation patient of this run.
     """
     card, content = models.load_weights((table.start or "").removeprefix(MODEL_PREFIX))
     if card.precision != "fp32":
@@ -71,30 +73,30 @@ def start_from_model(table: NetworkConfig, held_out: Iterable[StoredSlice], imag
 
 
 def _check_validation_patients(held_out: Iterable[StoredSlice], card: Card) -> None:
-    """Refuse whoever validates here, is of one of the card's sources, and did not validate there."""
+    """Refuse validation patients from the card's sources who are not the card's validation patients."""
     rows = card.training.get("sources")
     sources = {row.get("name") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
     unseen = set(card.training.get("validation_patients", ()))
     if not sources:
-        unknown = "%s: the card of %s names nobody that it was trained on; figures of those who did are too good"
+        unknown = "%s: the card of %s does not name its training patients; figures of such patients are too good"
         _log.warning(unknown, FIELD, card.name)
     for sample in held_out:
         if sample.source in sources and sample.patient not in unseen:
             raise TrainError(
-                f"{FIELD}: {card.name} may have been trained on {sample.patient}, who validates here",
+                f"{FIELD}: {card.name} may have been trained on {sample.patient}, a validation patient of this run",
                 "Hold out the validation patients of its card, or leave its sources out of data.validation.",
             )
 
 
 def load_onnx_weights(network: nn.Module, content: bytes, card: Card) -> None:
-    """Fill a network with the weights of the .onnx that was exported from one like it.
+    """Load the weights of an .onnx file into a network of the same architecture.
 
-    Both hold their layers in the order in which they run. A batch norm that has no node was folded.
+    Both hold their layers in the order in which they run. A batch norm without a node was folded.
 
     Raises
     ------
     TrainError
-        `train`, if layers or shapes differ, or the two answer differently.
+        `train`, if layers, shapes or outputs differ.
     """
     nodes, layers = iter([*_read_nodes(content), ("", [])]), _layers_in_order(network, card.size)
     (kind, values), gone = next(nodes), None
@@ -118,7 +120,7 @@ def load_onnx_weights(network: nn.Module, content: bytes, card: Card) -> None:
 
 
 def _read_nodes(content: bytes) -> list[Node]:
-    """List the convolutions and batch norms of a graph, with their weights; of one that was made two, as it was."""
+    """List the convolutions and batch norms of a graph with their weights; split convolutions are restored."""
     graph = onnx.load_from_string(content).graph
     known = {item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32)) for item in graph.initializer}
     found: list[Node] = []
@@ -147,7 +149,7 @@ def _merge_kernels(four: Tensor, beside: Tensor | None = None) -> Tensor:
 
 
 def _layers_in_order(network: nn.Module, size: int) -> list[nn.Conv2d | nn.BatchNorm2d]:
-    """List the layers that hold weights in the order in which they run."""
+    """List the layers with weights in the order in which they run."""
     run: list[Any] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: run.append(module))
@@ -169,10 +171,10 @@ def _layers_in_order(network: nn.Module, size: int) -> list[nn.Conv2d | nn.Batch
 def _fill_convolution(
     layer: nn.Conv2d, norm: nn.BatchNorm2d | None, weight: Tensor, bias: Tensor | None = None
 ) -> None:
-    """Fill a convolution; where a batch norm was folded into it, with filters of unit length.
+    """Load the weights of a convolution; if a batch norm was folded into it, with filters of unit length.
 
-    A folded filter's length holds the batch norm's scale; to an optimiser whose steps have one size it would be as
-    strange as a layer that was never initialised.
+    The length of a folded filter includes the scale of the batch norm, which does not suit the step size of the
+    optimiser.
     """
     bias = torch.zeros(len(weight)) if bias is None else bias
     if norm is None:
@@ -192,18 +194,18 @@ def _fill_convolution(
 
 @torch.no_grad()
 def restate_batch_norms(network: nn.Module, images: Tensor) -> None:
-    """Return every batch norm the means and variances of some images, and the scale and shift that undo it.
+    """Set the means and variances of every batch norm to those of some images, and its scale and shift to undo it.
 
-    What the network answers stays the same; in training, where a batch's own statistics count, it begins with nearly
-    the same answers too.
+    The output stays the same. In training, which uses the statistics of the batch, the output at the start is nearly
+    the same too.
 
     Parameters
     ----------
     images : Tensor, shape (slices, 1, size, size)
-        -1..1.
+        Training slices, -1..1.
     """
 
-    def measured(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
         slope = norm.weight / (norm.running_var + norm.eps).sqrt()
         variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
@@ -213,7 +215,7 @@ def restate_batch_norms(network: nn.Module, images: Tensor) -> None:
         norm.running_var.copy_(variance)
 
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_pre_hook(measured) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
     network.eval()(images)
     for hook in hooks:
         hook.remove()

@@ -1,8 +1,8 @@
-"""From a network's answers on its validation patients to how sure it is, and how far its volumes may be off.
+"""Fit a network's confidence and its volume interval to its validation patients.
 
-The unit is a patient. All drawn slices of one together are taken for a scan: area x nominal thickness. That whole scans
-behave like these is assumed, not shown. Checkpoint and threshold were chosen by the same patients, so what is found on
-them flatters.
+The unit is a patient. All annotated slices of a patient together are taken for a scan: area x nominal thickness. That
+whole scans behave in the same way is assumed, not shown. Checkpoint and threshold were chosen by the same patients, so
+the figures are optimistic.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Floats = NDArray[np.float64]
 
 INTERVAL_LEVEL = 0.9
 SURE_AT, POSSIBLE_AT, SLACK_ML = 0.7, 0.1, 1.0
-"""Of the designs in docs/calibration.md those with the narrowest intervals at equal coverage."""
+"""The design of docs/calibration.md with the narrowest intervals at equal coverage."""
 FLOOR_ML = 0.05
-"""Half of a speck's bound: below every lesion that is kept."""
+"""Half of the volume below which a component is dropped, so below the volume of every lesion."""
 MIN_PATIENTS = 3
-"""Patients with blood, and without, below which no confidence is fitted."""
+"""No confidence is fitted with fewer patients with blood, or fewer patients without."""
 
 _PICTURE_SPAN_HU = 200.0
 
@@ -50,7 +50,7 @@ CALIBRATED_LIMIT = "Its confidence and its interval of the volume come from few 
 
 @dataclass(frozen=True)
 class Case:
-    """One patient's slices, of one source; those of one size are one part."""
+    """One patient's slices of one source, grouped by their size."""
 
     patient: str
     source: str
@@ -60,22 +60,22 @@ class Case:
 
 @dataclass(frozen=True)
 class CasePrediction:
-    """One case, answered.
+    """The network's result for one case.
 
     Attributes
     ----------
     blood : bool
-        Whether any slice holds some.
+        Whether any slice holds blood.
     truth_ml, volume_ml : float
-        Drawn and answered, nominal; pixels of unknown truth count in neither.
+        Annotated and predicted volume, at the nominal spacing, ml. Pixels of unknown truth count in neither.
     below_ml, above_ml : float
-        The answer's doubt, without slack.
+        Uncertainty of the predicted volume below and above it, without slack, ml.
     lesion_ml : float
-        The largest lesion answered.
+        Volume of the largest predicted lesion, ml.
     soft_ml : float, default: 0.0
-        The largest sum of probabilities over a lesion.
-    mean, top : object
-        The highest mean and the highest top probability of a lesion.
+        Largest sum of probabilities over a lesion, ml.
+    mean_probability, top_probability : float, default: 0.0
+        Highest mean probability and highest maximum probability of a lesion.
     """
 
     patient: str
@@ -94,17 +94,29 @@ class CasePrediction:
 def read_validation_samples(card: Card, root: Path) -> list[Sample]:
     """Read the slices of a card's validation patients.
 
+    Parameters
+    ----------
+    card : Card
+        The network's card.
+    root : Path
+        Folder of the data sets.
+
+    Returns
+    -------
+    list of Sample
+        Outlined slices; boxed and unlabelled ones are left out.
+
     Raises
     ------
     TrainError
-        `train`, if the card names none, or the data lack one of them.
+        `train`, if the card names no validation patients, or the data lack one of them.
     """
     patients = set(card.training.get("validation_patients", ()))
     if not patients:
-        raise TrainError(f"{card.name}: its card names no validation patients", "Export the network again.")
-    table = card.training.get("config", {}).get("data", {})
+        raise TrainError(f"{card.name}: the card names no validation patients", "Export the network again.")
+    data_config = card.training.get("config", {}).get("data", {})
     own = own_datasets.make_sources(
-        {name: own_datasets.OwnDataset(**each) for name, each in table.get("own", {}).items()}
+        {name: own_datasets.OwnDataset(**declaration) for name, declaration in data_config.get("own", {}).items()}
     )
     names = [row["name"] for row in card.training.get("sources", ()) if row.get("validation")]
     samples = [
@@ -114,30 +126,51 @@ def read_validation_samples(card: Card, root: Path) -> list[Sample]:
         if sample.patient in patients and sample.labelled and not sample.boxed
     ]
     if absent := sorted(patients - {sample.patient for sample in samples}):
-        raise TrainError(f"{card.name}: the data lack the validation patient {absent[0]}", "Get the whole sets.")
+        raise TrainError(f"{card.name}: the data lack the validation patient {absent[0]}", "Get the complete sets.")
     return samples
 
 
 def group_by_patient(samples: Iterable[Sample]) -> list[Case]:
-    """Put each patient's slices together, in their order; slices of different size are parts of their own."""
-    found: dict[tuple[str, str], dict[tuple[int, ...], list[Sample]]] = {}
+    """Group slices by patient, in their order; slices of different size form groups of their own.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+        The slices.
+
+    Returns
+    -------
+    list of Case
+        One for each source and patient.
+    """
+    by_patient: dict[tuple[str, str], dict[tuple[int, ...], list[Sample]]] = {}
     for sample in samples:
-        found.setdefault((sample.source, sample.patient), {}).setdefault(sample.hu.shape, []).append(sample)
-    return [_make_case(patient, source, list(shapes.values())) for (source, patient), shapes in found.items()]
+        by_patient.setdefault((sample.source, sample.patient), {}).setdefault(sample.hu.shape, []).append(sample)
+    return [_make_case(patient, source, list(shapes.values())) for (source, patient), shapes in by_patient.items()]
 
 
 def _make_case(patient: str, source: str, groups: Sequence[Sequence[Sample]]) -> Case:
-    parts = []
+    slice_groups = []
     for group in groups:
-        truth = np.stack([sample.mask for sample in group])
-        parts.append(degradation.make_slice_group(make_nominal_scan(np.stack([sample.hu for sample in group])), truth))
-    return Case(patient, source, any(sample.positive for group in groups for sample in group), tuple(parts))
+        scan = make_nominal_scan(np.stack([sample.hu for sample in group]))
+        slice_groups.append(degradation.make_slice_group(scan, np.stack([sample.mask for sample in group])))
+    return Case(patient, source, any(sample.positive for group in groups for sample in group), tuple(slice_groups))
 
 
 def make_nominal_scan(hu: NDArray[np.int16]) -> Scan:
-    """Make a scan of slices whose spacing is not known: 5 mm apart, the head's square 225 mm wide.
+    """Make a scan of slices whose spacing is unknown: 5 mm apart, the head's square 225 mm wide.
 
-    Values that span no more than a picture's window are taken for a picture in that window.
+    Values that span no more than 200 HU are taken for a picture in the window that they span.
+
+    Parameters
+    ----------
+    hu : ndarray of int16, shape (slices, rows, columns)
+        Hounsfield units, or an estimate.
+
+    Returns
+    -------
+    Scan
+        The slices with a nominal spacing; not calibrated if they are taken for a picture.
     """
     pixel_mm = NOMINAL_HEAD_SQUARE_MM / find_head_square(hu).side
     low, high = float(hu.min()), float(hu.max())
@@ -147,28 +180,67 @@ def make_nominal_scan(hu: NDArray[np.int16]) -> Scan:
 
 
 def split_into_slices(samples: Iterable[Sample]) -> list[Case]:
-    """Take every slice for a scan of its own."""
+    """Make a case of every single slice.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+        The slices.
+
+    Returns
+    -------
+    list of Case
+        One for each slice.
+    """
     return [_make_case(sample.patient, sample.source, [[sample]]) for sample in samples]
 
 
 def load_uncalibrated_engine(engine: Engine) -> Engine:
-    """Return the engine without its calibration, so that it outlines whatever it sees."""
+    """Load an engine's network without its calibration, so that it always keeps its mask.
+
+    Parameters
+    ----------
+    engine : Engine
+        An engine of an installed network.
+
+    Returns
+    -------
+    Engine
+        ONNX Runtime, one thread.
+    """
     card, weights = models.load_weights(engine.card.name)
     return OnnxRuntime(card.model_copy(update={"calibration": None}), weights, 1)
 
 
-def predict_case(case: Case, engine: Engine, change: Degradation | None = None) -> CasePrediction | None:
-    """Let an engine (:func:`undecided`) answer a case, degraded where asked for; None if no part can be degraded so."""
-    parts = [changed for part in case.slice_groups if (changed := change(part) if change else part) is not None]
-    if not parts:
+def predict_case(case: Case, engine: Engine, degrade: Degradation | None = None) -> CasePrediction | None:
+    """Segment a case, degraded if a degradation is given.
+
+    Parameters
+    ----------
+    case : Case
+        The slices.
+    engine : Engine
+        An engine without calibration (:func:`load_uncalibrated_engine`).
+    degrade : callable, optional
+        A function of :mod:`strokeseg.training.calibration.degradation`.
+
+    Returns
+    -------
+    CasePrediction, optional
+        None if no group of slices can be degraded in this way.
+    """
+    groups = [degrade(group) if degrade else group for group in case.slice_groups]
+    used = [group for group in groups if group is not None]
+    if not used:
         return None
     sums, lesions = np.zeros(4), [np.zeros(4)]
-    for part in parts:
-        answer = segmentation.predict(part.scan, engine)
-        mask, sure = answer.mask & part.known, np.where(part.known, answer.probability, np.float16(0))
-        doubt = volume_uncertainty_ml(sure, mask, part.scan, SURE_AT, POSSIBLE_AT)
-        sums += (part.truth_ml, float(_pixel_volumes_ml(part.scan)[mask].sum()), *doubt)
-        lesions += _lesion_figures(answer, part.scan)
+    for group in used:
+        prediction = segmentation.predict(group.scan, engine)
+        mask = prediction.mask & group.known
+        probability = np.where(group.known, prediction.probability, np.float16(0))
+        uncertainty_ml = volume_uncertainty_ml(probability, mask, group.scan, SURE_AT, POSSIBLE_AT)
+        sums += (group.truth_ml, float(_pixel_volumes_ml(group.scan)[mask].sum()), *uncertainty_ml)
+        lesions += _lesion_figures(prediction, group.scan)
     strongest = np.max(lesions, axis=0)
     return CasePrediction(case.patient, case.source, case.blood, *sums.tolist(), *strongest.tolist())
 
@@ -179,19 +251,30 @@ def _pixel_volumes_ml(scan: Scan) -> Floats:
     return np.broadcast_to(weights_mm * scan.planes.pixel_area_mm2 / 1000, scan.shape)
 
 
-def _lesion_figures(answer: segmentation.Prediction, scan: Scan) -> list[Floats]:
+def _lesion_figures(prediction: segmentation.Prediction, scan: Scan) -> list[Floats]:
     """Return each lesion's (volume, sum of probabilities, mean probability, top probability)."""
-    labels, count = components.label(answer.mask, scan)
+    labels, count = components.label(prediction.mask, scan)
     numbers = np.arange(1, count + 1)
     if not count:
         return []
-    sure, each_ml = answer.probability.astype(np.float64), _pixel_volumes_ml(scan)
-    volume, soft = ndimage.sum(each_ml, labels, numbers), ndimage.sum(each_ml * sure, labels, numbers)
-    return list(np.column_stack([volume, soft, soft / volume, ndimage.maximum(sure, labels, numbers)]))
+    probability, pixel_ml = prediction.probability.astype(np.float64), _pixel_volumes_ml(scan)
+    volume, soft = ndimage.sum(pixel_ml, labels, numbers), ndimage.sum(pixel_ml * probability, labels, numbers)
+    return list(np.column_stack([volume, soft, soft / volume, ndimage.maximum(probability, labels, numbers)]))
 
 
 def conformal_scores(rows: Sequence[CasePrediction]) -> Floats:
-    """Return the conformal score of each row."""
+    """Compute the conformal score of each prediction.
+
+    Parameters
+    ----------
+    rows : sequence of CasePrediction
+        The predictions.
+
+    Returns
+    -------
+    ndarray of float, shape (rows,)
+        Error of the volume in relation to its uncertainty.
+    """
     truth, volume, below, above = (
         np.array([getattr(row, name) for row in rows]) for name in ("truth_ml", "volume_ml", "below_ml", "above_ml")
     )
@@ -199,18 +282,42 @@ def conformal_scores(rows: Sequence[CasePrediction]) -> Floats:
 
 
 def select_measurable(rows: Iterable[CasePrediction]) -> list[CasePrediction]:
-    """Leave those that have a volume to be off: with blood, and answered."""
+    """Select the predictions whose volume can be compared: with blood, and not missed.
+
+    Parameters
+    ----------
+    rows : iterable of CasePrediction
+        The predictions.
+
+    Returns
+    -------
+    list of CasePrediction
+        Those with blood and a predicted volume.
+    """
     return [row for row in rows if row.blood and row.volume_ml > 0]
 
 
 def fit_volume_calibration(rows: Sequence[CasePrediction], factors: Mapping[str, float]) -> VolumeCalibration | None:
-    """Take the quantile of the scores of the patients with blood; None without any."""
+    """Fit the volume interval to the patients with blood.
+
+    Parameters
+    ----------
+    rows : sequence of CasePrediction
+        One for each patient.
+    factors : mapping of str to float
+        Measured factors by remark code; assumed ones are added.
+
+    Returns
+    -------
+    VolumeCalibration, optional
+        None without a measurable patient.
+    """
     used = select_measurable(rows)
     if not used:
         return None
-    value, promised = conformal_quantile(conformal_scores(used), INTERVAL_LEVEL)
+    value, level = conformal_quantile(conformal_scores(used), INTERVAL_LEVEL)
     return VolumeCalibration(
-        level=round(promised, 4),
+        level=round(level, 4),
         patients=len(used),
         quantile=round(value, 4),
         sure_at=SURE_AT,
@@ -221,19 +328,33 @@ def fit_volume_calibration(rows: Sequence[CasePrediction], factors: Mapping[str,
     )
 
 
-def measure_factors(found: Sequence[Case], clean: Sequence[CasePrediction], engine: Engine) -> dict[str, float]:
-    """Measure by what each degradation widens the quantile of the same patients' scores; 1 where it does not.
+def measure_factors(cases: Sequence[Case], clean: Sequence[CasePrediction], engine: Engine) -> dict[str, float]:
+    """Measure by which factor each degradation widens the quantile of the same patients' scores.
 
-    Where a degradation is of two directions, a patient counts with the worse one. A patient whose bleed is no longer
-    answered at all counts with its whole volume as error.
+    If a degradation has two directions, a patient counts with the worse one. A patient whose lesion is missed after
+    the degradation counts with its whole volume as error.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        The patients.
+    clean : sequence of CasePrediction
+        Their predictions without degradation.
+    engine : Engine
+        An engine without calibration.
+
+    Returns
+    -------
+    dict of str to float
+        Factor by remark code, at least 1.
     """
     before = {(row.source, row.patient): row for row in select_measurable(clean)}
     measured = {}
-    for code, changes in degradation.DEGRADATIONS.items():
+    for code, degradations in degradation.DEGRADATIONS.items():
         worst: dict[tuple[str, str], float] = {}
-        for case in found:
+        for case in cases:
             key = (case.source, case.patient)
-            rows = [row for change in changes if key in before and (row := predict_case(case, engine, change))]
+            rows = [row for each in degradations if key in before and (row := predict_case(case, engine, each))]
             if rows:
                 worst[key] = float(conformal_scores(rows).max())
         if worst:
@@ -245,17 +366,24 @@ def measure_factors(found: Sequence[Case], clean: Sequence[CasePrediction], engi
 
 
 def fit_logistic(evidence_ml: Floats, blood: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Fit the probability of blood to the logarithm of the evidence: (intercept, slope).
+    """Fit the probability of blood to the logarithm of the evidence.
 
-    The targets are Platt's (Advances in Large Margin Classifiers, 1999): (n + 1) / (n + 2) of the n with blood,
-    1 / (m + 2) of the m without. They keep the slope finite where the two part without overlap.
+    The targets are Platt's (Advances in Large Margin Classifiers, 1999): (n + 1) / (n + 2) for the n patients with
+    blood, 1 / (m + 2) for the m without. They keep the slope finite if the two do not overlap.
 
     Parameters
     ----------
-    evidence_ml : Floats
-        (rows,), at least the floor.
-    weights : Floats
-        (rows,), as many patients as a row stands for.
+    evidence_ml : ndarray of float, shape (rows,)
+        Evidence of blood, ml; at least the floor.
+    blood : ndarray of bool, shape (rows,)
+        Whether there is blood.
+    weights : ndarray of float, shape (rows,)
+        Number of patients that a row stands for.
+
+    Returns
+    -------
+    ndarray of float, shape (2,)
+        Intercept and slope.
     """
     with_blood, without = float(weights[blood].sum()), float(weights[~blood].sum())
     target = np.where(blood, (with_blood + 1) / (with_blood + 2), 1 / (without + 2))
@@ -271,7 +399,24 @@ def fit_logistic(evidence_ml: Floats, blood: NDArray[np.bool_], weights: Floats)
 
 
 def collect_evidence(rows: Sequence[CasePrediction]) -> tuple[Floats, NDArray[np.bool_], Floats]:
-    """Return (evidence, blood, weights) of rows: each patient weighs 1, whatever its number of rows with blood."""
+    """Collect what :func:`fit_logistic` takes.
+
+    Each patient has weight 1 with blood and weight 1 without, whatever its number of rows.
+
+    Parameters
+    ----------
+    rows : sequence of CasePrediction
+        The predictions.
+
+    Returns
+    -------
+    evidence_ml : ndarray of float, shape (rows,)
+        Volume of the largest lesion, at least the floor, ml.
+    blood : ndarray of bool, shape (rows,)
+        Whether there is blood.
+    weights : ndarray of float, shape (rows,)
+        Weight of each row.
+    """
     kinds = [(row.patient, row.blood) for row in rows]
     weights = np.array([1 / kinds.count(kind) for kind in kinds])
     sizes = np.maximum([row.lesion_ml for row in rows], FLOOR_ML)
@@ -279,23 +424,34 @@ def collect_evidence(rows: Sequence[CasePrediction]) -> tuple[Floats, NDArray[np
 
 
 def fit_blood_calibration(
-    rows: Sequence[CasePrediction], alone: Sequence[CasePrediction]
+    of_patients: Sequence[CasePrediction], of_slices: Sequence[CasePrediction]
 ) -> HemorrhageCalibration | None:
-    """Fit a curve to patients and one to single slices; None where one side has under :data:`FEWEST` patients."""
+    """Fit one curve to patients and one to single slices.
+
+    Parameters
+    ----------
+    of_patients, of_slices : sequence of CasePrediction
+        One for each patient, and one for each slice.
+
+    Returns
+    -------
+    HemorrhageCalibration, optional
+        None with fewer than :data:`MIN_PATIENTS` patients with blood, or without.
+    """
     curves = []
-    for each in (rows, alone):
-        sizes, blood, weights = collect_evidence(each)
-        sides = [len({row.patient for row in each if row.blood is side}) for side in (True, False)]
-        if min(sides) < MIN_PATIENTS:
+    for rows in (of_patients, of_slices):
+        sizes, blood, weights = collect_evidence(rows)
+        with_blood, without = (len({row.patient for row in rows if row.blood is side}) for side in (True, False))
+        if min(with_blood, without) < MIN_PATIENTS:
             return None
         intercept, slope = (round(float(value), 4) for value in fit_logistic(sizes, blood, weights))
-        curves.append(LogisticCurve(intercept=intercept, slope=slope, with_blood=sides[0], without=sides[1]))
+        curves.append(LogisticCurve(intercept=intercept, slope=slope, with_blood=with_blood, without=without))
     return HemorrhageCalibration(floor_ml=FLOOR_ML, scan=curves[0], one_slice=curves[1])
 
 
 @dataclass(frozen=True)
 class CalibrationFit:
-    """A calibration, and the answers that it was made from: one row a patient, and one a slice."""
+    """A calibration, and the predictions it was fitted to: one for each patient, and one for each slice."""
 
     calibration: Calibration
     patient_predictions: tuple[CasePrediction, ...]
@@ -303,26 +459,48 @@ class CalibrationFit:
 
 
 def fit_calibration(engine: Engine, samples: Sequence[Sample], *, degraded: bool = True) -> CalibrationFit:
-    """Calibrate a network by the slices of its validation patients.
+    """Calibrate a network on the slices of its validation patients.
 
     Parameters
     ----------
+    engine : Engine
+        An engine of the network.
     samples : sequence of Sample
-        As :func:`load` gives them.
+        As :func:`read_validation_samples` returns them.
     degraded : bool, default: True
-        Measure the factors of the remarks too; without, only the stated ones are there.
+        Also measure the factors of the remarks. Otherwise only the assumed ones are there.
+
+    Returns
+    -------
+    CalibrationFit
+        The calibration, without figures.
     """
-    plain, found = load_uncalibrated_engine(engine), group_by_patient(samples)
-    rows, alone = (tuple(_predict_cases(each, plain)) for each in (found, split_into_slices(samples)))
-    measured = measure_factors(found, rows, plain) if degraded else {}
+    uncalibrated, cases = load_uncalibrated_engine(engine), group_by_patient(samples)
+    of_patients, of_slices = (tuple(_predict_cases(each, uncalibrated)) for each in (cases, split_into_slices(samples)))
+    measured = measure_factors(cases, of_patients, uncalibrated) if degraded else {}
     calibration = Calibration(
-        volume=fit_volume_calibration(rows, measured), blood=fit_blood_calibration(rows, alone), figures={}
+        volume=fit_volume_calibration(of_patients, measured),
+        blood=fit_blood_calibration(of_patients, of_slices),
+        figures={},
     )
-    return CalibrationFit(calibration, rows, alone)
+    return CalibrationFit(calibration, of_patients, of_slices)
 
 
 def add_calibration(card: Card, calibration: Calibration) -> Card:
-    """Return a card a calibration, and say so among its limits."""
+    """Add a calibration to a card, and replace the limit that states that there is none.
+
+    Parameters
+    ----------
+    card : Card
+        The network's card.
+    calibration : Calibration
+        The calibration.
+
+    Returns
+    -------
+    Card
+        A new card.
+    """
     limits = [
         *(limit for limit in card.limits if limit not in (UNCALIBRATED_LIMIT, CALIBRATED_LIMIT)),
         CALIBRATED_LIMIT,
@@ -330,5 +508,5 @@ def add_calibration(card: Card, calibration: Calibration) -> Card:
     return card.model_copy(update={"calibration": calibration, "limits": limits})
 
 
-def _predict_cases(found: Iterable[Case], engine: Engine) -> Iterator[CasePrediction]:
-    return (row for case in found if (row := predict_case(case, engine)) is not None)
+def _predict_cases(cases: Iterable[Case], engine: Engine) -> Iterator[CasePrediction]:
+    return (row for case in cases if (row := predict_case(case, engine)) is not None)

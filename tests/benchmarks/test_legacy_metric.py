@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from strokeseg.evaluation.legacy import seed_legacy, seed_legacy_sums
+from benchmarks.legacy_metric import seed_legacy, seed_legacy_sums
 from strokeseg.evaluation.metrics import Counts, dice
 
 MASKS = arrays.arrays(bool, (2, 5, 6))

@@ -1,0 +1,133 @@
+"""A network's card as prose: NAME.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strokeseg.segmentation.models import Calibration, Card
+from strokeseg.training.split import LEAKING
+
+SPLIT_NOTES = {
+    "patient": "The split is by patient. The loader refuses the CT-ICH patients of the test sets.",
+    LEAKING: "The split is by slice: patients are on both sides, and every validation figure is too good.",
+}
+
+
+def render_card(card: Card) -> str:
+    """Render a card as Markdown: what the network is, its scores, its training data and its limits.
+
+    Parameters
+    ----------
+    card : Card
+        The card.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    lines = [
+        f"# Network `{card.name}`, version {card.version}",
+        "",
+        f"{card.architecture}; input {card.size} x {card.size} pixels around the head, window 0..80 HU, "
+        f"{card.precision}.",
+        f"A pixel is blood where its probability is at least {card.threshold:g} (chosen on the validation patients).",
+        "",
+        "Written by `strokeseg train CONFIG --export`; do not edit.",
+        "",
+        "## Scores",
+        "",
+        *_metrics_lines(card.metrics),
+        "",
+        *_calibration_lines(card.calibration),
+        "## Trained on",
+        "",
+        "| set | description | training slices | validation slices | share of the samples | licence |",
+        "|---|---|---|---|---|---|",
+        *(_source_row(row) for row in card.training.get("sources", [])),
+        "",
+        SPLIT_NOTES[card.training.get("split", {}).get("by", "patient")],
+        "",
+        "## Limits",
+        "",
+        *(f"- {limit}" for limit in card.limits),
+        "",
+        "## Licence",
+        "",
+        card.licence,
+        "",
+        f"SHA-256 of `{card.name}.onnx`: `{card.sha256}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _source_row(row: dict[str, Any]) -> str:
+    cells = (row["name"], row["about"], row["train"], row["validation"], f"{row['share']:.0%}", row["licence"])
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _metrics_lines(metrics: dict[str, Any]) -> list[str]:
+    lines = ["| patients | number | Dice, mean over patients (95 % interval) |", "|---|---|---|"]
+    test = metrics.get("test")
+    if test:
+        dice = _format_score(test["per_patient"]["dice"])
+        lines.append(f"| {test['set']}: test; nothing was chosen by it | {test['patients']} | {dice} |")
+    for name, row in metrics.get("validation", {}).get("sources", {}).items():
+        lines.append(
+            f"| {name}: validation; checkpoint and threshold were chosen by it | {row['patients']} | "
+            f"{_format_score(row)} |"
+        )
+    quiet = metrics.get("validation", {}).get("slices_without_blood_and_without_answer")
+    if quiet is not None:
+        lines += ["", f"On {quiet:.0%} of the validation slices without blood the network marks no pixel."]
+    if test:
+        rest = ", ".join(
+            f"{name.replace('_', ' ')} {_format_score(score)}"
+            for name, score in test["per_patient"].items()
+            if name != "dice"
+        )
+        lines += ["", f"Further scores of the test patients: {rest}.", "", "To repeat: `strokeseg evaluate FOLDER`."]
+    return lines
+
+
+def _calibration_lines(calibration: Calibration | None) -> list[str]:
+    if calibration is None:
+        return []
+    lines = ["## Confidence and volume interval", ""]
+    if blood := calibration.blood:
+        score = calibration.figures["blood"]
+        lines.append(
+            f"- Probability of a hemorrhage: calibrated on {blood.scan.with_blood} validation patients with blood and "
+            f"{blood.scan.without} without. With each patient left out once: Brier score "
+            f"{score['brier']['value']:.3f}, {score['with_blood_answered_no']} false negative, "
+            f"{score['without_answered_yes']} false positive."
+        )
+    if volume := calibration.volume:
+        lines.append(f"- Volume interval: {volume.level:.0%} level, from {volume.patients} validation patients.")
+        if coverage := calibration.figures["volume"].get("coverage"):
+            lines.append(
+                f"  With each patient left out once, it contained the annotated volume of {_format_share(coverage)}."
+            )
+        if unseen := calibration.figures.get("unseen", {}).get("coverage"):
+            missed = calibration.figures["unseen"]["unanswered"]
+            lines.append(
+                f"  For patients by whom nothing was chosen: {_format_share(unseen)}. {missed} with blood were missed "
+                "and have no interval."
+            )
+    return [*lines, "", "The annotated slices stand for whole scans; docs/calibration.md explains what that means.", ""]
+
+
+def _format_share(share: dict[str, Any]) -> str:
+    if not share["of"]:
+        return "no patient"
+    return f"{share['hits']} of {share['of']} (95 % interval {share['low']:.0%} to {share['high']:.0%})"
+
+
+def _format_score(score: dict[str, Any]) -> str:
+    value = score["dice"] if "dice" in score else score["value"]
+    if value is None:
+        return "undefined"
+    if score["low"] is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({score['low']:.3f}–{score['high']:.3f})"
