@@ -1,6 +1,5 @@
-"""docs/gate.md: its table is what the script measures, and its pictures are what the script draws."""
+"""docs/gate.md: the tools reproduce its table and its pictures."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -8,21 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tools import gate_pictures
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/gate.md").read_text()
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_table_against_other_readers_is_measured():
-    assert script("gate_table").table() == PAGE.split("<!-- table -->\n")[1].split("\n<!-- end -->")[0]
+    from tools import gate_table  # imports SimpleITK and dicom2nifti
+
+    assert gate_table.make_table() == PAGE.split("<!-- table -->\n")[1].split("\n<!-- end -->")[0]
 
 
 def test_strokeseg_keeps_the_volume_in_every_row_of_the_table():
@@ -32,7 +28,7 @@ def test_strokeseg_keeps_the_volume_in_every_row_of_the_table():
 
 
 def test_the_pictures_are_those_drawn_and_small():
-    drawn = script("gate_pictures").pictures()
+    drawn = gate_pictures.draw_pictures()
     shown = set(re.findall(r"images/gate/([a-z-]+)\.png", PAGE))
     assert shown == set(drawn)
     for name, picture in drawn.items():

@@ -1,4 +1,4 @@
-"""The planes of a scan, against geometry that is worked out by hand."""
+"""The planes of a scan, compared with geometry computed by hand."""
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ def planes(z, tilt_deg=0.0, thickness_mm=None):
 
 @pytest.mark.parametrize("name", ["normal", "along_normal_mm", "gaps_mm", "missing", "weights_mm"])
 def test_what_is_made_once_nobody_can_write_into(name):
-    made = planes([0, 5, 10, 15])
-    assert getattr(made, name) is getattr(made, name)
+    geometry = planes([0, 5, 10, 15])
+    assert getattr(geometry, name) is getattr(geometry, name)
     with pytest.raises(ValueError, match="read-only"):
-        getattr(made, name)[0] = 1
+        getattr(geometry, name)[0] = 1
 
 
 def test_even_slices_weigh_their_step():

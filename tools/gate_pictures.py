@@ -17,14 +17,14 @@ PIXEL_MM = 1.1
 PLANE, BAD, GOOD = (90, 170, 255), (255, 90, 80), (120, 220, 120)
 
 
-def grey(hu, centre=40.0, width=160.0):
-    """A plane (rows, columns) through a window, as an RGB picture of SIDE pixels."""
+def to_picture(hu, centre=40.0, width=160.0):
+    """Show a plane (rows, columns) through a window, as an RGB picture of SIDE pixels."""
     shown = np.clip((np.asarray(hu, float) - centre + width / 2) / width, 0, 1) * 255
     return Image.fromarray(shown.astype(np.uint8)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
 
 
-def axial(z=9.0, seed=0, noise=6.0):
-    """A slice of the head with ventricles and noise, HU, on a square of SIDE pixels of 1.1 mm."""
+def make_axial(z=9.0, seed=0, noise=6.0):
+    """Make a slice of the head with ventricles and noise, HU, on a square of SIDE pixels of 1.1 mm."""
     across = (np.arange(SIDE) - SIDE / 2 + 0.5) * PIXEL_MM
     points = np.stack([*np.meshgrid(across, across), np.full((SIDE, SIDE), z)], axis=-1)
     hu = head_series.head_hu(points).astype(float)
@@ -35,25 +35,25 @@ def axial(z=9.0, seed=0, noise=6.0):
     return hu + np.random.default_rng(seed).normal(0, noise, hu.shape)
 
 
-def side_view():
-    """The head cut along its middle, seen from the side: the face to the left, HU."""
+def make_side_view():
+    """Make a sagittal section of the head in HU, the face to the left."""
     across = (np.arange(SIDE) - SIDE / 2 + 0.5) * PIXEL_MM
     y, z = np.meshgrid(across, -across)
     return head_series.head_hu(np.stack([np.full_like(y, 20.0), y, z], axis=-1))
 
 
-def planes(places, tilt_deg=0.0, marked=(), reach=92.0):
-    """The side view with the slices' planes as lines; ``marked`` are (place, colour) more."""
-    picture = grey(side_view())
+def draw_planes(positions, tilt_deg=0.0, extra=(), reach=92.0):
+    """Draw the side view with the planes of the slices as lines; ``extra`` are further (position, colour)."""
+    picture = to_picture(make_side_view())
     draw = ImageDraw.Draw(picture)
     slope = np.tan(np.radians(tilt_deg))
-    for place, colour in [*((z, PLANE) for z in places), *marked]:
-        ends = [(SIDE / 2 + y / PIXEL_MM, SIDE / 2 - (place + y * slope) / PIXEL_MM) for y in (-reach, reach)]
+    for position, colour in [*((z, PLANE) for z in positions), *extra]:
+        ends = [(SIDE / 2 + y / PIXEL_MM, SIDE / 2 - (position + y * slope) / PIXEL_MM) for y in (-reach, reach)]
         draw.line(ends, fill=colour, width=2 if colour != PLANE else 1)
     return picture
 
 
-def beside(*pictures):
+def join_pictures(*pictures):
     whole = Image.new("RGB", (sum(p.width for p in pictures) + 6 * (len(pictures) - 1), SIDE), (255, 255, 255))
     left = 0
     for picture in pictures:
@@ -62,8 +62,8 @@ def beside(*pictures):
     return whole
 
 
-def body():
-    """A chest: ribs around lungs."""
+def make_chest():
+    """Make a chest: ribs around lungs, HU."""
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     out = np.hypot(columns / 92, rows / 66)
     hu = np.where(out < 1, -100.0, -1000.0)
@@ -76,16 +76,16 @@ def body():
     return hu
 
 
-def vessels():
-    hu = axial()
+def make_vessels():
+    hu = make_axial()
     rows, columns = np.mgrid[:SIDE, :SIDE]
     for row, column in [(70, 100), (88, 72), (88, 128), (110, 100), (130, 85), (60, 108), (118, 130)]:
         hu[np.hypot(rows - row, columns - column) < 2.5] = 240
     return hu
 
 
-def metal():
-    hu = axial()
+def make_metal():
+    hu = make_axial()
     rows, columns = np.mgrid[:SIDE, :SIDE]
     angle, distance = np.arctan2(rows - 95, columns - 120), np.hypot(rows - 95, columns - 120)
     hu += 130 * np.cos(24 * angle) * np.exp(-distance / 35) * (hu > -300)
@@ -93,48 +93,48 @@ def metal():
     return hu
 
 
-def written():
-    picture = grey(axial())
+def make_writing():
+    picture = to_picture(make_axial())
     ImageDraw.Draw(picture).text((3, 2), "SE 3  IM 17  W 80", fill=(255, 255, 255))
     return picture
 
 
-def drawn():
-    picture = grey(axial())
+def make_coloured_mark():
+    picture = to_picture(make_axial())
     ImageDraw.Draw(picture).ellipse((62, 60, 140, 130), outline=(255, 40, 40), width=2)
     return picture
 
 
-def pictures():
-    even = np.arange(-60.0, 61.0, 8.0)
+def draw_pictures():
+    even, fine = np.arange(-60.0, 61.0, 8.0), np.arange(-60.0, 61.0, 4.0)
     uneven = (*np.arange(-60.0, 1.0, 5.0), *np.arange(10.0, 61.0, 10.0))
     gap = [z for z in even if not -1 < z - 4 < 9]
-    head = axial()
+    head = make_axial()
     doubled = (head + np.roll(head, 7, axis=1)) / 2
     return {
-        "left-out": beside(grey(side_view(), 400, 2000), grey(head)),
-        "several-series": beside(planes(np.arange(-60.0, 61.0, 4.0)), planes(np.arange(-60.0, 61.0, 4.0), 12)),
-        "gantry-tilt": planes(even, 18),
-        "uneven-spacing": planes(uneven),
-        "missing-slices": planes(gap, marked=[(4.0, BAD), (12.0, BAD)]),
-        "duplicate-slices": planes(even, marked=[(4.0, GOOD), (5.5, GOOD)]),
-        "other-size": beside(grey(head), grey(head).resize((120, 120)).crop((0, -40, 120, 160))),
-        "hounsfield-offset": beside(grey(head + 1024), grey(head)),
-        "not-head": grey(body(), 40, 400),
-        "contrast-medium": grey(vessels(), 60, 240),
-        "sharp-kernel": grey(head + np.random.default_rng(1).normal(0, 40, head.shape), 40, 160),
-        "metal": grey(metal()),
-        "motion": grey(doubled),
-        "single-slice": planes([4.0]),
-        "thick-slices": planes(np.arange(-60.0, 61.0, 20.0)),
-        "burnt-in-text": written(),
-        "coloured-overlay": drawn(),
+        "left-out": join_pictures(to_picture(make_side_view(), 400, 2000), to_picture(head)),
+        "several-series": join_pictures(draw_planes(fine), draw_planes(fine, 12)),
+        "gantry-tilt": draw_planes(even, 18),
+        "uneven-spacing": draw_planes(uneven),
+        "missing-slices": draw_planes(gap, extra=[(4.0, BAD), (12.0, BAD)]),
+        "duplicate-slices": draw_planes(even, extra=[(4.0, GOOD), (5.5, GOOD)]),
+        "other-size": join_pictures(to_picture(head), to_picture(head).resize((120, 120)).crop((0, -40, 120, 160))),
+        "hounsfield-offset": join_pictures(to_picture(head + 1024), to_picture(head)),
+        "not-head": to_picture(make_chest(), 40, 400),
+        "contrast-medium": to_picture(make_vessels(), 60, 240),
+        "sharp-kernel": to_picture(head + np.random.default_rng(1).normal(0, 40, head.shape), 40, 160),
+        "metal": to_picture(make_metal()),
+        "motion": to_picture(doubled),
+        "single-slice": draw_planes([4.0]),
+        "thick-slices": draw_planes(np.arange(-60.0, 61.0, 20.0)),
+        "burnt-in-text": make_writing(),
+        "coloured-overlay": make_coloured_mark(),
     }
 
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures().items():
+    for name, picture in draw_pictures().items():
         picture.quantize(48, dither=Image.Dither.NONE).save(OUT / f"{name}.png", optimize=True)
         print(OUT.relative_to(ROOT) / f"{name}.png", picture.size)
 

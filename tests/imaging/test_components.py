@@ -1,4 +1,4 @@
-"""Components against a comparison of every two prisms in mm, and where nothing is tilted against scipy and cc3d."""
+"""Components, compared with a check of every pair of prisms in mm, and without tilt with scipy and cc3d."""
 
 from dataclasses import replace
 
@@ -13,13 +13,13 @@ from strokeseg.scan import Planes, Scan
 
 
 def same(one, other):
-    """Whether two labellings part the same pixels alike, whatever their numbers."""
+    """Whether two labellings divide the pixels equally, whatever their numbers."""
     pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
     return len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
 
 
 def by_prisms(mask, planes):
-    """Compare the mm footprints of all pixels of the same and of neighbouring slices; number what touches."""
+    """Compare the footprints in mm of all pixels of the same and of neighbouring slices; number the components."""
     places = np.argwhere(mask)
     points = shapes.compute_points_mm(planes, mask.shape[1:])[mask]
     row_mm, column_mm = planes.pixel_spacing_mm
@@ -40,7 +40,7 @@ def a_scan(planes, shape):
 @pytest.mark.parametrize("tilt_deg", [0.0, 15.0])
 @pytest.mark.parametrize(("side", "kind"), [(15, np.uint8), (16, np.uint16), (255, np.uint16), (257, np.int32)])
 def test_numbers_that_no_longer_fit_a_small_type_get_a_larger_one(side, kind, tilt_deg):
-    """So many specks on the first slice that no two touch: 225, 256, 65,025 and 66,049."""
+    """Isolated pixels on the first slice: 225, 256, 65,025 and 66,049."""
     mask = np.zeros((2, 2 * side, 2 * side), dtype=bool)
     mask[0, ::2, ::2] = True
     labels, count = label(mask, a_scan(shapes.make_planes([0, 4], (0.5, 0.5), tilt_deg=tilt_deg), mask.shape[1:]))
@@ -64,7 +64,7 @@ def test_without_tilt_they_are_the_26_neighbours(seed):
 
 @pytest.mark.parametrize("seed", range(25))
 def test_whatever_the_planes_they_are_the_prisms_that_touch(seed):
-    """Every slice beside the last by a length of its own, also by whole pixels; oblique planes; some slices empty."""
+    """Every slice has its own offset from the last, some by whole pixels; oblique planes; some slices empty."""
     rng = np.random.default_rng(seed)
     turn, shape = np.radians(rng.uniform(-30, 30)), (18, 16)
     row, column = np.array([np.cos(turn), 0, -np.sin(turn)]), np.array([0, 1.0, 0])
@@ -88,7 +88,7 @@ def test_whatever_the_planes_they_are_the_prisms_that_touch(seed):
 @pytest.mark.parametrize("tilt", [0.0, 18.5, 30.0, -25.0])
 @pytest.mark.parametrize("step", [1.25, 5.0])
 def test_a_thin_rod_along_the_normal_stays_one_whatever_the_tilt(tilt, step):
-    """Rods of 1 mm; index by index a tilt of 30 degrees moves one by 6 pixels from slice to slice of 5 mm."""
+    """Rods of 1 mm; a tilt of 30 degrees moves them by 6 pixels from slice to slice of 5 mm."""
     planes = shapes.make_planes(
         np.arange(0, 40, step), (0.5, 0.5), tilt_deg=tilt, origin=(0, -20 if tilt > 0 else 0, 0)
     )
@@ -179,7 +179,7 @@ def test_a_full_mask_is_one(tilt):
 
 
 @pytest.mark.parametrize(
-    ("mask", "said"),
+    ("mask", "message"),
     [
         (np.zeros((2, 4, 5), bool), "the scan"),
         (np.zeros((4, 4), bool), "the scan"),
@@ -187,8 +187,8 @@ def test_a_full_mask_is_one(tilt):
         (np.full((2, 4, 4), np.nan), "bool"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused(mask, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_mask_that_does_not_fit_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
         label(mask, a_scan(shapes.make_planes([0, 5], (1, 1)), (4, 4)))
 
 

@@ -1,4 +1,4 @@
-"""Blocks of pixels, held against NumPy's mean over axes."""
+"""Downsampling, compared with NumPy's mean over axes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Damaged files end in a scan or in an error of ours: nothing else is raised, printed or hung on."""
+"""Damaged files end in a scan or a StrokesegError: no other exception, no output, no hang."""
 
 import gc
 from pathlib import Path
@@ -31,21 +31,21 @@ def test_a_damaged_file_ends_in_a_scan_or_in_an_error_of_ours(tmp_path, kind, ca
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_as_many_damaged_files_as_the_time_allows(kind, record_property):
-    told = fuzz.run_in_process(kind, 100_000, seed=1, budget_s=BUDGET_S / len(fuzz.KINDS))
+    report = fuzz.run_in_process(kind, 100_000, seed=1, budget_s=BUDGET_S / len(fuzz.KINDS))
     record_property("seed", 1)
-    record_property("outcomes", dict(told.outcomes))
-    assert told.outcomes and not told.faults, str(told)
+    record_property("outcomes", dict(report.outcomes))
+    assert report.outcomes and not report.faults, str(report)
 
 
 def test_a_file_that_hangs_or_ends_the_process_is_named_and_the_run_goes_on(tmp_path, monkeypatch):
-    """A module of the fuzzer's name comes first: the real one, but its `read` hangs on the 2nd, dies on the 4th."""
+    """A module of the fuzzer's name is imported first; its `read` hangs on the 2nd file and dies on the 4th."""
     (tmp_path / "fuzz.py").write_text(STUMBLING.format(folder=str(Path(fuzz.__file__).parent)))
     monkeypatch.setattr(fuzz, "__file__", str(tmp_path / "fuzz.py"))
-    told = fuzz.run_in_process("png", 6, seed=0, hang_s=1)
-    assert told.outcomes.total() == 4 and told.peak_mib < fuzz.MAX_MIB
-    assert [fault.split(": ")[0] for fault in told.faults] == ["png 1 0", "png 3 0"]
-    assert "hung" in told.faults[0] and "ended with" in told.faults[1]
-    assert "FAULT png 1 0" in str(told)
+    report = fuzz.run_in_process("png", 6, seed=0, hang_s=1)
+    assert report.outcomes.total() == 4 and report.peak_mib < fuzz.MAX_MIB
+    assert [fault.split(": ")[0] for fault in report.faults] == ["png 1 0", "png 3 0"]
+    assert "hung" in report.faults[0] and "ended with" in report.faults[1]
+    assert "FAULT png 1 0" in str(report)
 
 
 STUMBLING = """
@@ -66,5 +66,5 @@ def read(path):
         os._exit(7)
     return whole(path)
 real.read = read
-child = real.child
+run_worker = real.run_worker
 """

@@ -1,4 +1,4 @@
-"""Real scans: every set of ../shared/data is read, and every slice that shows a head passes the gate."""
+"""Real scans: every data set of ../shared/data is read, and every slice that shows a head passes the gate."""
 
 import time
 import zipfile
@@ -17,32 +17,32 @@ from strokeseg.errors import InputError
 from strokeseg.reading import read_one
 
 
-def codes(scan):
+def collect_codes(scan):
     return {remark.code for remark in scan.remarks}
 
 
-def pydicoms(path):
-    """Give (z, HU) of every slice, by pydicom alone, sorted by z."""
-    found = []
+def read_with_pydicom(path):
+    """Return (z, HU) of every slice, read with pydicom alone, sorted by z."""
+    slices = []
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as stream:
                 data = pydicom.dcmread(stream)
             hu = pydicom.pixels.apply_rescale(data.pixel_array, data)
-            found.append((float(data.ImagePositionPatient[2]), data.get("PixelPaddingValue"), data.pixel_array, hu))
-    return sorted(found, key=lambda item: item[0])
+            slices.append((float(data.ImagePositionPatient[2]), data.get("PixelPaddingValue"), data.pixel_array, hu))
+    return sorted(slices, key=lambda item: item[0])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_rsna_volume_is_read_whole_in_hounsfield_units_and_in_order():
     path = find_data_set("rsna_volume/series.zip")
     scan = read_one(path)
-    truth = pydicoms(path)
+    truth = read_with_pydicom(path)
     assert scan.shape == (36, 512, 512) and scan.series_uid == "ID_e17326e0bd"
     assert np.array_equal(scan.hu, np.stack([hu for *_, hu in truth]))
     assert scan.planes.positions_mm[:, 2] == pytest.approx([z for z, *_ in truth])
     assert scan.planes.tilt_deg == pytest.approx(8.0, abs=0.05)
-    assert codes(scan) == {"gantry-tilt"}
+    assert collect_codes(scan) == {"gantry-tilt"}
     brain = scan.hu[15, 200:300, 200:300]
     assert 20 < np.median(brain) < 45
 
@@ -50,10 +50,10 @@ def test_rsna_volume_is_read_whole_in_hounsfield_units_and_in_order():
 def test_ge_head_keeps_its_28_tilted_unevenly_spaced_slices():
     path = find_data_set("ge_head_dicom/series.zip")
     scan = read_one(path)
-    truth = pydicoms(path)
+    truth = read_with_pydicom(path)
     assert scan.shape == (28, 512, 512) and len(truth) == 28
     assert scan.planes.tilt_deg == pytest.approx(18.5, abs=0.1)
-    assert codes(scan) == {"gantry-tilt", "uneven-spacing"}
+    assert collect_codes(scan) == {"gantry-tilt", "uneven-spacing"}
     for plane, (_, padding, stored, hu) in zip(scan.hu, truth, strict=True):
         assert np.array_equal(plane, np.where(stored == padding, -1024, hu))
     # 13 steps of 4, one of 1.08 and 13 of 7 mm along the normal; the axis is all of them and the two ends
@@ -74,7 +74,7 @@ def test_a_folder_of_pictures_is_one_uncalibrated_stack(name, slices, window):
     scan = read_one(find_data_set(name))
     assert scan.shape[0] == slices and scan.kind == "pictures" and scan.window == window
     assert not scan.calibrated and scan.pixel_spacing_mm is None and scan.weights_mm is None
-    assert {"window-estimated", "uncalibrated", "assumed-order"} <= codes(scan)
+    assert {"window-estimated", "uncalibrated", "assumed-order"} <= collect_codes(scan)
     assert read_one(find_data_set(name), spacing_mm=(5, 0.45, 0.45)).weights_mm == pytest.approx([5.0] * slices)
 
 
@@ -100,7 +100,7 @@ SETS = {
 
 
 # Seen by eye: "Annotation", a ruler with "512", and "of 29" are written into these.
-WRITTEN = {"head_ct_unmasked": {"178.png", "181.png", "190.png"}}
+WITH_WRITING = {"head_ct_unmasked": {"178.png", "181.png", "190.png"}}
 
 
 @pytest.mark.slow
@@ -110,12 +110,12 @@ def test_every_slice_of_a_head_passes_alone(name):
     refused, written = [], set()
     for path in paths:
         try:
-            if "burnt-in-text" in codes(read_one(path)):
+            if "burnt-in-text" in collect_codes(read_one(path)):
                 written.add(path.name)
         except InputError as error:
             refused.append(f"{path.name}: {error}")
     assert paths and not refused
-    assert written == WRITTEN.get(name, set())
+    assert written == WITH_WRITING.get(name, set())
 
 
 @pytest.mark.parametrize("name", ["rsna_volume/series.zip", "ge_head_dicom/series.zip"])
@@ -156,7 +156,7 @@ SAMPLE = Path(__file__).parents[2] / "samples/ge_head.zip"
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("offset", [1024, 1000])
 def test_a_real_scan_that_lost_its_intercept_gets_it_back(tmp_path, offset, cut):
-    """The air in its sinuses then has the values of brain, inside bone: that alone would pass for a head."""
+    """The air in the sinuses then has the values of brain inside bone, which alone would pass for a head."""
     hu = read_one(SAMPLE).hu.astype(np.int32)
     volume = (hu + offset).clip(0 if cut else None, 32767).astype(np.int16)
     nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([-0.488, -0.488, 5.3, 1.0])).to_filename(
@@ -164,7 +164,7 @@ def test_a_real_scan_that_lost_its_intercept_gets_it_back(tmp_path, offset, cut)
     )
     scan = read_one(tmp_path / "high.nii")
     assert np.array_equal(scan.hu, hu.clip(-offset if cut else None))
-    assert "hounsfield-offset" in codes(scan)
+    assert "hounsfield-offset" in collect_codes(scan)
 
 
 def test_a_real_scan_1024_too_high_is_shifted_as_16_bit_pictures(tmp_path):

@@ -1,6 +1,6 @@
 """Damaged files of every kind through `read`: each ends in a scan or an error of ours, in time and little memory.
 
-`make fuzz` runs 10,000 of them and prints what became of them; `tests/read/test_fuzz.py` runs some in `make test`.
+`make fuzz` runs 10,000 of them and prints what became of them; `tests/reading/test_fuzz.py` runs some in `make test`.
 Every mutation follows from (seed, kind, number), so that one can be made again alone:
 `python -m fuzz KIND NUMBER SEED`.
 """
@@ -9,6 +9,7 @@ import faulthandler
 import gzip
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -31,11 +32,12 @@ from phantoms import head_series
 from strokeseg.errors import StrokesegError
 from strokeseg.reading import read
 
-MAX_S = 5.0  # of the processor; where nothing else runs no file took more than a second
+TESTS = Path(__file__).parents[1]
+MAX_S = 5.0  # processor time; on an idle machine no file took more than a second
 MAX_MIB = 1024
-HANG_S = 30.0  # of the clock: then the process that reads is ended
-MAX_FAULTS = 20  # of one kind; then it is left
-ADDRESS_LIMIT_MIB = 4096  # of addresses beyond what a process has when it begins, whatever it does not touch
+HANG_S = 30.0  # wall time after which the reading process is ended
+MAX_FAULTS = 20  # per kind; then the kind is left
+ADDRESS_LIMIT_MIB = 4096  # address space beyond that of the process at its start, whether used or not
 SMALL = head_series.Geometry(shape=(90, 80), spacing_mm=(2.2, 2.1), z_mm=(3.0, 6.0, 9.0, 12.0))
 HU = SMALL.plane_hu(9.0)
 
@@ -221,9 +223,9 @@ def read_mutations(kind, folder, count, seed, *, start=0, budget_s=float("inf"),
     read(path)  # warm: the clock is for the file, and not for what is imported
     if hang_s:
         limit_addresses()
-    outcomes, begun = Counter(), time.perf_counter()
+    outcomes, begin = Counter(), time.perf_counter()
     for number in range(start, start + count):
-        if time.perf_counter() - begun > budget_s:
+        if time.perf_counter() - begin > budget_s:
             break
         path.write_bytes(mutate(whole, np.random.default_rng([seed, crc32(kind.encode()), number]), tags))
         (folder / "state").write_text(json.dumps([number, outcomes]))
@@ -247,21 +249,21 @@ def read_mutations(kind, folder, count, seed, *, start=0, budget_s=float("inf"),
 
 
 def limit_addresses():
-    """Let this process claim no more than CLAIM_MIB beyond what it has."""
+    """Limit the address space of this process to ADDRESS_LIMIT_MIB beyond its present one."""
     if sys.platform.startswith("linux"):
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (own + ADDRESS_LIMIT_MIB * 2**20, resource.RLIM_INFINITY))
 
 
 def measure_peak_mib():
-    """Give this process's own peak: ru_maxrss begins with that of the process that started it."""
+    """Return this process's own peak; ru_maxrss starts with that of its parent."""
     if sys.platform.startswith("linux"):
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) // 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
 
 
-def child(kind, folder, count, seed, start, budget_s, hang_s):
+def run_worker(kind, folder, count, seed, start, budget_s, hang_s):
     outcomes = read_mutations(kind, Path(folder), count, seed, start=start, budget_s=budget_s, hang_s=hang_s)
     peak = measure_peak_mib()
     Path(folder, "done").write_text(json.dumps([outcomes, peak]))
@@ -270,7 +272,7 @@ def child(kind, folder, count, seed, start, budget_s, hang_s):
 
 @dataclass
 class Outcome:
-    """What became of one kind: how many files ended how, MiB, s, and what went wrong, by number."""
+    """Outcomes of the mutations of one kind: counts, peak memory, duration and faults."""
 
     kind: str
     outcomes: Counter = field(default_factory=Counter)
@@ -279,51 +281,59 @@ class Outcome:
     faults: list = field(default_factory=list)
 
     def __str__(self):
-        told = ", ".join(f"{code} {number}" for code, number in self.outcomes.most_common())
-        line = f"{self.kind:18} {self.outcomes.total():6} files {self.duration_s:6.1f} s {self.peak_mib:5} MiB   {told}"
+        counts = ", ".join(f"{code} {number}" for code, number in self.outcomes.most_common())
+        line = (
+            f"{self.kind:18} {self.outcomes.total():6} files {self.duration_s:6.1f} s {self.peak_mib:5} MiB   {counts}"
+        )
         return "\n".join([line, *(f"  FAULT {fault}" for fault in self.faults)])
 
 
 def run_in_process(kind, count, seed, *, budget_s=float("inf"), hang_s=HANG_S):
-    """Read mutations of one kind in a process of its own; where a file ends it or hangs, another goes on behind it."""
-    told, begun, start = Outcome(kind), time.perf_counter(), 0
-    while start < count and len(told.faults) < MAX_FAULTS:
-        left_s = budget_s - (time.perf_counter() - begun)
+    """Read mutations of one kind in a subprocess; if a file ends it or hangs, another continues after that file."""
+    outcome, begin, start = Outcome(kind), time.perf_counter(), 0
+    while start < count and len(outcome.faults) < MAX_FAULTS:
+        left_s = budget_s - (time.perf_counter() - begin)
         if left_s <= 0:
             break
         with tempfile.TemporaryDirectory() as folder:
-            fault = _run_process(told, folder, count - start, seed, start, left_s, hang_s)
+            fault = _run_process(outcome, folder, count - start, seed, start, left_s, hang_s)
             if fault is None:
                 break
             number, outcomes = _read_state(Path(folder, "state"), start)
-        told.outcomes.update(outcomes)
-        told.faults.append(f"{kind} {number} {seed}: {fault}")
+        outcome.outcomes.update(outcomes)
+        outcome.faults.append(f"{kind} {number} {seed}: {fault}")
         start = number + 1
-    told.duration_s = time.perf_counter() - begun
-    return told
+    outcome.duration_s = time.perf_counter() - begin
+    return outcome
 
 
-def _run_process(told, folder, count, seed, start, left_s, hang_s):
-    """Run a process; gives None where it came to its end, otherwise how it ended."""
-    call = f"fuzz.child({told.kind!r}, {folder!r}, {count}, {seed}, {start}, float({str(left_s)!r}), {hang_s})"
+def _run_process(outcome, folder, count, seed, start, left_s, hang_s):
+    """Run a subprocess; return None if it finished, else how it ended."""
+    call = f"fuzz.run_worker({outcome.kind!r}, {folder!r}, {count}, {seed}, {start}, float({str(left_s)!r}), {hang_s})"
     command = [sys.executable, "-c", f"import fuzz; {call}"]
-    longest = None if left_s == float("inf") else left_s + 2 * hang_s + 60
+    timeout_s = None if left_s == float("inf") else left_s + 2 * hang_s + 60
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=longest, cwd=Path(__file__).parents[1]
+        completed = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONPATH": str(TESTS)},
         )
     except subprocess.TimeoutExpired:
         return "the process did not end"
     if Path(folder, "done").exists():
         outcomes, peak = json.loads(Path(folder, "done").read_text())
-        told.outcomes.update(outcomes)
-        told.peak_mib = max(told.peak_mib, peak)
-        if done.returncode:
-            told.faults.append(done.stderr.strip().splitlines()[-1])
+        outcome.outcomes.update(outcomes)
+        outcome.peak_mib = max(outcome.peak_mib, peak)
+        if completed.returncode:
+            outcome.faults.append(completed.stderr.strip().splitlines()[-1])
         return None
-    if "Timeout (" in done.stderr:
+    if "Timeout (" in completed.stderr:
         return f"hung for {hang_s:g} s"
-    return f"ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+    return f"ended with {completed.returncode}: {completed.stderr.strip()[-300:]}"
 
 
 def _read_state(path, start):
@@ -338,13 +348,13 @@ def main(arguments):
     total, seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 2
     each = -(-total // len(KINDS))
     print(f"{each} mutations of each of {len(KINDS)} kinds, seed {seed}", flush=True)
-    held = True
+    passed = True
     with ThreadPoolExecutor(2) as pool:
-        for ended in as_completed([pool.submit(run_in_process, kind, each, seed) for kind in KINDS]):
-            told = ended.result()
-            print(told, flush=True)
-            held = held and not told.faults
-    return 0 if held else 1
+        for future in as_completed([pool.submit(run_in_process, kind, each, seed) for kind in KINDS]):
+            outcome = future.result()
+            print(outcome, flush=True)
+            passed = passed and not outcome.faults
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compressed pixels, against a second encoder and decoder: dcmtk and gdcm, of which the package uses neither."""
+"""Compressed pixels, compared with dcmtk and gdcm, which the package does not use."""
 
 import shutil
 import struct
@@ -20,7 +20,7 @@ NOISE = np.random.default_rng(5).normal(0, 6, GEOMETRY.shape).round().astype(np.
 TRUTH = GEOMETRY.plane_hu(9.0) + NOISE * (GEOMETRY.plane_hu(9.0) > -500)  # 0 HU and above, but for the air
 
 
-def a_slice(path, bits=16):
+def write_slice(path, bits=16):
     data = head_series.ct_dataset(TRUTH, GEOMETRY.position(9.0), GEOMETRY)
     data.BitsStored, data.HighBit = bits, bits - 1
     return head_series.write(data, path)
@@ -45,7 +45,7 @@ def test_what_dcmtk_encodes_is_read_as_dcmtk_decodes_it(tmp_path, name):
     encoder, options, decoder, lossless = DCMTK[name]
     if shutil.which(encoder) is None:
         pytest.skip("dcmtk is not installed (requirements/debian.txt)")
-    source = a_slice(tmp_path / "native.dcm", 12)
+    source = write_slice(tmp_path / "native.dcm", 12)
     subprocess.run([encoder, *options, source, tmp_path / "packed.dcm"], check=True, capture_output=True)
     subprocess.run([decoder, tmp_path / "packed.dcm", tmp_path / "decoded.dcm"], check=True, capture_output=True)
     decoded = pydicom.dcmread(tmp_path / "decoded.dcm")
@@ -64,7 +64,7 @@ def test_jpeg_2000_is_read_as_gdcm_decodes_it(tmp_path, rate, most):
     import gdcm
     import imagecodecs
 
-    path = a_slice(tmp_path / "slice.dcm")
+    path = write_slice(tmp_path / "slice.dcm")
     stored = (TRUTH + 1024).astype(np.uint16)
     lossy = {"level": rate, "reversible": False} if rate else {"level": 0, "reversible": True}
     frame = bytes(imagecodecs.jpeg2k_encode(stored, codecformat="j2k", **lossy))
@@ -107,7 +107,7 @@ def test_a_wrong_label_of_compressed_pixels_is_seen_through(tmp_path, syntax):
 
 
 def test_uncompressed_pixels_labelled_as_compressed_are_read(tmp_path):
-    path = a_slice(tmp_path / "slice.dcm")
+    path = write_slice(tmp_path / "slice.dcm")
     raw = path.read_bytes()
     data = pydicom.dcmread(path)
     data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
@@ -144,22 +144,24 @@ def test_a_code_stream_that_breaks_off_is_refused_and_no_grey_is_filled_in(tmp_p
         read_one(path)
 
 
-def jp2(stored, before=b""):
-    """Encode within boxes; ``before`` lies in a box of its own in front of the code stream."""
+def make_jp2(stored, before=b""):
+    """Encode within boxes; ``before`` is the content of a box in front of the code stream."""
     import imagecodecs
 
     data = bytes(imagecodecs.jpeg2k_encode(stored, level=0, codecformat="jp2", reversible=True))
-    place = data.index(b"jp2c") - 4
-    return data[:place] + (8 + len(before)).to_bytes(4, "big") + b"free" + before + data[place:]
+    start = data.index(b"jp2c") - 4
+    return data[:start] + (8 + len(before)).to_bytes(4, "big") + b"free" + before + data[start:]
 
 
 def test_a_code_stream_in_boxes_is_read_by_its_own_form_and_no_box_hides_another(tmp_path):
     stored = (TRUTH + 1024).astype(np.uint16)
-    path = head_series.write_encapsulated(a_slice(tmp_path / "slice.dcm"), [jp2(stored)], "1.2.840.10008.1.2.4.90")
+    path = head_series.write_encapsulated(
+        write_slice(tmp_path / "slice.dcm"), [make_jp2(stored)], "1.2.840.10008.1.2.4.90"
+    )
     assert np.array_equal(read_one(path).hu[0], TRUTH)
-    honest = jp2(stored)
+    honest = make_jp2(stored)
     decoy = honest[honest.index(b"\xff\x4f\xff\x51") :][:60]  # of the form that the header says
-    head_series.write_encapsulated(path, [jp2(np.tile(stored, (2, 3)), decoy)], "1.2.840.10008.1.2.4.90")
+    head_series.write_encapsulated(path, [make_jp2(np.tile(stored, (2, 3)), decoy)], "1.2.840.10008.1.2.4.90")
     with pytest.raises(UnreadableFile, match="are 360 x 480 of 1 samples"):
         read_one(path)
     head_series.write_encapsulated(path, [honest.replace(b"jp2c", b"free")], "1.2.840.10008.1.2.4.90")

@@ -1,4 +1,4 @@
-"""Zips and folders: what is in them, and what never is let out of them."""
+"""Archives and folders: their content, and members that must be refused."""
 
 import io
 import os
@@ -20,14 +20,14 @@ from strokeseg.reading import input_file, limits, read_one
 from strokeseg.reading.archives.bounded_stream import BoundedStream
 
 
-def zipped(path, members, **options):
+def make_zip(path, members, **options):
     with zipfile.ZipFile(path, "w", **options) as target:
         for name, data in members:
             target.writestr(name, data)
     return path
 
 
-def a_slice(folder):
+def make_slice_bytes(folder):
     return head_series.write(head_series.make_datasets()[19], folder / "slice.dcm").read_bytes()
 
 
@@ -36,7 +36,7 @@ def test_a_zip_with_folders_and_litter_is_the_series_in_it(tmp_path, method):
     folder = head_series.write_series(tmp_path / "series")
     members = [(f"study/series 1/{path.name}", path.read_bytes()) for path in folder.iterdir()]
     members += [("study/", b""), ("__MACOSX/study/._IM0001.dcm", b"x"), ("study/.DS_Store", b"x"), ("Thumbs.db", b"x")]
-    scan = read_one(zipped(tmp_path / "study.zip", members, compression=method))
+    scan = read_one(make_zip(tmp_path / "study.zip", members, compression=method))
     assert np.array_equal(scan.hu, read_one(folder).hu)
     assert scan.remarks == ()
 
@@ -45,12 +45,12 @@ def test_a_zip_of_pictures_is_a_stack(tmp_path):
     grey = np.clip(head_series.Geometry().plane_hu(9.0) * (255 / 80), 0, 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "1.png")
     data = (tmp_path / "1.png").read_bytes()
-    scan = read_one(zipped(tmp_path / "stack.zip", [(f"stack/{n}.png", data) for n in (1, 2, 10)]))
+    scan = read_one(make_zip(tmp_path / "stack.zip", [(f"stack/{n}.png", data) for n in (1, 2, 10)]))
     assert scan.shape == (3, 180, 160) and scan.kind == "pictures"
 
 
 def test_a_zip_is_known_by_its_first_bytes(tmp_path):
-    path = zipped(tmp_path / "study.zip", [("a.dcm", a_slice(tmp_path))])
+    path = make_zip(tmp_path / "study.zip", [("a.dcm", make_slice_bytes(tmp_path))])
     assert read_one(path.rename(tmp_path / "study")).shape[0] == 1
 
 
@@ -59,14 +59,14 @@ def test_a_zip_is_known_by_its_first_bytes(tmp_path):
 )
 def test_a_member_that_points_out_is_refused(tmp_path, name):
     with pytest.raises(UnsafeArchive, match="points out"):
-        read_one(zipped(tmp_path / "study.zip", [(name, a_slice(tmp_path))]))
+        read_one(make_zip(tmp_path / "study.zip", [(name, make_slice_bytes(tmp_path))]))
     assert not (tmp_path.parent / "out.dcm").exists()
 
 
 def test_a_zip_of_zips_is_refused(tmp_path):
-    inner = zipped(tmp_path / "inner.zip", [("a.dcm", a_slice(tmp_path))]).read_bytes()
+    inner = make_zip(tmp_path / "inner.zip", [("a.dcm", make_slice_bytes(tmp_path))]).read_bytes()
     with pytest.raises(UnsafeArchive, match="archive inside an archive") as caught:
-        read_one(zipped(tmp_path / "outer.zip", [("inner.ZIP", inner)]))
+        read_one(make_zip(tmp_path / "outer.zip", [("inner.ZIP", inner)]))
     assert "inner archive" in caught.value.remedy
 
 
@@ -74,11 +74,11 @@ def test_a_link_is_refused(tmp_path):
     info = zipfile.ZipInfo("a.dcm")
     info.external_attr = 0o120777 << 16
     with pytest.raises(UnsafeArchive, match="link"):
-        read_one(zipped(tmp_path / "study.zip", [(info, "/etc/passwd")]))
+        read_one(make_zip(tmp_path / "study.zip", [(info, "/etc/passwd")]))
 
 
 def test_an_encrypted_member_is_refused(tmp_path):
-    path = zipped(tmp_path / "study.zip", [("a.dcm", a_slice(tmp_path))])
+    path = make_zip(tmp_path / "study.zip", [("a.dcm", make_slice_bytes(tmp_path))])
     data = bytearray(path.read_bytes())
     for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + offset] |= 1
@@ -89,13 +89,13 @@ def test_an_encrypted_member_is_refused(tmp_path):
 
 
 def test_a_bomb_is_refused_without_unpacking(tmp_path):
-    path = zipped(tmp_path / "bomb.zip", [("a.dcm", b"\0" * (110 * 2**20))], compression=zipfile.ZIP_DEFLATED)
+    path = make_zip(tmp_path / "bomb.zip", [("a.dcm", b"\0" * (110 * 2**20))], compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(UnsafeArchive, match="200 times"):
         read_one(path)
 
 
 def test_a_zip_that_claims_too_much_is_refused(tmp_path):
-    path = zipped(tmp_path / "big.zip", [(f"{n}.dcm", b"x") for n in range(3)])
+    path = make_zip(tmp_path / "big.zip", [(f"{n}.dcm", b"x") for n in range(3)])
     data = bytearray(path.read_bytes())
     start = 0
     for _ in range(3):
@@ -111,7 +111,7 @@ def test_too_many_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "MAX_FILES", 3)
     members = [(f"{n}.dcm", b"x") for n in range(4)]
     with pytest.raises(TooLarge):
-        read_one(zipped(tmp_path / "many.zip", members))
+        read_one(make_zip(tmp_path / "many.zip", members))
     for name, data in members:
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / name).write_bytes(data)
@@ -122,12 +122,12 @@ def test_too_many_files_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_member_whose_unpacking_has_no_bound_is_refused(tmp_path, method):
     with pytest.raises(UnsafeArchive, match="not compressed with deflate"):
-        read_one(zipped(tmp_path / "study.zip", [("a.dcm", a_slice(tmp_path))], compression=method))
+        read_one(make_zip(tmp_path / "study.zip", [("a.dcm", make_slice_bytes(tmp_path))], compression=method))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
 def test_a_damaged_member_is_unreadable(tmp_path, method):
-    path = zipped(tmp_path / "study.zip", [("a.dcm", a_slice(tmp_path))], compression=method)
+    path = make_zip(tmp_path / "study.zip", [("a.dcm", make_slice_bytes(tmp_path))], compression=method)
     data = bytearray(path.read_bytes())
     middle = len(data) // 3
     for index in range(middle, middle + 40):
@@ -139,7 +139,7 @@ def test_a_damaged_member_is_unreadable(tmp_path, method):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95, 0.9999])
 def test_a_cut_zip_is_unreadable(tmp_path, share):
-    data = zipped(tmp_path / "study.zip", [("a.dcm", a_slice(tmp_path))]).read_bytes()
+    data = make_zip(tmp_path / "study.zip", [("a.dcm", make_slice_bytes(tmp_path))]).read_bytes()
     (tmp_path / "cut.zip").write_bytes(data[: int(share * len(data))])
     with pytest.raises(UnreadableFile, match="damaged"):
         read_one(tmp_path / "cut.zip")
@@ -158,7 +158,7 @@ def test_an_empty_zip_and_one_of_litter_are_empty(tmp_path):
         "folder": [("a/", b"")],
     }.items():
         with pytest.raises(EmptyInput):
-            read_one(zipped(tmp_path / f"{name}.zip", members))
+            read_one(make_zip(tmp_path / f"{name}.zip", members))
 
 
 def test_a_link_within_the_folder_is_read_and_none_that_leaves_it(tmp_path):
@@ -189,8 +189,8 @@ def test_a_folder_that_may_not_be_listed_is_unreadable(plain_user):
 TARS = {"tar": "", "tar.gz": "gz", "tgz": "gz", "tar.bz2": "bz2", "tar.xz": "xz"}
 
 
-def tarred(path, members, packing=""):
-    with tarfile.open(path, f"w:{packing}") as target:
+def make_tar(path, members, compression=""):
+    with tarfile.open(path, f"w:{compression}") as target:
         for name, data in members:
             info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
             if data is not None:
@@ -204,7 +204,7 @@ def test_a_tar_is_the_series_in_it(tmp_path, ending):
     folder = head_series.write_series(tmp_path / "series")
     members = [(f"study/a/{path.stem}", path.read_bytes()) for path in folder.iterdir()]
     members += [("__MACOSX/study/._IM0001.dcm", b"x"), ("study/.DS_Store", b"x"), ("study/Thumbs.db", b"x")]
-    scan = read_one(tarred(tmp_path / f"study.{ending}", members, TARS[ending]))
+    scan = read_one(make_tar(tmp_path / f"study.{ending}", members, TARS[ending]))
     assert np.array_equal(scan.hu, read_one(folder).hu) and scan.remarks == ()
     other = (tmp_path / f"study.{ending}").rename(tmp_path / "of-no-name")
     assert np.array_equal(read_one(other).hu, scan.hu)
@@ -215,7 +215,7 @@ def test_a_tar_is_the_series_in_it(tmp_path, ending):
 def test_a_cut_tar_is_refused_and_never_read_in_part(tmp_path, ending, share):
     folder = head_series.write_series(tmp_path / "series", head_series.make_datasets()[10:20])
     members = [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
-    path = tarred(tmp_path / f"study.{ending}", members, TARS[ending])
+    path = make_tar(tmp_path / f"study.{ending}", members, TARS[ending])
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(UnreadableFile):
@@ -223,7 +223,7 @@ def test_a_cut_tar_is_refused_and_never_read_in_part(tmp_path, ending, share):
 
 
 def test_headers_of_a_packed_tar_are_read_from_its_start_to_its_end(tmp_path, monkeypatch):
-    """Their names run against their order, and each is longer than what is kept of it: to go back is to unpack anew."""
+    """Names are in reverse order, and each header is longer than the kept part: to seek back is to inflate again."""
     slices = head_series.make_datasets()[10:22]
     members = []
     for number, data in enumerate(slices):
@@ -231,7 +231,7 @@ def test_headers_of_a_packed_tar_are_read_from_its_start_to_its_end(tmp_path, mo
         data.add_new((0x0009, 0x1001), "OB", bytes(20_000))
         path = head_series.write(data, tmp_path / "in" / f"{99 - number}.dcm")
         members.append((path.name, path.read_bytes()))
-    path = tarred(tmp_path / "study.tar.gz", members, "gz")
+    path = make_tar(tmp_path / "study.tar.gz", members, "gz")
     back, real = [], BoundedStream.seek
 
     def seek(self, offset, whence=0):
@@ -245,8 +245,10 @@ def test_headers_of_a_packed_tar_are_read_from_its_start_to_its_end(tmp_path, mo
 
 
 def test_a_tar_cut_between_two_members_is_refused(tmp_path):
-    path = tarred(tmp_path / "study.tar", [("a.dcm", a_slice(tmp_path)), ("b.dcm", a_slice(tmp_path))])
-    size = len(a_slice(tmp_path))
+    path = make_tar(
+        tmp_path / "study.tar", [("a.dcm", make_slice_bytes(tmp_path)), ("b.dcm", make_slice_bytes(tmp_path))]
+    )
+    size = len(make_slice_bytes(tmp_path))
     path.write_bytes(path.read_bytes()[: 512 + -(-size // 512) * 512])
     with pytest.raises(UnreadableFile, match="breaks off"):
         read_one(path)
@@ -255,7 +257,7 @@ def test_a_tar_cut_between_two_members_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["../out.dcm", "a/../../out.dcm", "/etc/out.dcm", "C:\\out.dcm"])
 def test_a_tar_member_that_points_out_is_refused(tmp_path, name):
     with pytest.raises(UnsafeArchive, match="points out"):
-        read_one(tarred(tmp_path / "study.tar", [(name, a_slice(tmp_path))]))
+        read_one(make_tar(tmp_path / "study.tar", [(name, make_slice_bytes(tmp_path))]))
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
@@ -263,27 +265,27 @@ def test_a_link_or_device_in_a_tar_is_refused(tmp_path, kind):
     info = tarfile.TarInfo("a.dcm")
     info.type, info.linkname = kind, "/etc/passwd"
     with pytest.raises(UnsafeArchive, match=r"a link|not a regular file"):
-        read_one(tarred(tmp_path / "study.tar", [("b.dcm", a_slice(tmp_path)), (info, None)]))
+        read_one(make_tar(tmp_path / "study.tar", [("b.dcm", make_slice_bytes(tmp_path)), (info, None)]))
 
 
-@pytest.mark.parametrize("packing", ["gz", "bz2", "xz"])
-def test_a_tar_bomb_is_refused(tmp_path, packing):
-    path = tarred(tmp_path / "bomb.tar", [("a.dcm", bytes(220 * 2**20))], packing)
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_a_tar_bomb_is_refused(tmp_path, compression):
+    path = make_tar(tmp_path / "bomb.tar", [("a.dcm", bytes(220 * 2**20))], compression)
     with pytest.raises(UnsafeArchive, match="200 times"):
         read_one(path)
 
 
 def test_a_tar_whose_name_record_is_a_bomb_is_refused(tmp_path):
-    """A record of one long name is read in one piece, of whatever size it claims."""
+    """The record of a long name is read at once, whatever size it claims."""
     info = tarfile.TarInfo("././@LongLink")
     info.type = tarfile.GNUTYPE_LONGNAME
-    path = tarred(tmp_path / "bomb.tar.gz", [(info, bytes(40 * 2**20)), ("a.dcm", b"x")], "gz")
+    path = make_tar(tmp_path / "bomb.tar.gz", [(info, bytes(40 * 2**20)), ("a.dcm", b"x")], "gz")
     with pytest.raises(TooLarge, match="list of files"):
         read_one(path)
 
 
 def test_a_tar_of_too_many_files_is_refused_early(tmp_path):
-    path = tarred(tmp_path / "many.tar.gz", [(f"{n}", b"") for n in range(20_001)], "gz")
+    path = make_tar(tmp_path / "many.tar.gz", [(f"{n}", b"") for n in range(20_001)], "gz")
     start = time.perf_counter()
     with pytest.raises(TooLarge, match="20,001 files"):
         read_one(path)
@@ -291,7 +293,7 @@ def test_a_tar_of_too_many_files_is_refused_early(tmp_path):
 
 
 def test_a_zip_with_a_list_of_a_million_files_is_refused_before_it_is_parsed(tmp_path):
-    path = zipped(tmp_path / "many.zip", [("a.dcm", b"x")])
+    path = make_zip(tmp_path / "many.zip", [("a.dcm", b"x")])
     data = path.read_bytes()
     start = data.index(b"PK\x01\x02")
     end = data.index(b"PK\x05\x06")
@@ -351,7 +353,7 @@ def test_a_deflated_bomb_is_refused(tmp_path):
 
 
 def test_an_archive_beside_a_series_is_left_out(tmp_path):
-    """A viewer's own zip lies in many an exported study, and a folder's name may hold a colon."""
+    """Many exported studies contain the zip of a viewer, and a folder's name may contain a colon."""
     import zipfile
 
     from phantoms import head_series
@@ -368,7 +370,7 @@ def test_an_archive_beside_a_series_is_left_out(tmp_path):
 
 
 def test_a_member_name_that_swallowed_a_file_is_not_said(tmp_path):
-    path = zipped(tmp_path / "study.zip", [("/a\nSECRET^NAME", b"x")])
+    path = make_zip(tmp_path / "study.zip", [("/a\nSECRET^NAME", b"x")])
     with pytest.raises(UnreadableFile, match="invalid member name"):
         read_one(path)
 
@@ -404,8 +406,8 @@ def test_a_folder_of_a_million_files_is_refused_before_it_is_listed(tmp_path, mo
 
 
 def test_a_zip_whose_two_names_of_a_member_part_quotes_nothing(tmp_path):
-    """zipfile's own words would hold what it took for the name: here the whole slice, with the patient."""
-    path = zipped(tmp_path / "study.zip", [("slice.dcm", a_slice(tmp_path))])
+    """The message of zipfile would contain what it took for the name: here the whole slice, with patient data."""
+    path = make_zip(tmp_path / "study.zip", [("slice.dcm", make_slice_bytes(tmp_path))])
     data = bytearray(path.read_bytes())
     data[26:28] = b"\xff\xff"  # the length of the name beside the member
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""NIfTI in any axis order, against the analytic head and nibabel."""
+"""NIfTI in any axis order, compared with the analytic head and nibabel."""
 
 import tracemalloc
 
@@ -20,8 +20,8 @@ SHAPE = (110, 128, 38)
 FIRST_RAS = np.array([-81.0, -102.0, -50.0])
 
 
-def head(shear_mm=0.0):
-    """Give (values, affine), RAS: left to right, back to front, feet to head; each slice moved on by shear_mm."""
+def make_head(shear_mm=0.0):
+    """Return (values, affine), RAS: left to right, back to front, feet to head; each slice is shifted by shear_mm."""
     affine = np.eye(4)
     affine[:3, :3] = np.diag(STEP_MM)
     affine[1, 2] = shear_mm
@@ -31,14 +31,14 @@ def head(shear_mm=0.0):
     return head_series.head_hu(ras * [-1, -1, 1]), affine
 
 
-def save(path, values, affine):
+def save_nifti(path, values, affine):
     nibabel.Nifti1Image(values, affine).to_filename(path)
     return path
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "RPI", "SAR", "PIL", "ASL"])
-def test_every_axis_order_gives_the_bleed_at_its_place(tmp_path, axes):
-    values, affine = head()
+def test_every_axis_order_gives_the_lesion_at_its_position(tmp_path, axes):
+    values, affine = make_head()
     image = nibabel.Nifti1Image(values, affine)
     turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(axes))
     image.as_reoriented(turn).to_filename(tmp_path / "head.nii.gz")
@@ -53,7 +53,7 @@ def test_every_axis_order_gives_the_bleed_at_its_place(tmp_path, axes):
 
 
 def test_a_sheared_affine_is_a_tilted_series(tmp_path):
-    scan = read_one(save(tmp_path / "head.nii", *head(shear_mm=0.9)))
+    scan = read_one(save_nifti(tmp_path / "head.nii", *make_head(shear_mm=0.9)))
     volume, centroid = head_series.measure_lesion(scan)
     assert scan.planes.tilt_deg == pytest.approx(np.degrees(np.arctan2(0.9, 3.0)))
     assert volume == pytest.approx(LESION_ML, rel=0.02) and np.abs(centroid - LESION_CENTRE_MM).max() < 0.75
@@ -61,13 +61,13 @@ def test_a_sheared_affine_is_a_tilted_series(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
 def test_every_number_type_gives_the_same(tmp_path, dtype):
-    values, affine = head()
-    scan = read_one(save(tmp_path / "head.nii", values.astype(dtype), affine))
+    values, affine = make_head()
+    scan = read_one(save_nifti(tmp_path / "head.nii", values.astype(dtype), affine))
     assert np.array_equal(scan.hu, values[::-1, ::-1].transpose(2, 1, 0))
 
 
 def test_scaled_values_are_read_as_nibabel_reads_them(tmp_path):
-    values, affine = head()
+    values, affine = make_head()
     image = nibabel.Nifti1Image((values + 1024).astype(np.uint16), affine)
     image.header.set_slope_inter(1, -1024)
     image.to_filename(tmp_path / "head.nii")
@@ -80,25 +80,25 @@ def test_scaled_values_are_read_as_nibabel_reads_them(tmp_path):
 
 
 def test_a_fourth_axis_of_one_is_no_hindrance_and_of_two_is_refused(tmp_path):
-    values, affine = head()
-    assert read_one(save(tmp_path / "one.nii", values[..., None], affine)).shape == (38, 128, 110)
+    values, affine = make_head()
+    assert read_one(save_nifti(tmp_path / "one.nii", values[..., None], affine)).shape == (38, 128, 110)
     with pytest.raises(UnreadableFile, match="not a single volume"):
-        read_one(save(tmp_path / "two.nii", np.stack([values, values], axis=-1), affine))
+        read_one(save_nifti(tmp_path / "two.nii", np.stack([values, values], axis=-1), affine))
 
 
 def test_values_that_are_no_numbers_become_air_with_a_remark(tmp_path):
-    values, affine = head()
+    values, affine = make_head()
     values = values.astype(np.float32)
     values[:3] = np.nan
     values[0, 0, 0] = np.inf
-    scan = read_one(save(tmp_path / "head.nii", values, affine))
+    scan = read_one(save_nifti(tmp_path / "head.nii", values, affine))
     assert (scan.hu[:, :, -3:] == -1024).all()
     [remark] = [remark for remark in scan.remarks if remark.code == "no-numbers"]
     assert remark.severity == "repaired" and str(3 * 128 * 38) in remark.message
 
 
 def test_mostly_nan_masks_and_label_maps_are_no_hounsfield_units(tmp_path):
-    values, affine = head()
+    values, affine = make_head()
     for name, wrong in {
         "nan": np.full(SHAPE, np.nan, np.float32),
         "mask": (values == 65).astype(np.uint8),
@@ -106,14 +106,14 @@ def test_mostly_nan_masks_and_label_maps_are_no_hounsfield_units(tmp_path):
         "share": np.clip(values / 100, 0, 1).astype(np.float32),
     }.items():
         with pytest.raises(NoHounsfield):
-            read_one(save(tmp_path / f"{name}.nii", wrong, affine))
+            read_one(save_nifti(tmp_path / f"{name}.nii", wrong, affine))
     with pytest.raises(NotHead):
-        read_one(save(tmp_path / "mask255.nii", (values == 65).astype(np.uint8) * 255, affine))
+        read_one(save_nifti(tmp_path / "mask255.nii", (values == 65).astype(np.uint8) * 255, affine))
 
 
 @pytest.mark.parametrize("wrong", ["flat", "skewed", "rows-not-square"])
 def test_an_affine_that_spans_no_volume_is_refused(tmp_path, wrong):
-    values, affine = head()
+    values, affine = make_head()
     if wrong == "flat":
         affine[:3, 2] = 2 * affine[:3, 1]
     if wrong == "skewed":
@@ -128,8 +128,8 @@ def test_an_affine_that_spans_no_volume_is_refused(tmp_path, wrong):
 
 
 @pytest.mark.parametrize("turn_deg", [0, 7, 25])
-def test_an_oblique_volume_gives_the_bleed_at_its_place(tmp_path, turn_deg):
-    """Turned about two axes: the voxels' axes are at right angles, and none is the patient's."""
+def test_an_oblique_volume_gives_the_lesion_at_its_position(tmp_path, turn_deg):
+    """Rotated about two axes: the voxel axes are at right angles, and none is an axis of the patient."""
     yaw, pitch = np.radians([turn_deg, turn_deg / 2])
     about_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
@@ -138,12 +138,12 @@ def test_an_oblique_volume_gives_the_bleed_at_its_place(tmp_path, turn_deg):
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
     indices = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij"), axis=-1)
     values = head_series.head_hu((indices @ affine[:3, :3].T + affine[:3, 3]) * [-1, -1, 1])
-    volume, centroid = head_series.measure_lesion(read_one(save(tmp_path / "head.nii", values, affine)))
+    volume, centroid = head_series.measure_lesion(read_one(save_nifti(tmp_path / "head.nii", values, affine)))
     assert volume == pytest.approx(LESION_ML, rel=0.02) and np.abs(centroid - LESION_CENTRE_MM).max() < 0.75
 
 
-def disagreeing(tmp_path, sform, qform):
-    values, _ = head()
+def write_with_two_affines(tmp_path, sform, qform):
+    values, _ = make_head()
     image = nibabel.Nifti1Image(values, None)
     image.set_sform(sform, 1)
     image.set_qform(qform, 1)
@@ -152,10 +152,10 @@ def disagreeing(tmp_path, sform, qform):
 
 
 def test_where_the_affines_part_the_sform_is_used_and_the_distance_said(tmp_path):
-    _, affine = head()
+    _, affine = make_head()
     moved = affine.copy()
     moved[:3, 3] += [0, 0, 12]
-    image, scan = disagreeing(tmp_path, affine, moved)
+    image, scan = write_with_two_affines(tmp_path, affine, moved)
     assert image.affine == pytest.approx(affine)  # nibabel's choice too
     assert np.abs(head_series.measure_lesion(scan)[1] - LESION_CENTRE_MM).max() < 0.75
     [remark] = [remark for remark in scan.remarks if remark.code == "affines-disagree"]
@@ -163,22 +163,24 @@ def test_where_the_affines_part_the_sform_is_used_and_the_distance_said(tmp_path
 
 
 def test_affines_that_swap_the_sides_are_said_to(tmp_path):
-    _, affine = head()
+    _, affine = make_head()
     mirrored = affine.copy()
     mirrored[0] *= -1
-    _, scan = disagreeing(tmp_path, affine, mirrored)
+    _, scan = write_with_two_affines(tmp_path, affine, mirrored)
     assert "mirror image" in next(r.message for r in scan.remarks if r.code == "affines-disagree")
 
 
 def test_affines_that_agree_but_for_rounding_are_not_remarked(tmp_path):
-    _, affine = head()
+    _, affine = make_head()
     nearly = affine.copy()
     nearly[:3, 3] += 0.01
-    assert "affines-disagree" not in {remark.code for remark in disagreeing(tmp_path, affine, nearly)[1].remarks}
+    assert "affines-disagree" not in {
+        remark.code for remark in write_with_two_affines(tmp_path, affine, nearly)[1].remarks
+    }
 
 
 def test_an_sform_of_zeros_gives_way_to_the_qform(tmp_path):
-    path = save(tmp_path / "head.nii", *head())
+    path = save_nifti(tmp_path / "head.nii", *make_head())
     raw = bytearray(path.read_bytes())
     raw[252:256] = np.array([1, 1], "<i2").tobytes()
     raw[280:328] = bytes(48)
@@ -190,22 +192,22 @@ def test_an_sform_of_zeros_gives_way_to_the_qform(tmp_path):
 
 @pytest.mark.parametrize("offset", [1024, 1000])
 def test_a_lost_intercept_is_put_back(tmp_path, offset):
-    values, affine = head()
+    values, affine = make_head()
     noisy = values + np.random.default_rng(0).normal(0, 5, values.shape)
-    scan = read_one(save(tmp_path / "head.nii", np.rint(noisy + offset).astype(np.int16), affine))
+    scan = read_one(save_nifti(tmp_path / "head.nii", np.rint(noisy + offset).astype(np.int16), affine))
     assert np.array_equal(scan.hu, np.rint(noisy)[::-1, ::-1].transpose(2, 1, 0))
     [remark] = [remark for remark in scan.remarks if remark.code == "hounsfield-offset"]
     assert remark.severity == "repaired" and f"were {offset} above" in remark.message and "air" in remark.message
 
 
 def test_an_offset_that_fits_neither_is_refused(tmp_path):
-    values, affine = head()
+    values, affine = make_head()
     with pytest.raises(NoHounsfield, match="not certain"):
-        read_one(save(tmp_path / "head.nii", (values + 1012).astype(np.int16), affine))
+        read_one(save_nifti(tmp_path / "head.nii", (values + 1012).astype(np.int16), affine))
 
 
 def test_no_stated_orientation_is_remarked(tmp_path):
-    values, _ = head()
+    values, _ = make_head()
     image = nibabel.Nifti1Image(values, None)
     image.header.set_zooms(STEP_MM)
     image.to_filename(tmp_path / "head.nii")
@@ -215,17 +217,17 @@ def test_no_stated_orientation_is_remarked(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.5, 0.999])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_a_cut_file_is_unreadable(tmp_path, share, ending):
-    whole = save(tmp_path / f"head{ending}", *head()).read_bytes()
+    whole = save_nifti(tmp_path / f"head{ending}", *make_head()).read_bytes()
     (tmp_path / f"cut{ending}").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UnreadableFile):
         read_one(tmp_path / f"cut{ending}")
 
 
 def test_two_volumes_are_refused_and_one_beside_a_text_is_read(tmp_path):
-    save(tmp_path / "a.nii.gz", *head())
+    save_nifti(tmp_path / "a.nii.gz", *make_head())
     (tmp_path / "README.md").write_text("a head")
     assert read_one(tmp_path).shape == (38, 128, 110)
-    save(tmp_path / "b.nii.gz", *head())
+    save_nifti(tmp_path / "b.nii.gz", *make_head())
     with pytest.raises(UnreadableFile, match="holds 2 volumes"):
         read_one(tmp_path)
 
@@ -244,7 +246,7 @@ def test_bhsd_slices_as_sixteen_bit_nifti_are_heads(tmp_path):
     for path in sorted(find_data_set("bhsd_mini/images_hu0_255").glob("*.png"))[::6]:
         values = np.asarray(Image.open(path)).astype(np.int16)
         affine = np.diag([-0.45, -0.45, 5.0, 1.0])
-        scan = read_one(save(tmp_path / f"{path.stem}.nii.gz", values.T[..., None], affine))
+        scan = read_one(save_nifti(tmp_path / f"{path.stem}.nii.gz", values.T[..., None], affine))
         assert np.array_equal(scan.hu[0], values) and scan.calibrated
         assert scan.weights_mm == pytest.approx([5.0])
 
@@ -266,7 +268,7 @@ def test_dims_that_lie_are_refused_before_memory_is_taken(tmp_path, shape):
 
 
 def test_a_slope_costs_no_volume_of_floats(tmp_path):
-    path = save(tmp_path / "head.nii", *head())
+    path = save_nifti(tmp_path / "head.nii", *make_head())
     raw = bytearray(path.read_bytes())
     raw[112:120] = np.array([2, -1000], "<f4").tobytes()
     path.write_bytes(raw)
@@ -288,13 +290,13 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path):
 
 
 def test_complex_voxels_are_refused(tmp_path):
-    values, affine = head()
+    values, affine = make_head()
     with pytest.raises(UnreadableFile, match="not a single volume"):
-        read_one(save(tmp_path / "head.nii", values.astype(np.complex64), affine))
+        read_one(save_nifti(tmp_path / "head.nii", values.astype(np.complex64), affine))
 
 
 def test_no_words_of_nibabel_are_quoted(tmp_path):
-    path = save(tmp_path / "head.nii", *head())
+    path = save_nifti(tmp_path / "head.nii", *make_head())
     raw = bytearray(path.read_bytes())
     raw[70:72] = (9999).to_bytes(2, "little")  # a data type that is none
     path.write_bytes(raw)
@@ -304,7 +306,7 @@ def test_no_words_of_nibabel_are_quoted(tmp_path):
 
 
 def test_a_picture_beside_a_volume_is_left_out(tmp_path):
-    alone = read_one(save(tmp_path / "head.nii.gz", *head()))
+    alone = read_one(save_nifti(tmp_path / "head.nii.gz", *make_head()))
     Image.new("L", (90, 90), 128).save(tmp_path / "preview.png")
     (tmp_path / "README.md").write_text("a head")
     scan = read_one(tmp_path)
@@ -315,17 +317,17 @@ def test_a_picture_beside_a_volume_is_left_out(tmp_path):
 
 @pytest.mark.parametrize("value", [-2048 - 976, -10000, -32768, -(2**31)])
 def test_one_value_that_pads_a_volume_becomes_air_with_a_remark(tmp_path, value):
-    values, affine = head()
+    values, affine = make_head()
     values = values.astype(np.int32)
     values[:4] = value
-    scan = read_one(save(tmp_path / "head.nii", values, affine))
+    scan = read_one(save_nifti(tmp_path / "head.nii", values, affine))
     assert (scan.hu[:, :, -4:] == -1024).all() and scan.hu.min() >= -1024
     [remark] = [remark for remark in scan.remarks if remark.code == "no-numbers"]
     assert remark.severity == "repaired" and f"{4 * 128 * 38} values" in remark.message
 
 
 def test_many_values_far_below_air_are_no_padding(tmp_path):
-    values, affine = head()
+    values, affine = make_head()
     values[0] = np.linspace(-20_000, -10_000, 128 * 38).reshape(128, 38)
     with pytest.raises(NoHounsfield):
-        read_one(save(tmp_path / "head.nii", values, affine))
+        read_one(save_nifti(tmp_path / "head.nii", values, affine))

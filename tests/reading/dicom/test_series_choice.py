@@ -1,4 +1,4 @@
-"""Which series of a study is read: chosen by headers, before a pixel is decoded."""
+"""The choice of a series by headers, before pixels are decoded."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ THIN = Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 1.5)))
 SHORT = Geometry(z_mm=(0.0, 1.5))
 
 
-def a_series(folder, uid, geometry=THICK, **tags):
+def write_series(folder, uid, geometry=THICK, **tags):
     slices = head_series.make_datasets(geometry, series=uid)
     for data in slices:
         for keyword, value in tags.items():
@@ -23,20 +23,20 @@ def a_series(folder, uid, geometry=THICK, **tags):
 
 
 @pytest.fixture
-def decoded(monkeypatch):
-    """The series of every slice that was decoded."""
-    seen = []
+def decoded_uids(monkeypatch):
+    """Record the series UID of every decoded slice."""
+    uids = []
     real = decoding.decode_hounsfield
 
-    def counting(frame, header):
-        seen.append(header.series_uid)
+    def record_series(frame, header):
+        uids.append(header.series_uid)
         return real(frame, header)
 
-    monkeypatch.setattr(volume, "decode_hounsfield", counting)
-    return seen
+    monkeypatch.setattr(volume, "decode_hounsfield", record_series)
+    return uids
 
 
-def codes(scan):
+def collect_codes(scan):
     return {remark.code for remark in scan.remarks}
 
 
@@ -53,47 +53,47 @@ WORSE = {
 
 
 @pytest.mark.parametrize("name", WORSE)
-def test_the_better_series_is_chosen_by_its_header_and_the_other_never_decoded(tmp_path, name, decoded):
-    a_series(tmp_path, "1.2.3.1", ConvolutionKernel="H31s")
-    a_series(tmp_path, "1.2.3.2", **WORSE[name])
+def test_the_better_series_is_chosen_by_its_header_and_the_other_never_decoded(tmp_path, name, decoded_uids):
+    write_series(tmp_path, "1.2.3.1", ConvolutionKernel="H31s")
+    write_series(tmp_path, "1.2.3.2", **WORSE[name])
     scan = read_one(tmp_path)
-    assert scan.series_uid == "1.2.3.1" and "chose-series" in codes(scan)
-    assert set(decoded) == {"1.2.3.1"}
+    assert scan.series_uid == "1.2.3.1" and "chose-series" in collect_codes(scan)
+    assert set(decoded_uids) == {"1.2.3.1"}
 
 
 @pytest.mark.parametrize("kernel", ["H31s", "J40s", "Hr40f", "STANDARD", "SOFT", "UB", "FC26", "B"])
 def test_soft_kernels_are_of_equal_right(tmp_path, kernel):
-    a_series(tmp_path, "1.2.3.1", ConvolutionKernel=kernel)
-    a_series(tmp_path, "1.2.3.2")
+    write_series(tmp_path, "1.2.3.1", ConvolutionKernel=kernel)
+    write_series(tmp_path, "1.2.3.2")
     with pytest.raises(SeveralSeries):
         read_one(tmp_path)
 
 
-def test_no_slice_is_decoded_twice(tmp_path, decoded):
-    a_series(tmp_path, "1.2.3.1")
+def test_no_slice_is_decoded_twice(tmp_path, decoded_uids):
+    write_series(tmp_path, "1.2.3.1")
     read_one(tmp_path)
-    assert len(decoded) == len(THICK.z_mm)
+    assert len(decoded_uids) == len(THICK.z_mm)
 
 
-def test_a_thin_series_stands_out_beside_a_thick_one(tmp_path, decoded):
-    a_series(tmp_path, "1.2.3.1")
-    a_series(tmp_path, "1.2.3.2", THIN)
-    assert read_one(tmp_path).series_uid == "1.2.3.2" and set(decoded) == {"1.2.3.2"}
+def test_a_thin_series_stands_out_beside_a_thick_one(tmp_path, decoded_uids):
+    write_series(tmp_path, "1.2.3.1")
+    write_series(tmp_path, "1.2.3.2", THIN)
+    assert read_one(tmp_path).series_uid == "1.2.3.2" and set(decoded_uids) == {"1.2.3.2"}
 
 
 def test_a_thin_series_for_bone_does_not_beat_a_thick_soft_one(tmp_path):
-    a_series(tmp_path, "1.2.3.1")
-    a_series(tmp_path, "1.2.3.2", THIN, ConvolutionKernel="H70h")
+    write_series(tmp_path, "1.2.3.1")
+    write_series(tmp_path, "1.2.3.2", THIN, ConvolutionKernel="H70h")
     assert read_one(tmp_path).series_uid == "1.2.3.1"
 
 
-def test_two_slices_of_a_bolus_never_beat_the_head(tmp_path, decoded):
-    a_series(tmp_path, "1.2.3.1", THIN, ConvolutionKernel="H70h")
-    a_series(tmp_path, "1.2.3.2", SHORT)
-    assert read_one(tmp_path).series_uid == "1.2.3.1" and set(decoded) == {"1.2.3.1"}
+def test_two_slices_of_a_bolus_never_beat_the_head(tmp_path, decoded_uids):
+    write_series(tmp_path, "1.2.3.1", THIN, ConvolutionKernel="H70h")
+    write_series(tmp_path, "1.2.3.2", SHORT)
+    assert read_one(tmp_path).series_uid == "1.2.3.1" and set(decoded_uids) == {"1.2.3.1"}
 
 
-def test_of_twenty_series_the_only_head_is_found_with_a_glance_at_each(tmp_path, decoded):
+def test_of_twenty_series_the_only_head_is_found_with_a_glance_at_each(tmp_path, decoded_uids):
     for number in range(20):
         slices = head_series.make_datasets(THICK, series=f"1.2.3.{number + 1}")
         if number != 11:
@@ -102,14 +102,14 @@ def test_of_twenty_series_the_only_head_is_found_with_a_glance_at_each(tmp_path,
         head_series.write_series(tmp_path / str(number), slices)
     scan = read_one(tmp_path)
     assert scan.series_uid == "1.2.3.12"
-    assert len(decoded) <= 20 * 12 + len(THICK.z_mm)
+    assert len(decoded_uids) <= 20 * 12 + len(THICK.z_mm)
     assert any("19 other CT series cannot be used (not-head" in remark.message for remark in scan.remarks)
 
 
 def test_a_refusal_lists_what_tells_the_series_apart(tmp_path):
-    a_series(tmp_path, "1.2.3.1")
-    a_series(tmp_path, "1.2.3.2", ContrastBolusAgent="x", ConvolutionKernel="BONE")
-    a_series(tmp_path, "1.2.3.3")
+    write_series(tmp_path, "1.2.3.1")
+    write_series(tmp_path, "1.2.3.2", ContrastBolusAgent="x", ConvolutionKernel="BONE")
+    write_series(tmp_path, "1.2.3.3")
     with pytest.raises(SeveralSeries) as caught:
         read_one(tmp_path)
     assert "1.2.3.1 (18 slices, 6.0 mm apart); 1.2.3.3" in caught.value.message
@@ -120,7 +120,7 @@ def test_a_refusal_lists_what_tells_the_series_apart(tmp_path):
 
 def test_a_whole_uid_is_that_series_alone_and_a_beginning_must_fit_one(tmp_path):
     for uid in ("1.2.3.12", "1.2.3.1", "1.2.3.2"):
-        a_series(tmp_path, uid, THIN if uid == "1.2.3.12" else THICK)
+        write_series(tmp_path, uid, THIN if uid == "1.2.3.12" else THICK)
     assert read_one(tmp_path, series="1.2.3.1").series_uid == "1.2.3.1"
     assert [scan.series_uid for scan in read(tmp_path, series="1.2.3.1")] == ["1.2.3.1"]
     assert read_one(tmp_path, series="1.2.3.12").series_uid == "1.2.3.12"
@@ -129,7 +129,7 @@ def test_a_whole_uid_is_that_series_alone_and_a_beginning_must_fit_one(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "reason"),
     [
         ("dose report", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.67", "Modality": "SR"}, "modality SR"),
         ("capture", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary capture"),
@@ -139,8 +139,8 @@ def test_a_whole_uid_is_that_series_alone_and_a_beginning_must_fit_one(tmp_path)
         ("colour", {"SamplesPerPixel": 3}, "colour picture"),
     ],
 )
-def test_what_is_no_acquired_slice_is_left_out(tmp_path, name, change, said):
-    a_series(tmp_path, "1.2.3.1")
+def test_what_is_no_acquired_slice_is_left_out(tmp_path, name, change, reason):
+    write_series(tmp_path, "1.2.3.1")
     other = head_series.make_datasets(SHORT, series="1.2.3.2")[0]
     for keyword, value in change.items():
         setattr(other, keyword, value)
@@ -148,23 +148,23 @@ def test_what_is_no_acquired_slice_is_left_out(tmp_path, name, change, said):
     head_series.write(other, tmp_path / "other.dcm")
     scan = read_one(tmp_path)
     assert scan.series_uid == "1.2.3.1"
-    assert any(f"1 x {said}" in remark.message for remark in scan.remarks if remark.code == "left-out")
+    assert any(f"1 x {reason}" in remark.message for remark in scan.remarks if remark.code == "left-out")
     (tmp_path / "1.2.3.1").rename(tmp_path.parent / f"{tmp_path.name}-away")
-    if said != "reformat":
-        with pytest.raises(NotCT, match=said):
+    if reason != "reformat":
+        with pytest.raises(NotCT, match=reason):
             read_one(tmp_path)
 
 
-def cut(path):
-    """Break a file off in its header, behind the UID of its series."""
+def cut_file(path):
+    """Cut a file in its header, after the series UID."""
     path.write_bytes(path.read_bytes()[:-57_700])
     return path
 
 
 def test_a_file_that_cannot_be_read_is_left_out_unless_it_is_of_the_chosen_series(tmp_path):
-    a_series(tmp_path, "1.2.3.1")
-    other = a_series(tmp_path, "1.2.3.2", ContrastBolusAgent="x")
-    cut(other / "IM0003.dcm")
+    write_series(tmp_path, "1.2.3.1")
+    other = write_series(tmp_path, "1.2.3.2", ContrastBolusAgent="x")
+    cut_file(other / "IM0003.dcm")
     scan = read_one(tmp_path)
     assert scan.series_uid == "1.2.3.1"
     [remark] = [remark for remark in scan.remarks if remark.code == "left-out"]
@@ -172,13 +172,13 @@ def test_a_file_that_cannot_be_read_is_left_out_unless_it_is_of_the_chosen_serie
     assert [scan.series_uid for scan in read(tmp_path)] == ["1.2.3.1"]
     for chosen in ("1.2.3.2", None):
         if chosen is None:
-            cut(tmp_path / "1.2.3.1" / "IM0005.dcm")
+            cut_file(tmp_path / "1.2.3.1" / "IM0005.dcm")
         with pytest.raises(UnreadableFile, match=r"IM0003\.dcm" if chosen else r"IM0005\.dcm"):
             read_one(tmp_path, series=chosen)
 
 
-def acquired(numbers, geometry=THICK, *, first=1, **tags):
-    """Slices of one series, the n-th of the n-th acquisition of ``numbers``."""
+def make_acquisitions(numbers, geometry=THICK, *, first=1, **tags):
+    """Make the slices of one series; the n-th belongs to the n-th acquisition of ``numbers``."""
     slices = head_series.make_datasets(geometry)
     for instance, (data, number) in enumerate(zip(slices, numbers, strict=True), start=first):
         data.AcquisitionNumber, data.InstanceNumber = number, instance
@@ -192,38 +192,38 @@ def acquired(numbers, geometry=THICK, *, first=1, **tags):
 def test_acquisitions_one_above_the_other_are_one_volume(tmp_path, size):
     """Sequential CT acquires slice by slice, or slab by slab."""
     numbers = [index // size + 1 for index in range(len(THICK.z_mm))]
-    scan = read_one(head_series.write_series(tmp_path, acquired(numbers)))
+    scan = read_one(head_series.write_series(tmp_path, make_acquisitions(numbers)))
     assert scan.shape[0] == len(THICK.z_mm) and scan.remarks == ()
 
 
 def test_acquisitions_that_interleave_are_no_volume(tmp_path):
     shifted = Geometry(z_mm=tuple(np.array(THICK.z_mm) + 3))
     count = len(THICK.z_mm)
-    later = acquired([2] * count, shifted, first=101)
-    head_series.write_series(tmp_path / "plain", acquired([1] * count) + later)
+    later = make_acquisitions([2] * count, shifted, first=101)
+    head_series.write_series(tmp_path / "plain", make_acquisitions([1] * count) + later)
     assert [scan.shape[0] for scan in read(tmp_path / "plain")] == [count, count]
     with pytest.raises(SeveralSeries):
         read_one(tmp_path / "plain")
     for data in later:
         data.ContrastBolusAgent = "IOMERON"
-    head_series.write_series(tmp_path / "contrast", acquired([1] * count) + later)
+    head_series.write_series(tmp_path / "contrast", make_acquisitions([1] * count) + later)
     scan = read_one(tmp_path / "contrast")
     assert scan.shape[0] == count and scan.planes.positions_mm[0, 2] == THICK.z_mm[0]
-    assert "chose-series" in codes(scan)
+    assert "chose-series" in collect_codes(scan)
 
 
 def test_two_phases_of_slabs_are_two_volumes(tmp_path):
-    """Each phase is of two slabs; those of one contrast medium go together."""
+    """Each phase consists of two slabs; slabs with the same contrast medium belong together."""
     numbers = [1] * 9 + [2] * 9
-    later = acquired([number + 2 for number in numbers], first=101, ContrastBolusAgent="IOMERON")
-    scan = read_one(head_series.write_series(tmp_path, acquired(numbers) + later))
+    later = make_acquisitions([number + 2 for number in numbers], first=101, ContrastBolusAgent="IOMERON")
+    scan = read_one(head_series.write_series(tmp_path, make_acquisitions(numbers) + later))
     assert scan.shape[0] == 18 and set(scan.sop_instance_uids) == {f"1.2.7.{n}" for n in range(1, 19)}
-    assert codes(scan) == {"chose-series"} and [scan.shape[0] for scan in read(tmp_path)] == [18, 18]
+    assert collect_codes(scan) == {"chose-series"} and [scan.shape[0] for scan in read(tmp_path)] == [18, 18]
 
 
 @pytest.mark.parametrize("angle_deg", [12, 40])
 def test_decubitus_and_oblique_heads_keep_volume_and_place(tmp_path, angle_deg):
-    """The table's frame turned about the patient's long axis, as for a head that lies on its side."""
+    """The frame of the table is rotated about the patient's long axis, as for a head that lies on its side."""
     for name, turn in {"side": 90, "oblique": angle_deg}.items():
         angle = np.radians(turn)
         row = np.array([np.cos(angle), np.sin(angle), 0])

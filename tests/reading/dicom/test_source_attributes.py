@@ -1,4 +1,4 @@
-"""What a scan keeps of the DICOM objects that it was read from, and that it shows nothing of it."""
+"""Attributes that a scan keeps of its DICOM objects, and that no repr or log shows them."""
 
 import logging
 import pickle
@@ -14,7 +14,7 @@ from strokeseg.reading import deidentification, read_one
 from strokeseg.reading.dicom import source_attributes
 from strokeseg.scan import Scan
 
-TELLING = [value for value in STUDY.values() if len(value) > 3]
+IDENTIFYING = [value for value in STUDY.values() if len(value) > 3]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -43,10 +43,10 @@ def test_patient_and_study_are_kept_as_they_are_written(tmp_path):
 
 @pytest.mark.parametrize("charset", ["ISO_IR 100", "ISO_IR 192", "GB18030"])
 def test_names_are_decoded_by_the_files_character_set(tmp_path, charset):
-    made = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
-    for data in made:
+    slices = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
+    for data in slices:
         data.SpecificCharacterSet, data.PatientName = charset, "Müller^Zoë"
-    assert read_one(head_series.write_series(tmp_path, made)).source.attribute("PatientName") == "Müller^Zoë"
+    assert read_one(head_series.write_series(tmp_path, slices)).source.attribute("PatientName") == "Müller^Zoë"
 
 
 def test_nothing_shows_the_source(tmp_path, caplog, capfd, recwarn):
@@ -55,7 +55,7 @@ def test_nothing_shows_the_source(tmp_path, caplog, capfd, recwarn):
     source = scan.source
     shown = repr(replace(scan, hu=scan.hu[:, :1, :1])) + repr(source) + str(source) + repr(source.frames[0])
     shown += f"{scan.remarks}{caplog.text}{capfd.readouterr()}{[str(each.message) for each in recwarn.list]}"
-    for value in TELLING:
+    for value in IDENTIFYING:
         assert value not in shown
     assert "ller" not in shown and "山田" not in shown
 
@@ -68,35 +68,35 @@ def test_it_survives_a_pickle(tmp_path):
 
 
 def test_what_has_no_right_form_is_left_out_and_named(tmp_path):
-    made = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
-    for data in made:
+    slices = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
+    for data in slices:
         data.add_new("PatientBirthDate", "DA", "17.3.1941")
         data.add_new("AccessionNumber", "SH", "A-815\x07 and what follows it")
         data.add_new("StudyID", "SH", "one\\two")
-    source = read_one(head_series.write_series(tmp_path, made)).source
+    source = read_one(head_series.write_series(tmp_path, slices)).source
     assert set(source.malformed) == {"PatientBirthDate", "AccessionNumber", "StudyID"}
     assert all(source.attribute(keyword) == "" for keyword in source.malformed)
     assert source.attribute("PatientID") == "P-4711"
 
 
 def test_the_page_lists_what_is_repeated():
-    page = " ".join((Path(__file__).parents[2] / "docs/dicom-outputs.md").read_text().split())
+    page = " ".join((Path(__file__).parents[3] / "docs/dicom-outputs.md").read_text().split())
     assert f"Repeated from the input: {', '.join(source_attributes._PATTERNS)}, and nothing else." in page
     assert f"{len(KINDS)} kinds of series" in page
 
 
 @pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
 def test_a_series_of_two_owners_is_said(tmp_path, keyword):
-    made = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
-    setattr(made[1], keyword, "1.2.3.999")
-    source = read_one(head_series.write_series(tmp_path, made)).source
+    slices = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
+    setattr(slices[1], keyword, "1.2.3.999")
+    source = read_one(head_series.write_series(tmp_path, slices)).source
     assert keyword in source.fault and "999" not in source.fault
 
 
 def test_two_frames_of_reference_are_none(tmp_path):
-    made = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
-    made[1].FrameOfReferenceUID = "1.2.3.999"
-    source = read_one(head_series.write_series(tmp_path, made)).source
+    slices = make_slices(SMALL.but(z_mm=(0.0, 6.0)))
+    slices[1].FrameOfReferenceUID = "1.2.3.999"
+    source = read_one(head_series.write_series(tmp_path, slices)).source
     assert source.frame_of_reference_uid == "" and not source.fault
 
 
@@ -109,7 +109,7 @@ def test_without_identity_nothing_of_it_is_left(tmp_path):
     key = b"k" * 32
     bare = deidentification.deidentify(scan, key)
     held = pickle.dumps(replace(bare, hu=bare.hu[:, :1, :1]))
-    for value in (*TELLING, SERIES, *scan.sop_instance_uids):
+    for value in (*IDENTIFYING, SERIES, *scan.sop_instance_uids):
         assert value.encode() not in held
     source = bare.source
     assert source.deidentified and source.attribute("StudyInstanceUID") == deidentification.derive_uid(

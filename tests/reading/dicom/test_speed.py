@@ -1,4 +1,4 @@
-"""Memory and time of reading: `pytest tests/read/test_dicom_speed.py -s` prints the figures."""
+"""Memory and time of reading: `pytest tests/reading/dicom/test_speed.py -s` prints the figures."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ print(json.dumps({"s": spent, "peak": peak[0] - base, "pixels": scan.hu.nbytes})
 """
 
 
-def head(count):
+def make_head_slices(count):
     geometry = Geometry(z_mm=tuple(np.linspace(-75, 75, count)), shape=(512, 512), spacing_mm=(0.4, 0.4))
     planes = {z: geometry.plane_hu(z) for z in geometry.z_mm[:: max(1, count // 40)]}
     nearest = np.array(list(planes))
@@ -50,7 +50,7 @@ def head(count):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("form", ["files", "enhanced", "zip"])
 def test_six_hundred_slices_are_read_in_little_more_than_their_own_memory(tmp_path, form):
-    slices = head(600)
+    slices = make_head_slices(600)
     warm = head_series.write(slices[300], tmp_path / "warm.dcm")
     if form == "enhanced":
         path = head_series.write(head_series.make_enhanced(slices), tmp_path / "ct.dcm")
@@ -64,35 +64,35 @@ def test_six_hundred_slices_are_read_in_little_more_than_their_own_memory(tmp_pa
                 target.write(file, file.name)
         path = tmp_path / "study.zip"
     del slices
-    told = subprocess.run([sys.executable, "-c", MEASURE, warm, path], check=True, capture_output=True, text=True)
-    figures = json.loads(told.stdout)
+    result = subprocess.run([sys.executable, "-c", MEASURE, warm, path], check=True, capture_output=True, text=True)
+    figures = json.loads(result.stdout)
     ratio = figures["peak"] / figures["pixels"]
     print(f"\n600 slices, {form}: {figures['s']:.2f} s, peak {ratio:.2f} x the pixels")
     assert figures["pixels"] == 600 * 512 * 512 * 2 and ratio < 1.6
 
 
 def test_forty_uncompressed_slices_are_read_at_once(tmp_path):
-    """Header and pixels, without the gate; the best of ten, in time that this process itself had."""
-    folder = head_series.write_series(tmp_path, head(40))
+    """Headers and pixels, without the gate; the best of ten runs, in CPU time of this process."""
+    folder = head_series.write_series(tmp_path, make_head_slices(40))
 
-    def once():
-        begun, clock = time.process_time(), time.perf_counter()
-        found = [item for member in input_file.list_folder(folder) for item in header_reader.read_headers(member)]
-        volume.read_series(series.select_consistent(found))
-        return time.process_time() - begun, time.perf_counter() - clock
+    def time_reading():
+        cpu_start, wall_start = time.process_time(), time.perf_counter()
+        headers = [item for file in input_file.list_folder(folder) for item in header_reader.read_headers(file)]
+        volume.read_series(series.select_consistent(headers))
+        return time.process_time() - cpu_start, time.perf_counter() - wall_start
 
-    cpu_s, wall_s = (min(column) for column in zip(*[once() for _ in range(10)], strict=True))
+    cpu_s, wall_s = (min(column) for column in zip(*[time_reading() for _ in range(10)], strict=True))
     print(f"\n40 slices, uncompressed: {wall_s:.3f} s ({cpu_s:.3f} s of the processor)")
     assert cpu_s < 0.3 * measure_slowdown()
 
 
 def test_progress_is_told_slice_by_slice(tmp_path):
-    told = []
+    result = []
     read_one(
         head_series.write_series(tmp_path, head_series.make_datasets()),
-        progress=lambda done, whole: told.append((done, whole)),
+        progress=lambda done, whole: result.append((done, whole)),
     )
-    assert told == [(n, 37) for n in range(1, 38)]
+    assert result == [(n, 37) for n in range(1, 38)]
 
 
 def test_a_wrong_slice_ends_the_threads_and_names_itself(tmp_path):

@@ -1,4 +1,4 @@
-"""The bleed of the analytic head keeps volume and place, read through what scanners and exports do in any combination.
+"""The lesion of the analytic head keeps volume and position in random combinations of what scanners and exports do.
 
 The truth is the ellipsoid's own formula. What is measured is what anyone would: pixels of its density, times area,
 times weight.
@@ -31,31 +31,31 @@ PIXELS = {"shape": (132, 116), "spacing_mm": (1.5, 1.45)}
 
 
 @dataclass(frozen=True)
-class Turned(Geometry):
-    """The head lies turned about its long axis too: the planes are oblique to the patient."""
+class TurnedGeometry(Geometry):
+    """Geometry of a head rotated about its long axis too: the planes are oblique to the patient."""
 
     turn_deg: float = 0.0
 
-    def _turned(self, axis):
+    def _rotate(self, axis):
         angle = np.radians(self.turn_deg)
         cosine, sine = np.cos(angle), np.sin(angle)
         return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ axis
 
     @property
     def row_cosine(self):
-        return self._turned(super().row_cosine)
+        return self._rotate(super().row_cosine)
 
     @property
     def column_cosine(self):
-        return self._turned(super().column_cosine)
+        return self._rotate(super().column_cosine)
 
 
-def heights(spacing, step):
-    """Places of the slices' centres: even, thin below and thick above, or with two slices missing beside the bleed."""
+def make_positions(spacing, step):
+    """Return the slices' positions: even, thin below and thick above, or with missing slices beside the lesion."""
     even = np.arange(-56.0, 62.0, step)
     if spacing == "uneven":
         return (*np.arange(-56.0, 4.0, 2.0), *np.arange(4.0, 62.0, 3.5))
-    if spacing == "missing":  # the bleed reaches from -12 to 30, and by 8 more where the gantry is tilted
+    if spacing == "missing":  # the lesion reaches from -12 to 30, and by 8 more where the gantry is tilted
         return tuple(np.delete(even, np.argmin(np.abs(even + 36))))
     return tuple(even)
 
@@ -73,10 +73,12 @@ def heights(spacing, step):
     seed=st.integers(0, 2**16),
 )
 @pytest.mark.slow
-def test_the_bleed_keeps_its_volume_and_its_place(
+def test_the_lesion_keeps_its_volume_and_position(
     tmp_path_factory, tilt_deg, turn_deg, spacing, step, row_sign, column_sign, syntax, rescale, seed
 ):
-    geometry = Turned(heights(spacing, step), tilt_deg, row_sign, column_sign, turn_deg=turn_deg, **PIXELS)
+    geometry = TurnedGeometry(
+        make_positions(spacing, step), tilt_deg, row_sign, column_sign, turn_deg=turn_deg, **PIXELS
+    )
     slope, intercept, signed = rescale
     slices = head_series.make_datasets(geometry, slope=slope, intercept=intercept, signed=signed)
     if spacing == "duplicated":
@@ -91,17 +93,17 @@ def test_the_bleed_keeps_its_volume_and_its_place(
     assert abs(along @ planes.column_cosine) < planes.pixel_spacing_mm[0] / 2
     assert abs(along @ planes.normal) < np.median(planes.gaps_mm) / 2
     assert planes.tilt_deg == pytest.approx(abs(tilt_deg), abs=0.1)
-    said = {remark.code for remark in scan.remarks}
-    assert ("missing-slices" in said) == (spacing == "missing")
-    assert ("duplicate-slices" in said) == (spacing == "duplicated")
-    assert ("uneven-spacing" in said) == (spacing == "uneven")
-    assert not said & {"contrast-medium", "sharp-kernel", "metal", "motion", "hounsfield-offset", "left-out"}
+    codes = {remark.code for remark in scan.remarks}
+    assert ("missing-slices" in codes) == (spacing == "missing")
+    assert ("duplicate-slices" in codes) == (spacing == "duplicated")
+    assert ("uneven-spacing" in codes) == (spacing == "uneven")
+    assert not codes & {"contrast-medium", "sharp-kernel", "metal", "motion", "hounsfield-offset", "left-out"}
 
 
 @pytest.mark.parametrize("row_sign", [1, -1])
 @pytest.mark.parametrize("turn_deg", [0.0, 21.0])
 def test_our_own_nifti_gives_the_same_mask_at_the_same_places(tmp_path, row_sign, turn_deg):
-    geometry = Turned(heights("even", 3.0), 0.0, row_sign, 1, turn_deg=turn_deg, **PIXELS)
+    geometry = TurnedGeometry(make_positions("even", 3.0), 0.0, row_sign, 1, turn_deg=turn_deg, **PIXELS)
     scan = read_one(head_series.write_series(tmp_path / "series", head_series.make_datasets(geometry)))
     mask = (scan.hu > 50) & (scan.hu < 100)
     nifti.save(tmp_path, scan, make_regular(scan, mask.astype(np.int32)))
@@ -117,8 +119,8 @@ def test_our_own_nifti_gives_the_same_mask_at_the_same_places(tmp_path, row_sign
 
 @pytest.mark.parametrize("spacing", ["even", "uneven"])
 @pytest.mark.parametrize("tilt_deg", [0.0, 22.0])
-def test_a_resampled_nifti_keeps_the_bleeds_volume_and_place(tmp_path, spacing, tilt_deg):
-    geometry = Turned(heights(spacing, 3.0), tilt_deg, **PIXELS)
+def test_a_resampled_nifti_keeps_the_lesions_volume_and_position(tmp_path, spacing, tilt_deg):
+    geometry = TurnedGeometry(make_positions(spacing, 3.0), tilt_deg, **PIXELS)
     scan = read_one(head_series.write_series(tmp_path / "series", head_series.make_datasets(geometry)))
     mask = (scan.hu > 50) & (scan.hu < 100)
     nifti.save(tmp_path, scan, make_regular(scan, mask.astype(np.int32)))

@@ -1,4 +1,4 @@
-"""Hounsfield units from every way of storing them."""
+"""Hounsfield units from every storage format."""
 
 import numpy as np
 import pydicom
@@ -12,10 +12,10 @@ from strokeseg.errors import NoHounsfield, NotCT, NotHead, UnreadableFile, Unsup
 from strokeseg.reading import read_one
 
 GEOMETRY = Geometry()
-TRUTH = GEOMETRY.plane_hu(9.0)  # through the middle of the bleed
+TRUTH = GEOMETRY.plane_hu(9.0)  # through the middle of the lesion
 
 
-def one(**options):
+def make_slice(**options):
     return head_series.ct_dataset(TRUTH, GEOMETRY.position(9.0), GEOMETRY, **options)
 
 
@@ -23,13 +23,13 @@ def one(**options):
     "syntax", ["explicit", "implicit", "rle", "no-preamble", "no-meta", *head_series.GDCM_SYNTAXES]
 )
 def test_every_transfer_syntax_gives_the_same_hounsfield_units(tmp_path, syntax):
-    scan = read_one(head_series.write(one(), tmp_path / "slice.dcm", syntax))
+    scan = read_one(head_series.write(make_slice(), tmp_path / "slice.dcm", syntax))
     assert np.array_equal(scan.hu[0], TRUTH)
 
 
 @pytest.mark.parametrize("syntax", ["rle", "jpeg-ls", "jpeg-lossless"])
 def test_signed_pixels_survive_compression(tmp_path, syntax):
-    scan = read_one(head_series.write(one(signed=True, intercept=0.0), tmp_path / "slice.dcm", syntax))
+    scan = read_one(head_series.write(make_slice(signed=True, intercept=0.0), tmp_path / "slice.dcm", syntax))
     assert np.array_equal(scan.hu[0], TRUTH)
 
 
@@ -46,7 +46,7 @@ def test_signed_pixels_survive_compression(tmp_path, syntax):
     ],
 )
 def test_every_rescale_gives_the_same_hounsfield_units(tmp_path, options):
-    scan = read_one(head_series.write(one(**options), tmp_path / "slice.dcm"))
+    scan = read_one(head_series.write(make_slice(**options), tmp_path / "slice.dcm"))
     assert np.abs(scan.hu[0].astype(int) - TRUTH).max() <= (1 if options["intercept"] == -1024.5 else 0)
 
 
@@ -61,8 +61,8 @@ def test_each_slice_has_its_own_rescale(tmp_path):
     assert all(np.array_equal(plane, GEOMETRY.plane_hu(z)) for plane, z in zip(scan.hu, GEOMETRY.z_mm, strict=True))
 
 
-def padded(signed, intercept, stored, tag, vr):
-    data = one(signed=signed, intercept=intercept)
+def make_padded_slice(signed, intercept, stored, tag, vr):
+    data = make_slice(signed=signed, intercept=intercept)
     values = np.frombuffer(data.PixelData, "<i2" if signed else "<u2").copy().reshape(TRUTH.shape)
     values[:10] = stored
     data.PixelData = values.tobytes()
@@ -81,25 +81,25 @@ def padded(signed, intercept, stored, tag, vr):
     ],
 )
 def test_padding_becomes_air_and_nothing_else_changes(tmp_path, case):
-    scan = read_one(head_series.write(padded(*case), tmp_path / "slice.dcm"))
+    scan = read_one(head_series.write(make_padded_slice(*case), tmp_path / "slice.dcm"))
     assert (scan.hu[0, :10] == -1024).all() and np.array_equal(scan.hu[0, 10:], TRUTH[10:])
 
 
 def test_a_padding_range_becomes_air(tmp_path):
-    data = padded(True, 0.0, -1800, -2000, "SS")
+    data = make_padded_slice(True, 0.0, -1800, -2000, "SS")
     data.add_new("PixelPaddingRangeLimit", "SS", -1500)
     assert (read_one(head_series.write(data, tmp_path / "slice.dcm")).hu[0, :10] == -1024).all()
 
 
 def test_a_padding_value_inside_tissue_tears_no_hole(tmp_path):
-    data = one(signed=True, intercept=0.0)
+    data = make_slice(signed=True, intercept=0.0)
     data.add_new("PixelPaddingValue", "SS", 35)
     assert np.array_equal(read_one(head_series.write(data, tmp_path / "slice.dcm")).hu[0], TRUTH)
 
 
 @pytest.mark.parametrize("missing", [("RescaleSlope",), ("RescaleIntercept",), ("RescaleSlope", "RescaleIntercept")])
 def test_no_rescale_is_refused(tmp_path, missing):
-    data = one()
+    data = make_slice()
     for keyword in missing:
         delattr(data, keyword)
     with pytest.raises(NoHounsfield, match="no rescale"):
@@ -108,15 +108,15 @@ def test_no_rescale_is_refused(tmp_path, missing):
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0.0, -1024.0), (1.0, 1e9)])
 def test_a_rescale_that_cannot_be_is_refused(tmp_path, slope, intercept):
-    data = one()
+    data = make_slice()
     data.RescaleSlope, data.RescaleIntercept = slope, intercept
     with pytest.raises(NoHounsfield, match="the rescale slope is"):
         read_one(head_series.write(data, tmp_path / "slice.dcm"))
 
 
 def test_a_rescale_that_forgets_the_offset_is_never_read_as_it_is(tmp_path):
-    """Lowered with a remark, or refused with the number: which of the two is the gate's own test."""
-    data = one()
+    """The values are lowered with a remark, or refused with the offset; the tests of the gate cover which."""
+    data = make_slice()
     data.RescaleIntercept = 0  # the stored values are 1024 above HU
     path = head_series.write(data, tmp_path / "slice.dcm")
     try:
@@ -129,13 +129,13 @@ def test_a_rescale_that_forgets_the_offset_is_never_read_as_it_is(tmp_path):
 
 def test_mr_is_refused(tmp_path):
     with pytest.raises(NotCT, match="modality MR"):
-        read_one(head_series.write(head_series.make_mr(one()), tmp_path / "slice.dcm"))
+        read_one(head_series.write(head_series.make_mr(make_slice()), tmp_path / "slice.dcm"))
     with pytest.raises(NotCT, match="modality MR"):
         read_one(get_testdata_file("MR_small.dcm"))
 
 
 def test_a_multi_frame_object_without_places_is_refused_with_what_to_do(tmp_path):
-    data = one()
+    data = make_slice()
     data.NumberOfFrames = 2
     data.PixelData *= 2
     with pytest.raises(UnreadableFile, match="multi-frame object that does not say where") as caught:
@@ -144,7 +144,7 @@ def test_a_multi_frame_object_without_places_is_refused_with_what_to_do(tmp_path
 
 
 def test_a_syntax_without_decoder_is_refused_by_name(tmp_path):
-    data = pydicom.dcmread(head_series.write(one(), tmp_path / "slice.dcm", "rle"))
+    data = pydicom.dcmread(head_series.write(make_slice(), tmp_path / "slice.dcm", "rle"))
     data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"  # a video
     data.PixelData = encapsulate([bytes(range(1, 200))])
     data.save_as(tmp_path / "slice.dcm")
@@ -154,7 +154,7 @@ def test_a_syntax_without_decoder_is_refused_by_name(tmp_path):
 
 
 def test_compressed_pixels_that_nothing_explains_are_refused(tmp_path):
-    data = pydicom.dcmread(head_series.write(one(), tmp_path / "slice.dcm", "rle"))
+    data = pydicom.dcmread(head_series.write(make_slice(), tmp_path / "slice.dcm", "rle"))
     data.PixelData = encapsulate([bytes(range(1, 200))])
     del data.file_meta.TransferSyntaxUID
     data.save_as(tmp_path / "slice.dcm", implicit_vr=False, little_endian=True, enforce_file_format=False)
@@ -162,9 +162,9 @@ def test_compressed_pixels_that_nothing_explains_are_refused(tmp_path):
         read_one(tmp_path / "slice.dcm")
 
 
-def stored_as(values, bits, *, high_bit=None, signed=False, intercept=-1024.0, allocated=16):
-    """Make a slice of given stored words, as a maker's software might leave them."""
-    data = one(intercept=intercept)
+def make_stored_slice(values, bits, *, high_bit=None, signed=False, intercept=-1024.0, allocated=16):
+    """Make a slice of given stored words, as a manufacturer's software might write them."""
+    data = make_slice(intercept=intercept)
     data.BitsAllocated, data.BitsStored, data.HighBit = allocated, bits, bits - 1 if high_bit is None else high_bit
     data.PixelRepresentation = int(signed)
     data.PixelData = values.astype("<u2").tobytes()
@@ -175,12 +175,12 @@ STORED = (TRUTH + 1024).astype(np.uint16)
 
 
 def test_pixels_at_the_upper_end_of_their_words(tmp_path):
-    data = stored_as(STORED << 4, 12, high_bit=15)
+    data = make_stored_slice(STORED << 4, 12, high_bit=15)
     assert np.array_equal(read_one(head_series.write(data, tmp_path / "slice.dcm")).hu[0], TRUTH)
 
 
 def test_a_high_bit_that_lies_moves_nothing(tmp_path):
-    data = stored_as(STORED | 1, 12, high_bit=15)
+    data = make_stored_slice(STORED | 1, 12, high_bit=15)
     assert np.array_equal(
         read_one(head_series.write(data, tmp_path / "slice.dcm")).hu[0], (STORED | 1).astype(int) - 1024
     )
@@ -191,7 +191,7 @@ def test_an_overlay_in_the_unused_bits_is_no_density(tmp_path, signed):
     values = (TRUTH.astype(np.int32) & 0xFFF).astype(np.uint16) if signed else STORED
     values = values.copy()
     values[40:60] |= 0x8000
-    data = stored_as(values, 12, signed=signed, intercept=0.0 if signed else -1024.0)
+    data = make_stored_slice(values, 12, signed=signed, intercept=0.0 if signed else -1024.0)
     data.add_new((0x6000, 0x0010), "US", data.Rows)
     data.add_new((0x6000, 0x0011), "US", data.Columns)
     data.add_new((0x6000, 0x0100), "US", 16)
@@ -200,8 +200,8 @@ def test_an_overlay_in_the_unused_bits_is_no_density(tmp_path, signed):
 
 
 def test_a_sign_that_is_not_extended_is_a_sign(tmp_path):
-    """Twelve bits, two's complement, the upper four left at zero: the standard lets them be anything."""
-    data = stored_as((TRUTH.astype(np.int32) & 0xFFF).astype(np.uint16), 12, signed=True, intercept=0.0)
+    """Twelve bits in two's complement, the upper four zero: the standard does not define them."""
+    data = make_stored_slice((TRUTH.astype(np.int32) & 0xFFF).astype(np.uint16), 12, signed=True, intercept=0.0)
     assert np.array_equal(read_one(head_series.write(data, tmp_path / "slice.dcm")).hu[0], TRUTH)
 
 
@@ -209,27 +209,27 @@ def test_a_sign_that_is_not_extended_is_a_sign(tmp_path):
 def test_padding_without_a_tag_is_air_and_no_bone(tmp_path, bits):
     values = STORED.copy()
     values[:10] = 63536  # -2000, unsigned
-    scan = read_one(head_series.write(stored_as(values, bits), tmp_path / "slice.dcm"))
+    scan = read_one(head_series.write(make_stored_slice(values, bits), tmp_path / "slice.dcm"))
     assert (scan.hu[0, :10] == -1024).all() and np.array_equal(scan.hu[0, 10:], TRUTH[10:])
 
 
 def test_padding_below_what_twelve_bits_hold(tmp_path):
     values = TRUTH.astype("<i2").copy()
     values[:10] = -3024
-    data = stored_as(values.view("<u2"), 12, signed=True, intercept=0.0)
+    data = make_stored_slice(values.view("<u2"), 12, signed=True, intercept=0.0)
     data.add_new("PixelPaddingValue", "SS", -3024)
     scan = read_one(head_series.write(data, tmp_path / "slice.dcm"))
     assert (scan.hu[0, :10] == -1024).all() and np.array_equal(scan.hu[0, 10:], TRUTH[10:])
 
 
 def test_monochrome1_changes_the_display_and_no_hounsfield_unit(tmp_path):
-    data = one()
+    data = make_slice()
     data.PhotometricInterpretation = "MONOCHROME1"
     assert np.array_equal(read_one(head_series.write(data, tmp_path / "slice.dcm")).hu[0], TRUTH)
 
 
 def test_a_rescale_to_another_quantity_is_refused(tmp_path):
-    data = one()
+    data = make_slice()
     data.RescaleType = "Z_EFF"
     with pytest.raises(NoHounsfield, match="Z_EFF"):
         read_one(head_series.write(data, tmp_path / "slice.dcm"))
@@ -250,7 +250,7 @@ def test_pydicoms_spine_is_no_head():
 
 
 def test_a_frame_smaller_than_the_header_says_is_refused_and_does_not_end_the_process(tmp_path):
-    path = head_series.write(one(), tmp_path / "slice.dcm", "jpeg-ls")
+    path = head_series.write(make_slice(), tmp_path / "slice.dcm", "jpeg-ls")
     data = pydicom.dcmread(path)
     data.Rows += 60
     data.save_as(path)
@@ -259,7 +259,7 @@ def test_a_frame_smaller_than_the_header_says_is_refused_and_does_not_end_the_pr
 
 
 def test_a_frame_without_its_huffman_table_is_refused_and_does_not_end_the_process(tmp_path):
-    path = head_series.write(one(), tmp_path / "slice.dcm", "jpeg-lossless")
+    path = head_series.write(make_slice(), tmp_path / "slice.dcm", "jpeg-lossless")
     path.write_bytes(path.read_bytes().replace(b"\xff\xc4", b"\x89\xc4", 1))
     with pytest.raises(UnreadableFile, match="do not begin as JPEG Lossless"):
         read_one(path)

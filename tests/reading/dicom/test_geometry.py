@@ -1,4 +1,4 @@
-"""A bleed of known volume and place, read from series of every geometry."""
+"""A lesion of known volume and position, read from series of every geometry."""
 
 import numpy as np
 import pytest
@@ -30,12 +30,12 @@ GEOMETRIES = {
 }
 
 
-def codes(scan):
+def collect_codes(scan):
     return {remark.code for remark in scan.remarks}
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_the_bleed_keeps_its_volume_and_place(tmp_path, name):
+def test_the_lesion_keeps_its_volume_and_position(tmp_path, name):
     geometry = GEOMETRIES[name]
     order = np.random.default_rng(1).permutation(len(geometry.z_mm))
     scan = read_one(head_series.write_series(tmp_path / "in", head_series.make_datasets(geometry), order=order))
@@ -43,9 +43,9 @@ def test_the_bleed_keeps_its_volume_and_place(tmp_path, name):
     assert volume == pytest.approx(LESION_ML, rel=0.02)
     assert np.abs(centroid - LESION_CENTRE_MM).max() < 0.5 * min(geometry.spacing_mm)
     assert scan.planes.tilt_deg == pytest.approx(abs(geometry.tilt_deg), abs=0.05)
-    assert ("gantry-tilt" in codes(scan)) == (geometry.tilt_deg != 0)
-    assert ("uneven-spacing" in codes(scan)) == ("mixed" in name or "jittered" in name)
-    assert codes(scan) <= {"gantry-tilt", "uneven-spacing"}
+    assert ("gantry-tilt" in collect_codes(scan)) == (geometry.tilt_deg != 0)
+    assert ("uneven-spacing" in collect_codes(scan)) == ("mixed" in name or "jittered" in name)
+    assert collect_codes(scan) <= {"gantry-tilt", "uneven-spacing"}
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
@@ -81,8 +81,8 @@ def test_an_even_series_is_what_simpleitk_reads(tmp_path):
     scan = read_one(tmp_path)
     assert np.array_equal(SimpleITK.GetArrayFromImage(image), scan.hu)
     for index in ((0, 0, 0), (5, 17, 100), (36, 179, 159)):
-        place = image.TransformIndexToPhysicalPoint([int(v) for v in index[::-1]])
-        assert scan.planes.to_lps_mm([index])[0] == pytest.approx(place, abs=1e-4)
+        position = image.TransformIndexToPhysicalPoint([int(v) for v in index[::-1]])
+        assert scan.planes.to_lps_mm([index])[0] == pytest.approx(position, abs=1e-4)
 
 
 def test_missing_slices_are_remarked_and_widen_no_slice_beyond_one_and_a_half_steps(tmp_path):
@@ -90,7 +90,7 @@ def test_missing_slices_are_remarked_and_widen_no_slice_beyond_one_and_a_half_st
     scan = read_one(head_series.write_series(tmp_path, head_series.make_datasets(Geometry(z_mm=tuple(z)))))
     [remark] = [remark for remark in scan.remarks if remark.code == "missing-slices"]
     assert remark.slices == [18] and "9.0 mm" in remark.message
-    assert "uneven-spacing" not in codes(scan)
+    assert "uneven-spacing" not in collect_codes(scan)
     assert scan.weights_mm.max() == pytest.approx(1.25 * 3)
     volume, _ = head_series.measure_lesion(scan)
     assert 0.8 * LESION_ML < volume < LESION_ML  # the tissue in between was never imaged
@@ -101,7 +101,7 @@ def test_a_slice_given_three_times_counts_once(tmp_path):
     order = [*range(len(slices)), 20, 20, 7]
     scan = read_one(head_series.write_series(tmp_path, slices, order=order))
     assert scan.shape[0] == len(slices)
-    assert "duplicate-slices" in codes(scan)
+    assert "duplicate-slices" in collect_codes(scan)
     assert head_series.measure_lesion(scan)[0] == pytest.approx(LESION_ML, rel=0.02)
 
 
@@ -132,7 +132,7 @@ def test_orientations_that_differ_by_rounding_are_one_series(tmp_path):
 def test_a_few_odd_slices_are_left_out_and_many_are_refused(tmp_path):
     odd = head_series.make_datasets(Geometry(z_mm=(70.0, 73.0), shape=(90, 80)))
     scan = read_one(head_series.write_series(tmp_path / "few", head_series.make_datasets() + odd))
-    assert scan.shape == (37, 180, 160) and "left-out" in codes(scan)
+    assert scan.shape == (37, 180, 160) and "left-out" in collect_codes(scan)
     odd = head_series.make_datasets(Geometry(shape=(90, 80)))
     with pytest.raises(InconsistentGeometry, match="37 of 74"):
         read_one(head_series.write_series(tmp_path / "many", head_series.make_datasets() + odd))
@@ -158,17 +158,17 @@ def test_a_reformat_is_left_out_beside_the_original_and_read_alone(tmp_path):
         data.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]
     assert read_one(head_series.write_series(tmp_path / "alone", reformat)).series_uid == "1.2.9"
     scan = read_one(head_series.write_series(tmp_path / "beside", reformat + head_series.make_datasets()))
-    assert scan.series_uid == "1.2.3" and "left-out" in codes(scan)
+    assert scan.series_uid == "1.2.3" and "left-out" in collect_codes(scan)
 
 
-def two_series(folder, first, second):
+def write_two_series(folder, first, second):
     head_series.write_series(folder / "a", head_series.make_datasets(Geometry(z_mm=tuple(first)), series="1.2.3.4"))
     head_series.write_series(folder / "b", head_series.make_datasets(Geometry(z_mm=tuple(second)), series="1.2.3.55"))
     return folder
 
 
 def test_two_series_of_equal_right_are_refused_and_listed(tmp_path):
-    two_series(tmp_path, EVEN, EVEN[::2])
+    write_two_series(tmp_path, EVEN, EVEN[::2])
     assert len(read(tmp_path)) == 2
     with pytest.raises(SeveralSeries) as caught:
         read_one(tmp_path)
@@ -180,12 +180,12 @@ def test_two_series_of_equal_right_are_refused_and_listed(tmp_path):
 
 
 def test_a_series_of_three_times_the_slices_stands_out(tmp_path):
-    scan = read_one(two_series(tmp_path, EVEN, EVEN[:36:3]))
-    assert scan.series_uid == "1.2.3.4" and "chose-series" in codes(scan)
+    scan = read_one(write_two_series(tmp_path, EVEN, EVEN[:36:3]))
+    assert scan.series_uid == "1.2.3.4" and "chose-series" in collect_codes(scan)
 
 
 def test_a_second_series_that_cannot_be_used_is_remarked(tmp_path):
-    two_series(tmp_path, EVEN, EVEN)
+    write_two_series(tmp_path, EVEN, EVEN)
     for path in (tmp_path / "b").iterdir():
         data = head_series.ct_dataset(np.full((180, 160), -1000, np.int16), (0, 0, 0), Geometry(), series="1.2.3.55")
         data.ImagePositionPatient = [0, 0, int(path.stem[2:])]
@@ -197,18 +197,18 @@ def test_a_second_series_that_cannot_be_used_is_remarked(tmp_path):
 
 def test_one_file_is_one_slice(tmp_path):
     scan = read_one(head_series.write(head_series.make_datasets()[19], tmp_path / "one.dcm"))
-    assert scan.shape == (1, 180, 160) and "single-slice" in codes(scan)
+    assert scan.shape == (1, 180, 160) and "single-slice" in collect_codes(scan)
     assert scan.weights_mm == pytest.approx([3.0])
 
 
 def test_an_option_of_pictures_is_said_to_be_unused(tmp_path):
     scan = read_one(head_series.write(head_series.make_datasets()[19], tmp_path / "one.dcm"), spacing_mm=(5, 1, 1))
-    assert scan.pixel_spacing_mm == (1.1, 1.05) and "unused-option" in codes(scan)
+    assert scan.pixel_spacing_mm == (1.1, 1.05) and "unused-option" in collect_codes(scan)
 
 
 @pytest.mark.parametrize("row_sign", [1, -1])
 def test_a_series_stored_with_a_quarter_turn_is_read_upright(tmp_path, row_sign):
-    """Pixels turned by 90 degrees, with the cosines that say so: the same bleed at the same place."""
+    """Pixels rotated by 90 degrees with the matching cosines: the same lesion at the same position."""
     slices = head_series.make_datasets(Geometry(row_sign=row_sign))
     for data in slices:
         pixels, row_mm, column_mm = data.pixel_array, *data.PixelSpacing

@@ -1,4 +1,4 @@
-"""Multi-frame CT: the same head as single files give, from every way of writing frames into one."""
+"""Multi-frame CT: the same scan as from single files, however the frames are written."""
 
 import numpy as np
 import pydicom
@@ -11,11 +11,11 @@ from strokeseg.errors import InconsistentGeometry, SeveralSeries, TooLarge, Unre
 from strokeseg.reading import limits, read, read_one
 
 
-def codes(scan):
+def collect_codes(scan):
     return {remark.code for remark in scan.remarks}
 
 
-def the_same(scan, other):
+def assert_same_scan(scan, other):
     assert np.array_equal(scan.hu, other.hu)
     assert scan.planes.positions_mm == pytest.approx(other.planes.positions_mm)
     assert scan.planes.pixel_spacing_mm == other.planes.pixel_spacing_mm
@@ -33,7 +33,7 @@ def test_an_enhanced_ct_is_what_its_single_frames_are(tmp_path, shared, legacy, 
         tmp_path / "multi" / "ct.dcm",
     )
     scan = read_one(path)
-    the_same(scan, single)
+    assert_same_scan(scan, single)
     volume, centroid = head_series.measure_lesion(scan)
     assert volume == pytest.approx(LESION_ML, rel=0.02)
     assert np.abs(centroid - LESION_CENTRE_MM).max() < 0.6
@@ -68,10 +68,10 @@ def test_compressed_frames_in_fragments(tmp_path, fragments, table, codec):
     frames = [bytes(getattr(imagecodecs, codec)(item.pixel_array)) for item in slices]
     uid = "1.2.840.10008.1.2.4.80" if codec == "jpegls_encode" else "1.2.840.10008.1.2.4.201"
     head_series.write_encapsulated(path, frames, uid, fragments=fragments, table=table)
-    the_same(read_one(path), single)
+    assert_same_scan(read_one(path), single)
 
 
-def concatenation(folder, slices, cuts):
+def write_concatenation(folder, slices, cuts):
     """Write one multi-frame CT as several files."""
     for number, part in enumerate(np.split(np.arange(len(slices)), cuts), start=1):
         data = head_series.make_enhanced([slices[i] for i in part])
@@ -86,13 +86,13 @@ def concatenation(folder, slices, cuts):
 def test_a_concatenation_is_one_volume(tmp_path):
     slices = head_series.make_datasets()
     single = read_one(head_series.write_series(tmp_path / "single", slices))
-    scan = read_one(concatenation(tmp_path / "parts", slices, [10, 25]))
-    the_same(scan, single)
+    scan = read_one(write_concatenation(tmp_path / "parts", slices, [10, 25]))
+    assert_same_scan(scan, single)
     assert scan.remarks == ()
 
 
 def test_a_missing_end_of_a_concatenation_is_said(tmp_path):
-    folder = concatenation(tmp_path / "parts", head_series.make_datasets(), [10, 25])
+    folder = write_concatenation(tmp_path / "parts", head_series.make_datasets(), [10, 25])
     (folder / "part3.dcm").unlink()  # no gap shows that slices above are missing
     [remark] = [remark for remark in read_one(folder).remarks if remark.code == "missing-files"]
     assert "3 files" in remark.message and "1 are missing" in remark.message
@@ -102,7 +102,7 @@ def test_stacks_one_above_the_other_are_one_volume(tmp_path):
     slices = head_series.make_datasets()
     stacks = ["low"] * 15 + ["high"] * (len(slices) - 15)
     scan = read_one(head_series.write(head_series.make_enhanced(slices, stacks=stacks), tmp_path / "ct.dcm"))
-    the_same(scan, read_one(head_series.write_series(tmp_path / "single", slices)))
+    assert_same_scan(scan, read_one(head_series.write_series(tmp_path / "single", slices)))
 
 
 def test_two_stacks_at_one_place_are_two_volumes(tmp_path):
@@ -137,7 +137,7 @@ def test_localizer_frames_are_left_out(tmp_path):
     slices = head_series.make_datasets()
     slices[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
     scan = read_one(head_series.write(head_series.make_enhanced(slices), tmp_path / "ct.dcm"))
-    assert scan.shape[0] == len(slices) - 1 and "left-out" in codes(scan)
+    assert scan.shape[0] == len(slices) - 1 and "left-out" in collect_codes(scan)
 
 
 def test_fewer_places_than_frames_are_refused(tmp_path):
