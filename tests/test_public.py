@@ -3,10 +3,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import strokeseg
 from slowdown import measure_slowdown
+from strokeseg.result import ModelInfo, Timing
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,8 +21,7 @@ def test_every_public_name_is_there():
     assert run("import strokeseg; print(*(hasattr(strokeseg, name) for name in strokeseg.__all__))").count("False") == 0
 
 
-def test_read_and_measure_stay_functions_whatever_is_imported():
-    """Their packages have the same names, and an import must not put the package into the function's place."""
+def test_public_functions_stay_functions_whatever_is_imported():
     code = """
 import strokeseg
 import strokeseg.pipeline, strokeseg.reading.dispatch, strokeseg.measurements.lesion.volume
@@ -28,6 +29,23 @@ from strokeseg import Scan, segment
 print(callable(strokeseg.read), callable(strokeseg.measure), callable(strokeseg.segment))
 """
     assert run(code) == ["True", "True", "True"]
+
+
+def test_dir_lists_the_public_names():
+    assert dir(strokeseg) == sorted(strokeseg.__all__)
+
+
+def test_a_result_is_shown_in_one_line():
+    scan = strokeseg.Scan.from_array(np.zeros((3, 8, 8)), (5.0, 0.5, 0.5))
+    mask = np.zeros(scan.shape, dtype=bool)
+    mask[1, 2:6, 2:6] = True
+    info = ModelInfo(name="default", version="1", sha256="0" * 64, engine="none", precision="none", threshold=0.5)
+    result = strokeseg.Result(scan, mask.astype(np.float16), mask, strokeseg.measure(scan, mask), info, Timing())
+    assert repr(result) == "<Result: 1 lesion, 0.020 ml; 3 x 8 x 8 pixels; model default>"
+    negative = strokeseg.Result(
+        scan, mask * np.float16(0), mask & False, strokeseg.measure(scan, mask & False), info, Timing()
+    )
+    assert repr(negative) == "<Result: no hemorrhage; 3 x 8 x 8 pixels; model default>"
 
 
 def test_importing_the_package_is_quick():

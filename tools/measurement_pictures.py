@@ -1,7 +1,7 @@
-"""Draw the pictures of docs/measures.md (docs/images/measure-*.webp): `python scripts/measure_pictures.py`.
+"""Draw the pictures of docs/measures.md (docs/images/measure-*.webp): `python -m tools.measurement_pictures`.
 
-The head is samples/ge_head.zip, a real one without bleeding. The bleeds are drawn into it, its brain is pushed aside
-and it is turned, so that it is known what there is to be found. All figures on the pictures are measured.
+The head is samples/ge_head.zip, a real head without hemorrhage. Lesions are drawn into it, its brain is displaced and
+it is rotated, so that the true values are known. All figures on the pictures are measured.
 """
 
 from dataclasses import replace
@@ -13,9 +13,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 import strokeseg
-from strokeseg.followup import comparison as followup
-from strokeseg.followup import matching, sampling
-from strokeseg.followup import outputs as comparison
+from strokeseg.followup import page, plane_pairs, sampling
 from strokeseg.measurements.head import atlas, midplane
 from strokeseg.measurements.head.coarse_head import sample_head
 from strokeseg.measurements.head.inner_table import InnerTable
@@ -300,11 +298,9 @@ def growth(real):
     late = ball(template, centre, 1.2 * half)
     sides = [answered(bled(*side), side[1]) for side in ((real.scan, early), (scan, late))]
     found = strokeseg.compare(*sides)
-    index = followup.choose_slices(found)[-1:]
-    before, old = matching.resample_to_slices(sides[0].scan, early, found.alignment, sides[1].scan, index)
-    after = matching.select_slices(sides[1].scan, index, sides[1].scan.hu[index], scan)
-    image = comparison.draw_pair(comparison.PlanePairs(tuple(index), before, old, after, late[index]), 0)
-    return tile(image, [comparison.summarize(found.change)], height=400)
+    slices = plane_pairs.choose_slices(*sides, found.alignment, found.change)[-1:]
+    image = plane_pairs.draw_pair(plane_pairs.make_plane_pairs(*sides, found.alignment, slices), 0)
+    return tile(image, [page.summarize(found.change)], height=400)
 
 
 def answered(scan, mask):

@@ -1,4 +1,4 @@
-"""StrokeSeg: a head CT goes in, the measured and outlined intracranial hemorrhage comes out. Research use only.
+"""StrokeSeg segments and measures intracranial hemorrhage in head CT. Research use only.
 
 >>> import strokeseg
 >>> result = strokeseg.segment("study.zip")  # doctest: +SKIP
@@ -10,22 +10,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# At once, though light: these functions share their names with the packages that hold them, and a package that is
-# imported later would take the name for itself.
-from strokeseg.measurements import measure
-from strokeseg.reading import read
 from strokeseg.version import __version__
 
 if TYPE_CHECKING:
     from strokeseg import errors
     from strokeseg.errors import StrokesegError
-    from strokeseg.followup.comparison import Comparison, compare
+    from strokeseg.followup import Comparison, compare
+    from strokeseg.measurements import measure
     from strokeseg.pipeline import Result, segment
+    from strokeseg.reading import read
     from strokeseg.result import Findings, Lesion, Remark
     from strokeseg.scan import Planes, Scan
 
-_LAZY_NAMES = {
+_MODULES = {
     "segment": "pipeline",
+    "read": "reading",
+    "measure": "measurements",
     "compare": "followup",
     "Comparison": "followup",
     "Result": "pipeline",
@@ -57,10 +57,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `import strokeseg` is quick."""
-    if name not in _LAZY_NAMES:
+    """Import a public name at its first use, so that `import strokeseg` is fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'strokeseg' has no attribute {name!r}")
-    home = import_module(f"strokeseg.{_LAZY_NAMES[name]}")
-    value = home if name == "errors" else getattr(home, name)
+    module = import_module(f"strokeseg.{_MODULES[name]}")
+    value = module if name == "errors" else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

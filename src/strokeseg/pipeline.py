@@ -1,4 +1,4 @@
-"""The one place that knows the whole way of a scan: read, infer, measure, surface, write."""
+"""The complete path of a scan: read, segment, measure, build surfaces, write."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from strokeseg import outputs, segmentation
 from strokeseg.errors import UsageError
 from strokeseg.imaging import components
-from strokeseg.measurements import measure
+from strokeseg.imaging.components import Labels
+from strokeseg.measurements.findings import compute_findings
 from strokeseg.reading import deidentification, read_one
 from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
@@ -30,22 +32,22 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What was found in one scan.
+    """The result for one scan.
 
-    Parameters
+    Attributes
     ----------
     scan : Scan
-        The scan as it was read.
+        The scan as read.
     probability : ndarray of float16, shape (slices, rows, columns)
-        Probability.
-    mask : ndarray of bool
-        The same shape.
+        Probability of blood for each pixel.
+    mask : ndarray of bool, shape (slices, rows, columns)
+        Mask of all lesions.
     findings : Findings
-        The numbers.
+        The measurements.
     model : ModelInfo
-        The network that answered.
+        The model that segmented the scan.
     timing : Timing
         Seconds of each step so far.
     """
@@ -57,19 +59,33 @@ class Result:
     model: ModelInfo
     timing: Timing
 
+    def __repr__(self) -> str:
+        """Summarize the result in one line; arrays are left out."""
+        findings, (slices, rows, columns) = self.findings, self.scan.shape
+        count = len(findings.lesions)
+        summary = f"{count} lesion{'s' * (count != 1)}" if findings.hemorrhage else "no hemorrhage"
+        if findings.hemorrhage and findings.volume_ml is not None:
+            summary += f", {findings.volume_ml:.3f} ml"
+        return f"<Result: {summary}; {slices} x {rows} x {columns} pixels; model {self.model.name}>"
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Lesion ids, shape (slices, rows, columns): 0 is background, 1 the largest lesion."""
+        return components.label(self.mask, self.scan)[0]
+
     @property
     def remarks(self) -> list[Remark]:
-        """What the reader must know of the input and the answer."""
+        """Remarks on the input and the result."""
         return [*self.scan.remarks, *self.findings.remarks]
 
     @property
     def document(self) -> ResultDocument:
-        """The result as `result.json` holds it, without files."""
+        """The result as in `result.json`, without files."""
         scan = self.scan
-        repaired = any(remark.severity == "repaired" for remark in scan.remarks)
+        is_repaired = any(remark.severity == "repaired" for remark in scan.remarks)
         return ResultDocument(
             software=f"strokeseg {__version__}",
-            status="repaired" if repaired else "accepted",
+            status="repaired" if is_repaired else "accepted",
             remarks=self.remarks,
             input=describe_input(scan),
             model=self.model,
@@ -85,20 +101,20 @@ class Result:
         native: bool = False,
         skull: bool = False,
     ) -> ResultDocument:
-        """Write the result into a folder, which is made if missing; each file appears whole or not at all.
+        """Write the result into a folder, all files or none; the folder is created if missing.
 
         Parameters
         ----------
         out : str or Path
-            Folder.
-        formats : sequence of str, default: outputs.DEFAULT_FORMATS
-            Of "json" (always written), "nifti", "mesh", "report", "keys", and for a DICOM series also "seg",
-            "seg-labelmap", "seg-probability", "sr", "capture", "pdf-dicom"; of "nrrd", "montage", "planes", "views",
-            "turn", "pdf", and for a scan of known scale "stl", "ply", "obj" (docs/outputs.md).
+            The folder.
+        formats : sequence of str, optional
+            Some of "json" (always written), "nifti", "mesh", "report", "keys", "nrrd", "montage", "planes", "views",
+            "turn", "pdf"; for a DICOM series also "seg", "seg-labelmap", "seg-probability", "sr", "capture",
+            "pdf-dicom"; for a scan of known scale also "stl", "ply", "obj" (docs/outputs.md).
         native : bool, default: False
             Also write CT and mask as NIfTI on the planes as acquired.
         skull : bool, default: False
-            Also draw the skull, in the files of the 3D scene.
+            Also include the skull in the files of the 3D scene.
 
         Returns
         -------
@@ -108,30 +124,30 @@ class Result:
         Raises
         ------
         UsageError
-            `usage`, for an unknown format, a DICOM one where no DICOM series was read, or one in mm without a scale.
+            `usage`, for an unknown format, a DICOM format without a DICOM series, or a format in mm without a scale.
         NotWritable, DiskFull
             `not-writable`, `disk-full`.
         """
         from strokeseg import surfaces
 
-        outputs.check(out, formats, self.scan)
-        begun, timing = time.perf_counter(), self.timing
-        labels, _ = components.label(self.mask, self.scan)
+        outputs.check(out, formats)
+        start, timing = time.perf_counter(), self.timing
+        labels = self.labels
         surface_s = 0.0
 
-        def scene() -> tuple[Scene, list[Remark]]:
+        def make_scene() -> tuple[Scene, list[Remark]]:
             nonlocal surface_s
-            start = time.thread_time()
-            made = surfaces.build_scene(self.scan, labels, skull=skull)
-            remarks = surfaces.remark_not_printable(made) if outputs.SOLID_FORMATS & set(formats) else []
-            surface_s = round(time.thread_time() - start, 3)
-            return made, remarks
+            start_s = time.thread_time()
+            scene = surfaces.build_scene(self.scan, labels, skull=skull)
+            remarks = surfaces.remark_not_printable(scene) if outputs.SOLID_FORMATS & set(formats) else []
+            surface_s = round(time.thread_time() - start_s, 3)
+            return scene, remarks
 
-        def finish() -> Timing:
-            # Made beside the first files, the surfaces count with their thread's own time; writing has the rest.
-            spent = {"surface": surface_s, "write": round(max(0.0, _elapsed_s(begun) - surface_s), 3)}
-            steps = (timing.read, timing.infer, timing.measure, *spent.values())
-            return timing.model_copy(update={**spent, "total": round(sum(steps), 3)})
+        def finish_timing() -> Timing:
+            # The surfaces are built while files are written: they count with the CPU time of their thread.
+            durations = {"surface": surface_s, "write": round(max(0.0, _elapsed_s(start) - surface_s), 3)}
+            steps = (timing.read, timing.infer, timing.measure, *durations.values())
+            return timing.model_copy(update={**durations, "total": round(sum(steps), 3)})
 
         return outputs.save(
             out,
@@ -139,32 +155,30 @@ class Result:
             self.scan,
             self.mask,
             labels,
-            scene if outputs.MESH_FORMATS & set(formats) else None,
+            make_scene if outputs.MESH_FORMATS & set(formats) else None,
             formats,
-            finish,
+            finish_timing,
             probability=self.probability,
             native=native,
         )
 
     def _repr_html_(self) -> str:
-        """Show itself in a notebook."""
+        """Return the summary that a notebook shows."""
         from strokeseg.outputs import notebook
 
-        labels, _ = components.label(self.mask, self.scan)
-        return notebook.render_html(self.document, self.scan, self.mask, labels)
+        return notebook.render_html(self.document, self.scan, self.mask, self.labels)
 
     def to_frame(self) -> DataFrame:
-        """Return the lesions as rows of pandas; see :func:`strokeseg.outputs.notebook.make_frame`."""
+        """Return the lesions as a pandas table; see :func:`strokeseg.outputs.notebook.make_frame`."""
         from strokeseg.outputs import notebook
 
         return notebook.make_frame(self.document)
 
     def view(self) -> NiiVue:
-        """Open scan and lesions in a notebook's widget; see :func:`strokeseg.outputs.notebook.open_viewer`."""
+        """Open scan and lesions in a notebook widget; see :func:`strokeseg.outputs.notebook.open_viewer`."""
         from strokeseg.outputs import notebook
 
-        labels, _ = components.label(self.mask, self.scan)
-        return notebook.open_viewer(self.scan, labels)
+        return notebook.open_viewer(self.scan, self.labels)
 
 
 def segment(
@@ -182,45 +196,51 @@ def segment(
     experimental: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Find the hemorrhage in a head CT.
+    """Segment and measure the intracranial hemorrhage in a head CT.
 
     Parameters
     ----------
     source : str or Path or Scan
-        DICOM folder, zip or file; NIfTI; a picture or a folder of pictures; or a :class:`Scan`.
+        A DICOM folder, zip or file; a volume (NIfTI, NRRD, MetaImage); a picture or a folder of pictures; or a
+        :class:`Scan`.
     model : str, default: "default"
         Name of an installed model.
     engine : str, default: "auto"
-        "auto", or by name (docs/engines.md).
+        "auto", or the name of an engine (docs/engines.md).
     threads : int, default: 0
-        0 is all cores.
+        Number of threads; 0 uses all cores.
     window : tuple of (float, float), optional
-        (centre, width) of pictures; estimated where it is not given.
+        (centre, width) of pictures; estimated by default.
     spacing_mm : tuple of (float, float, float), optional
-        (slice, row, column) of pictures, mm; without it nothing in mm or ml is measured.
+        (slice, row, column) of pictures, mm; without it, nothing in mm or ml is measured.
     series : str, optional
-        The series instance UID, or its beginning, where there are several.
+        Series instance UID, or its beginning, if there are several series.
     flip : bool, default: False
-        Answer every slice also mirrored; twice the time.
+        Also segment every slice mirrored, and average; doubles the time.
     deidentify : bytes, optional
-        A secret key of 16 bytes or more; UIDs are then replaced by others that it alone leads to.
+        A secret key of 16 bytes or more; all UIDs are then replaced by UIDs derived with this key.
     formats : sequence of str, default: ()
-        What will be saved; refused before the network answers where this scan cannot give it.
+        Formats to be saved later; if this scan cannot have one, it is refused before segmentation.
     experimental : bool, default: False
-        Also give the CT signs of growth and the types of bleeding, which are not proven.
-    progress : Progress, optional
-        Is called with (slices done, slices in all).
+        Also determine the CT signs of growth and the types of hemorrhage, which are not validated.
+    progress : callable, optional
+        Called with (completed slices, all slices).
+
+    Returns
+    -------
+    Result
+        Mask, probability map and measurements.
 
     Raises
     ------
     InputError
-        With the code that says why the scan is refused.
+        If the scan is refused; its code gives the reason.
     ModelError
-        If the network cannot be used.
+        If the model cannot be used.
     """
     start = time.perf_counter()
     with ThreadPoolExecutor(1) as pool:
-        # Loading a network takes about as long as reading a scan. What is wrong with it is told when it is asked.
+        # Loading a network takes about as long as reading a scan. Errors of the network are raised by predict().
         loading = pool.submit(segmentation.load_engine, model, engine, threads)
         scan = read_scan(
             source, window=window, spacing_mm=spacing_mm, series=series, deidentify=deidentify, formats=formats
@@ -228,9 +248,9 @@ def segment(
         loading.exception()
     read_s = _elapsed_s(start)
     start = time.perf_counter()
-    answered = predict(scan, model=model, engine=engine, threads=threads, flip=flip, progress=progress)
+    prediction = predict(scan, model=model, engine=engine, threads=threads, flip=flip, progress=progress)
     timing = Timing(read=read_s, infer=_elapsed_s(start))
-    return measure_prediction(scan, answered, timing, experimental=experimental)
+    return measure_prediction(scan, prediction, timing, experimental=experimental)
 
 
 def read_scan(
@@ -242,12 +262,12 @@ def read_scan(
     deidentify: bytes | None = None,
     formats: Sequence[str] = (),
 ) -> Scan:
-    """Read what is to be segmented: the first step of :func:`segment`, whose parameters and errors it has."""
+    """Read a scan: the first step of :func:`segment`, with the same parameters and errors."""
     from strokeseg.reading import gate
 
     if isinstance(source, Scan):
         if not (window is None and spacing_mm is None and series is None):
-            raise UsageError("window, spacing_mm and series are for files: a Scan has its own", "Leave them out.")
+            raise UsageError("window, spacing_mm and series apply to files only; a Scan has its own", "Leave them out.")
         scan = gate.check_scan(source)
     else:
         scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm)
@@ -259,7 +279,17 @@ def read_scan(
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's answer, and which network gave it."""
+    """The output of a model for one scan.
+
+    Attributes
+    ----------
+    output : strokeseg.segmentation.Prediction
+        Probability map and mask.
+    card : Card
+        Card of the model.
+    model : ModelInfo
+        The model as in `result.json`.
+    """
 
     output: segmentation.Prediction
     card: Card
@@ -275,48 +305,54 @@ def predict(
     flip: bool = False,
     progress: Progress | None = None,
 ) -> Prediction:
-    """Ask the network: the second step of :func:`segment`, whose parameters and errors it has."""
-    loaded = segmentation.load_engine(model, engine, threads)
-    card = loaded.card
+    """Run the model: the second step of :func:`segment`, with the same parameters and errors."""
+    loaded_engine = segmentation.load_engine(model, engine, threads)
+    card = loaded_engine.card
     info = ModelInfo(
         name=card.name,
         version=card.version,
         sha256=card.sha256,
-        engine=loaded.name,
-        precision=loaded.precision,
+        engine=loaded_engine.name,
+        precision=loaded_engine.precision,
         threshold=card.threshold,
     )
-    return Prediction(segmentation.predict(scan, loaded, flip=flip, progress=progress), card, info)
+    return Prediction(segmentation.predict(scan, loaded_engine, flip=flip, progress=progress), card, info)
 
 
-def measure_prediction(scan: Scan, answered: Prediction, timing: Timing, *, experimental: bool = False) -> Result:
-    """Measure what the network found: the last step of :func:`segment`.
+def measure_prediction(scan: Scan, prediction: Prediction, timing: Timing, *, experimental: bool = False) -> Result:
+    """Measure a prediction: the last step of :func:`segment`.
 
     Parameters
     ----------
     scan : Scan
-        As :func:`scanned` gives it.
-    answered : Prediction
-        As :func:`answer` gives it.
+        From :func:`read_scan`.
+    prediction : Prediction
+        From :func:`predict`.
     timing : Timing
         Seconds of the steps so far.
     experimental : bool, default: False
         As in :func:`segment`.
+
+    Returns
+    -------
+    Result
+        Mask, probability map and measurements.
     """
     start = time.perf_counter()
-    answer = answered.output
-    findings = measure(
-        scan, answer.mask, answer.probability, dropped_specks=answer.dropped_specks, experimental=experimental
-    )
-    findings, widened = _add_confidence(findings, answer, scan, answered.card)
-    scan = scan.with_remarks(*answer.remarks, *widened)
+    output = prediction.output
+    labels, _ = components.label(output.mask, scan)
+    findings = compute_findings(scan, output.mask, output.probability, output.dropped_specks, experimental, labels)
+    findings, interval_remarks = _add_confidence(findings, output, scan, prediction.card)
+    scan = scan.with_remarks(*output.remarks, *interval_remarks)
     timing = timing.model_copy(update={"measure": _elapsed_s(start)})
     timing = timing.model_copy(update={"total": round(timing.read + timing.infer + timing.measure, 3)})
-    return Result(scan, answer.probability, answer.mask, findings, answered.model, timing)
+    result = Result(scan, output.probability, output.mask, findings, prediction.model, timing)
+    vars(result)["labels"] = labels  # fills the cache of the property
+    return result
 
 
 def describe_input(scan: Scan) -> InputInfo:
-    """Return a scan's form as `result.json` holds it; nothing of the patient."""
+    """Describe the geometry of a scan as in `result.json`, without patient data."""
     weights = scan.weights_mm
     return InputInfo(
         kind=scan.kind,
@@ -325,7 +361,7 @@ def describe_input(scan: Scan) -> InputInfo:
         rows=scan.shape[1],
         columns=scan.shape[2],
         pixel_spacing_mm=scan.pixel_spacing_mm,
-        slice_weights_mm=None if weights is None else [round(float(w), 4) for w in weights],
+        slice_weights_mm=None if weights is None else [round(float(weight), 4) for weight in weights],
         tilt_deg=round(scan.planes.tilt_deg, 2),
         calibrated=scan.calibrated,
         window=scan.window,
@@ -341,35 +377,35 @@ def make_predictor(
     spacing_mm: tuple[float, float, float] | None = None,
     flip: bool = False,
 ) -> Callable[[Path], segmentation.Prediction]:
-    """Return what `evaluate` scores: a function from an image's path to its probability map and mask.
+    """Make the function that `evaluate` scores: from the path of an image to its probability map and mask.
 
-    Both are (slices, rows, columns) on the image's own grid, as :func:`segment` gives them. Parameters are those of
-    :func:`segment`; its errors are raised here for the model, and by the function for an image.
+    Both have shape (slices, rows, columns) on the grid of the image, as in :func:`segment`, which has the same
+    parameters. Errors of the model are raised here, errors of an image by the function.
     """
-    loaded = segmentation.load_engine(model, engine, threads)
+    loaded_engine = segmentation.load_engine(model, engine, threads)
 
-    def predict(path: Path) -> segmentation.Prediction:
-        return segmentation.predict(read_one(path, window=window, spacing_mm=spacing_mm), loaded, flip=flip)
+    def predict_file(path: Path) -> segmentation.Prediction:
+        return segmentation.predict(read_one(path, window=window, spacing_mm=spacing_mm), loaded_engine, flip=flip)
 
-    return predict
+    return predict_file
 
 
 def _add_confidence(
-    findings: Findings, answer: segmentation.Prediction, scan: Scan, card: Card
+    findings: Findings, output: segmentation.Prediction, scan: Scan, card: Card
 ) -> tuple[Findings, list[Remark]]:
-    """Say how sure the network is, and how far its volume may be off; null where it was not calibrated."""
-    volume = card.calibration.volume if card.calibration else None
-    found = volume_interval_ml(findings.volume_ml, answer.probability, answer.mask, scan, volume, scan.remarks)
+    """Add confidence and volume interval to the findings; both are None if the model is not calibrated."""
+    calibration = card.calibration.volume if card.calibration else None
+    interval = volume_interval_ml(findings.volume_ml, output.probability, output.mask, scan, calibration, scan.remarks)
     findings = findings.model_copy(
         update={
-            "confidence": answer.confidence,
-            "volume_interval_ml": None if found is None else (found.low_ml, found.high_ml),
-            "interval_level": None if found is None else found.level,
+            "confidence": output.confidence,
+            "volume_interval_ml": None if interval is None else (interval.low_ml, interval.high_ml),
+            "interval_level": None if interval is None else interval.level,
         }
     )
-    if found is None or not found.widened_by:
+    if interval is None or not interval.widened_by:
         return findings, []
-    message = f"The interval of the volume was made wider, because of {', '.join(found.widened_by)}."
+    message = f"The volume interval is wider than usual because of {', '.join(interval.widened_by)}."
     return findings, [Remark(code="interval-widened", severity="info", message=message)]
 
 

@@ -9,8 +9,7 @@ import strokeseg
 from phantoms.two_heads import Head, ml, stack
 from strokeseg.dicom_source import DicomSource
 from strokeseg.errors import DifferentPatients, InconsistentGeometry, UsageError
-from strokeseg.followup import comparability, matching
-from strokeseg.followup import comparison as followup
+from strokeseg.followup import comparability, growth, plane_pairs
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
@@ -141,7 +140,7 @@ def test_bleeding_after_none_is_new_and_no_growth():
     ],
 )
 def test_growth_is_more_than_6_ml_or_33_percent(before_ml, after_ml, grown):
-    assert matching.has_grown(before_ml, after_ml) is grown
+    assert growth.has_grown(before_ml, after_ml) is grown
 
 
 @pytest.mark.parametrize(
@@ -251,9 +250,9 @@ def test_swapped_scans_are_compared_in_the_order_given_with_the_warning(before):
 def test_findings_of_another_mask_are_refused(before):
     fewer = before.mask.copy()
     fewer[before.mask.any((1, 2)).argmax()] = False
-    with pytest.raises(UsageError, match="findings are of another mask"):
+    with pytest.raises(UsageError, match="belong to another mask"):
         strokeseg.compare(before, replace(before, mask=fewer))
-    with pytest.raises(UsageError, match="findings are of another mask"):
+    with pytest.raises(UsageError, match="belong to another mask"):
         strokeseg.compare(replace(before, mask=np.zeros_like(fewer)), before)
 
 
@@ -276,19 +275,19 @@ def test_no_bleeding_on_either_scan_is_no_change():
 def test_slices_that_lie_in_the_same_place_are_refused(before):
     planes = before.scan.planes
     twice = replace(planes, positions_mm=planes.positions_mm[np.r_[0, 0 : len(planes.positions_mm) - 1]])
-    with pytest.raises(InconsistentGeometry, match="same place"):
+    with pytest.raises(InconsistentGeometry, match="same position"):
         strokeseg.compare(replace(before, scan=replace(before.scan, planes=twice)), before)
 
 
 def test_what_cannot_be_aligned_is_refused(before):
     scan = before.scan
     unknown = replace(before, scan=replace(scan, spacing_known=False))
-    with pytest.raises(InconsistentGeometry, match="earlier scan is not known") as refused:
+    with pytest.raises(InconsistentGeometry, match="earlier scan is unknown") as refused:
         strokeseg.compare(unknown, before)
     assert "--spacing" in refused.value.remedy
     one = Scan(scan.hu[:1], replace(scan.planes, positions_mm=scan.planes.positions_mm[:1], thickness_mm=4.0))
     single = replace(before, scan=one, mask=before.mask[:1], findings=strokeseg.measure(one, before.mask[:1]))
-    with pytest.raises(InconsistentGeometry, match="later scan has too few slices, 1"):
+    with pytest.raises(InconsistentGeometry, match="later scan has 1 slices"):
         strokeseg.compare(before, single)
     with pytest.raises(UsageError, match="mask"):
         strokeseg.compare(before, replace(before, mask=before.mask[:3]))
@@ -299,21 +298,21 @@ def test_other_protocols_are_said(before):
     assert comparability.check_protocols(scan, scan, True) == []
     coarse = Head(BALLS).scanned(stack(np.arange(-66, 110, 8.0), 1.8, tilt_deg=18, shape=(120, 120))).scan
     (remark,) = comparability.check_protocols(scan, coarse, False)
-    for word in ("slices 4.0 and 7.6 mm", "pixels of 1.10 and 1.80 mm", "tilt of 0 and 18", "two networks"):
+    for word in ("slice spacing 4.0 and 7.6 mm", "pixel spacing 1.10 and 1.80 mm", "tilt 0 and 18", "two models"):
         assert word in remark.message
     sharp = scan.with_remarks(Remark(code="sharp-kernel", severity="warning", message=""))
     contrast = scan.with_remarks(Remark(code="contrast-medium", severity="warning", message=""))
     (remark,) = comparability.check_protocols(sharp, contrast, True)
-    assert "a sharp kernel in the earlier one only" in remark.message
-    assert "contrast medium in the later one only" in remark.message
+    assert "a sharp kernel in the earlier scan only" in remark.message
+    assert "contrast medium in the later scan only" in remark.message
     (remark,) = comparability.check_protocols(scan, replace(scan, calibrated=False), True)
     assert "grey levels" in remark.message
 
 
 def test_the_earlier_head_is_cut_on_the_later_planes(before):
     found = compared(before, BALLS, stack(np.arange(-70, 96, 5.0), 0.9), **TURNED)
-    slices = followup.choose_slices(found)
-    cut, mask = matching.resample_to_slices(before.scan, before.mask, found.alignment, found.later.scan, slices)
+    slices = plane_pairs.choose_slices(found.earlier, found.later, found.alignment, found.change)
+    cut, mask = plane_pairs.resample_to_slices(before, found.alignment, found.later.scan, slices)
     drawn = found.later.mask[slices]
     assert cut.shape == mask.shape == drawn.shape and drawn.any((1, 2)).all()
     # The same bleeds on the same planes, drawn once and resampled once.

@@ -92,7 +92,7 @@ def test_files_of_an_earlier_run_go(tmp_path):
 
 @pytest.mark.parametrize("kind", ["stl", "ply", "obj"])
 def test_solids_of_pictures_without_a_scale_are_refused_before_the_network_answers(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.infer, "load_engine", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(pipeline.segmentation, "load_engine", lambda *_: pytest.fail("the network was loaded"))
     found = small(spacing_known=False, calibrated=False, kind="pictures")
     with pytest.raises(UsageError) as caught:
         pipeline.segment(found.scan, formats=("json", kind))

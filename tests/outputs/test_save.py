@@ -116,20 +116,21 @@ ENDS = """
 import errno, os, resource, signal, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from strokeseg import write
-from strokeseg.outputs import pdf
-from write_cases import TIMING, document, lesion, planes, scan_of, scene
-scan = scan_of(planes(8, (0, 0, 5)), 64, 80)
+from phantoms.results import TIMING, make_document, make_lesion, make_planes, make_scan, make_scene
+from strokeseg import outputs
+from strokeseg.outputs import dicom
+from strokeseg.outputs.report import pdf_report
+scan = make_scan(make_planes(8, (0, 0, 5)), 64, 80)
 labels = np.zeros(scan.shape, np.int32)
 labels[2:5, 4:12, 4:12] = 1
-formats = [name for name in write.KNOWN if name not in write.dicom.FORMATS]
+formats = [name for name in outputs.ALL_FORMATS if name not in dicom.FORMATS]
 if sys.argv[3] == "killed":
-    pdf.render = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    pdf_report.render_pdf = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 else:  # no file may grow beyond 20 kB: the system refuses the write itself
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-told = document(scan, [lesion(1, 2, 4)])
+result = make_document(scan, [make_lesion(1, 2, 4)])
 try:
-    write.save(sys.argv[2], told, scan, labels > 0, labels, lambda: (scene(), []), formats, lambda: TIMING)
+    outputs.save(sys.argv[2], result, scan, labels > 0, labels, lambda: (make_scene(), []), formats, lambda: TIMING)
 except Exception as error:
     print(getattr(error, "code", repr(error)))
 """
@@ -259,9 +260,9 @@ def test_a_read_only_folder_is_refused(tmp_path):
         for folder in (tmp_path, *list(tmp_path.parents)[:2]):
             folder.chmod(0o755)
         code = (
-            "import os, sys; from strokeseg import write; from strokeseg.errors import NotWritable\n"
+            "import os, sys; from strokeseg import outputs; from strokeseg.errors import NotWritable\n"
             "os.setuid(65534)\n"
-            "try: write.check(sys.argv[1], ('json',))\n"
+            "try: outputs.check(sys.argv[1], ('json',))\n"
             "except NotWritable as error: print(error.code)"
         )
         done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=False)

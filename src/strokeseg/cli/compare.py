@@ -86,7 +86,7 @@ def compare(
     Both scans are segmented, and the earlier scan is registered to the later one by the skull. Scans of two patients
     are refused. The order alone states which scan is the earlier one. Existing results in the folder are replaced.
     """
-    from strokeseg.followup import comparison as followup
+    from strokeseg import followup
     from strokeseg.followup import outputs
 
     names = options.parse_names(formats)
@@ -120,18 +120,18 @@ def _describe_comparison(document: ChangeDocument, folder: Path) -> list[Rendera
     from rich.table import Table
     from rich.text import Text
 
-    from strokeseg.followup import outputs
+    from strokeseg.followup import page
 
-    lines: list[RenderableType] = [Text(outputs.summarize(document.change), style="bold")]
+    lines: list[RenderableType] = [Text(page.summarize(document.change), style="bold")]
     if document.change.change_interval_ml is not None:
         low, high = document.change.change_interval_ml
         lines.append(Text(f"Change {document.change.change_ml:+.1f} ml, interval {low:+.1f} to {high:+.1f} ml"))
     if document.change.lesions:
         table = Table()
-        for title in outputs.TABLE_COLUMNS:
-            table.add_column(title, justify="left" if title == outputs.TABLE_COLUMNS[0] else "right")
+        for title in page.TABLE_COLUMNS:
+            table.add_column(title, justify="left" if title == page.TABLE_COLUMNS[0] else "right")
         for lesion in document.change.lesions:
-            table.add_row(*outputs.format_row(lesion))
+            table.add_row(*page.format_row(lesion))
         lines.append(table)
     for remark in document.remarks:
         word = "note" if remark.severity == "info" else remark.severity

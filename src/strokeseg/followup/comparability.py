@@ -1,4 +1,4 @@
-"""What a reader of a comparison must know: other protocols, what one scan does not show, and what cannot be said."""
+"""How comparable two scans are: remarks on order, protocols, coverage and missing values."""
 
 from __future__ import annotations
 
@@ -22,100 +22,153 @@ _SCAN_CONDITIONS = {
 
 
 def have_different_patient_ids(earlier: Scan, later: Scan) -> bool:
-    """Return whether both carry a patient's number and the two differ; the numbers themselves are never shown."""
-    numbers = _read_both(earlier, later, "PatientID")
-    return numbers is not None and numbers[0] != numbers[1]
+    """Return whether both scans have a patient ID and the two differ; the IDs themselves are never shown.
+
+    Parameters
+    ----------
+    earlier, later : Scan
+        The scans.
+
+    Returns
+    -------
+    bool
+        True if both are known and differ.
+    """
+    ids = _read_both(earlier, later, "PatientID")
+    return ids is not None and ids[0] != ids[1]
 
 
 def check_order(earlier: Scan, later: Scan) -> list[Remark]:
-    """Warn where the two were given in the other order than they were made; the dates themselves are never shown."""
-    days, times = _read_both(earlier, later, "StudyDate"), _read_both(earlier, later, "StudyTime")
-    if days is None or days[0] < days[1]:
+    """Warn if the later scan was acquired before the earlier one; the dates themselves are never shown.
+
+    Parameters
+    ----------
+    earlier, later : Scan
+        The scans.
+
+    Returns
+    -------
+    list of Remark
+        The warning, or nothing.
+    """
+    dates, times = _read_both(earlier, later, "StudyDate"), _read_both(earlier, later, "StudyTime")
+    if dates is None or dates[0] < dates[1]:
         return []
-    # Times are HH, HHMM, HHMMSS or HHMMSS.FFFFFF: what both state is compared.
+    # Times are HH, HHMM, HHMMSS or HHMMSS.FFFFFF: only the common digits are compared.
     length = 0 if times is None else min(map(len, times))
-    if days[0] == days[1] and (times is None or times[0][:length] <= times[1][:length]):
+    if dates[0] == dates[1] and (times is None or times[0][:length] <= times[1][:length]):
         return []
-    message = "By its date the scan given as the later one was made first: what is told as growth may be the reverse."
+    message = "By date, the scan passed as the later one was acquired first: reported growth may be the reverse."
     return [make_warning(code="order-doubtful", message=message)]
 
 
-def _read_both(earlier: Scan, later: Scan, keyword: str) -> tuple[str, str] | None:
-    """Return what both series say under a keyword; None where one of them says nothing, or was de-identified."""
-    if earlier.source is None or later.source is None or earlier.source.deidentified or later.source.deidentified:
-        return None
-    said = (earlier.source.attribute(keyword).strip(), later.source.attribute(keyword).strip())
-    return said if all(said) else None
+def check_protocols(earlier: Scan, later: Scan, is_same_model: bool) -> list[Remark]:
+    """Describe in one remark how the acquisition of the two scans differs.
 
+    Parameters
+    ----------
+    earlier, later : Scan
+        The scans.
+    is_same_model : bool
+        Whether one model segmented both.
 
-def check_protocols(earlier: Scan, later: Scan, same_network: bool) -> list[Remark]:
-    """Say in which way the two were scanned differently, one remark for all."""
+    Returns
+    -------
+    list of Remark
+        One warning, or nothing.
+    """
     scans = (earlier, later)
-    differs = []
+    differences = []
     steps = [float(np.median(scan.planes.weights_mm)) for scan in scans]
     if max(steps) > _SPACING_RATIO * min(steps):
-        differs.append(f"slices {steps[0]:.1f} and {steps[1]:.1f} mm apart")
+        differences.append(f"slice spacing {steps[0]:.1f} and {steps[1]:.1f} mm")
     pixels = [max(scan.planes.pixel_spacing_mm) for scan in scans]
     if max(pixels) > _SPACING_RATIO * min(pixels):
-        differs.append(f"pixels of {pixels[0]:.2f} and {pixels[1]:.2f} mm")
+        differences.append(f"pixel spacing {pixels[0]:.2f} and {pixels[1]:.2f} mm")
     tilts = [scan.planes.tilt_deg for scan in scans]
     if abs(tilts[0] - tilts[1]) > _TILT_DIFFERENCE_DEG:
-        differs.append(f"a gantry tilt of {tilts[0]:.0f} and {tilts[1]:.0f} degrees")
+        differences.append(f"gantry tilt {tilts[0]:.0f} and {tilts[1]:.0f} degrees")
     if scans[0].calibrated != scans[1].calibrated:
-        differs.append("Hounsfield units in one and a picture's grey levels in the other")
+        differences.append("Hounsfield units in one scan, grey levels of a picture in the other")
     codes = [{remark.code for remark in scan.remarks} for scan in scans]
-    for code, words in _SCAN_CONDITIONS.items():
+    for code, name in _SCAN_CONDITIONS.items():
         if (code in codes[0]) != (code in codes[1]):
-            differs.append(f"{words} in the {'earlier' if code in codes[0] else 'later'} one only")
-    if not same_network:
-        differs.append("two networks")
-    if not differs:
+            differences.append(f"{name} in the {'earlier' if code in codes[0] else 'later'} scan only")
+    if not is_same_model:
+        differences.append("two models")
+    if not differences:
         return []
-    message = f"The two scans were made differently, which alone changes volumes: {'; '.join(differs)}."
+    message = f"The scans differ in acquisition or processing, which alone changes volumes: {'; '.join(differences)}."
     return [make_warning(code="other-protocol", message=message)]
 
 
-def check_coverage(found: Change, shared: float) -> list[Remark]:
-    """Say which lesions one of the scans does not show, or that it shows less of the head."""
-    remarks = []
-    outside = sum(lesion.kind == "not-covered" for lesion in found.lesions)
-    cut = sum(lesion.kind == "cut" for lesion in found.lesions)
-    edge = sum(lesion.cut and lesion.kind in ("new", "gone") for lesion in found.lesions)
-    parts = {
-        "lie where the other scan shows nothing": outside,
-        "are cut by the end of a scan, so that their change cannot be told": cut,
-        "are new or gone, but lie partly where the other scan shows nothing": edge,
+def check_coverage(change: Change, shared: float) -> list[Remark]:
+    """Describe which lesions a scan does not cover, or that a scan covers less of the head.
+
+    Parameters
+    ----------
+    change : Change
+        The change.
+    shared : float
+        Common coverage, as in :class:`strokeseg.followup.registration.Alignment`.
+
+    Returns
+    -------
+    list of Remark
+        One remark, or nothing.
+    """
+    not_covered = sum(lesion.kind == "not-covered" for lesion in change.lesions)
+    cut = sum(lesion.kind == "cut" for lesion in change.lesions)
+    partial = sum(lesion.cut and lesion.kind in ("new", "gone") for lesion in change.lesions)
+    counts = {
+        "outside the coverage of the other scan": not_covered,
+        "cut off by the end of a scan, so that the change is unknown": cut,
+        "new or gone, but partly outside the coverage of the other scan": partial,
     }
-    if any(parts.values()):
-        said = "; ".join(f"{count} {words}" for words, count in parts.items() if count)
-        left_out = " Those cut or not shown are left out of the volumes in all." if outside or cut else ""
-        remarks.append(make_warning(code="lesion-not-covered", message=f"Of the lesions {said}.{left_out}"))
-    elif shared < _MIN_SHARED:
-        remarks.append(
-            Remark(
-                code="other-coverage",
-                severity="info",
-                message=f"One scan shows only {shared:.0%} of the skull that the other shows; "
-                "no lesion lies outside of either.",
-            )
-        )
-    return remarks
+    if any(counts.values()):
+        parts = "; ".join(f"{count} {description}" for description, count in counts.items() if count)
+        excluded = " Lesions that are cut off or not covered are excluded from the total volumes."
+        message = f"Lesions with incomplete coverage: {parts}.{excluded if not_covered or cut else ''}"
+        return [make_warning(code="lesion-not-covered", message=message)]
+    if shared < _MIN_SHARED:
+        message = f"One scan covers only {shared:.0%} of the skull that the other covers. All lesions are covered."
+        return [Remark(code="other-coverage", severity="info", message=message)]
+    return []
 
 
-def explain_missing_values(found: Change) -> list[Remark]:
-    """Say why a number that the reader expects is null."""
-    if found.change_ml is None:
-        message = "No change is given: a volume is not known, or no lesion is wholly shown by both scans."
+def explain_missing_values(change: Change) -> list[Remark]:
+    """Explain why a value that the reader expects is null.
+
+    Parameters
+    ----------
+    change : Change
+        The change.
+
+    Returns
+    -------
+    list of Remark
+        One remark, or nothing.
+    """
+    if change.change_ml is None:
+        message = "The change is unknown: a volume is unknown, or no lesion is completely covered by both scans."
         return [make_warning(code="change-unknown", message=message)]
-    if found.growth is None and found.earlier_ml == 0:
-        message = "There was no bleeding before: it is new, and growth is defined for a bleed that was there."
+    if change.growth is None and change.earlier_ml == 0:
+        message = "The earlier scan has no hemorrhage: it is new. Growth is defined for an existing hemorrhage only."
         return [make_warning(code="new-bleeding", message=message)]
-    if found.change_interval_ml is None and (found.earlier_ml or found.later_ml):
-        message = "A volume has no interval, so it is not told whether the change is more than the error."
+    if change.change_interval_ml is None and (change.earlier_ml or change.later_ml):
+        message = "A volume has no interval, so it is unknown whether the change exceeds the error."
         return [Remark(code="change-unsure", severity="info", message=message)]
     return []
 
 
 def make_warning(code: str, message: str) -> Remark:
-    """Make a remark that warns."""
+    """Make a remark of severity "warning"."""
     return Remark(code=code, severity="warning", message=message)
+
+
+def _read_both(earlier: Scan, later: Scan, keyword: str) -> tuple[str, str] | None:
+    """Return an attribute of both series; None if one of them has no value, or was de-identified."""
+    if earlier.source is None or later.source is None or earlier.source.deidentified or later.source.deidentified:
+        return None
+    values = (earlier.source.attribute(keyword).strip(), later.source.attribute(keyword).strip())
+    return values if all(values) else None

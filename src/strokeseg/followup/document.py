@@ -1,6 +1,6 @@
-"""What changed between two scans of one head: the models that are `change.json` (``strokeseg.followup.document/1``).
+"""The models of `change.json` (``strokeseg.change/1``): the comparison of two scans of one patient.
 
-As in `result.json`, null is "not measured" or "cannot be said", and a remark says why.
+As in `result.json`, null means "not measured" or "unknown", and a remark gives the reason.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strokeseg.result import DISCLAIMER, Findings, InputInfo, ModelInfo, Remark
 
-SCHEMA = "strokeseg.followup.document/1"
+SCHEMA = "strokeseg.change/1"
 
 ChangeKind = Literal["same", "grown", "shrunk", "new", "gone", "merged", "split", "regrouped", "cut", "not-covered"]
 Vector3 = tuple[float, float, float]
@@ -22,59 +22,59 @@ class _Model(BaseModel):
 
 
 class LesionChange(_Model):
-    """What became of one lesion, or of several that became others."""
+    """The change of one lesion, or of several lesions that merged or split."""
 
     kind: ChangeKind = Field(
-        description="grown and shrunk: by more than 6 ml or 33 %; regrouped: several became several others; "
-        "cut: on both scans, but one ends within it, so its change cannot be told; "
-        "not-covered: on one scan, where the other shows nothing, so nothing can be said"
+        description="grown and shrunk: by more than 6 ml or 33 %; regrouped: several lesions merged and split; "
+        "cut: on both scans, but one scan ends within it, so its change is unknown; "
+        "not-covered: on one scan, outside the coverage of the other, so its change is unknown"
     )
-    earlier: list[int] = Field(description="ids of the earlier scan's lesions")
-    later: list[int] = Field(description="ids of the later scan's lesions")
+    earlier: list[int] = Field(description="lesion ids on the earlier scan")
+    later: list[int] = Field(description="lesion ids on the later scan")
     earlier_ml: float | None
     later_ml: float | None
-    change_ml: float | None = Field(description="null where it is cut or not covered")
-    change_percent: float | None = Field(description="of the earlier volume; null where there was none")
-    apart_mm: float | None = Field(description="between the centroids, after the alignment")
-    cut: bool = Field(description="whether more than a tenth of it lies where the other scan shows nothing")
+    change_ml: float | None = Field(description="null if it is cut or not covered")
+    change_percent: float | None = Field(description="of the earlier volume; null if there was none")
+    apart_mm: float | None = Field(description="between the centroids, after registration")
+    cut: bool = Field(description="whether more than a tenth of it lies outside the coverage of the other scan")
 
 
 class Change(_Model):
-    """What changed in all; lesions that are cut or not covered are left out of the volumes."""
+    """The change of the whole hemorrhage; the volumes leave out lesions that are cut or not covered."""
 
     earlier_ml: float | None
     later_ml: float | None
     change_ml: float | None
     change_interval_ml: tuple[float, float] | None = Field(
-        description="from the later interval's low end minus the earlier one's high end to the other way round"
+        description="from the later low end minus the earlier high end to the later high end minus the earlier low end"
     )
-    interval_level: float | None = Field(
-        description="what the interval promises at least: for two intervals of 0.9 it is 0.8"
-    )
-    change_percent: float | None = Field(description="of the earlier volume; null where there was none")
+    interval_level: float | None = Field(description="lower bound of its coverage: 0.8 for two intervals of 0.9")
+    change_percent: float | None = Field(description="of the earlier volume; null if there was none")
     growth: bool | None = Field(
-        description="more than 6 ml or more than 33 % (Brouwers 2014); null where there was no bleeding before, and "
-        "where it is not seen in what both scans show, but a lesion is cut or not covered"
+        description="more than 6 ml or more than 33 % (Brouwers 2014); null if the earlier scan has no hemorrhage, or "
+        "if there is no growth within the common coverage, but a lesion is cut or not covered"
     )
     growth_sure: bool | None = Field(
-        description="whether all volumes within the two intervals give the same answer; null without intervals"
+        description="whether all volumes within the two intervals give the same result; null without intervals"
     )
     lesions: list[LesionChange] = Field(default_factory=list)
 
 
 class AlignmentInfo(_Model):
-    """How the earlier head was laid on the later one: a turn and a shift, LPS mm."""
+    """The registration of the earlier scan to the later one: rotation and translation, LPS mm."""
 
     rotation: tuple[Vector3, Vector3, Vector3] = Field(description="later = rotation x earlier + shift")
     shift_mm: Vector3
     angle_deg: float
-    skulls_apart_mm: float = Field(description="between the surfaces, mean over the nearest 80 % of points")
-    bone_overlap: float = Field(description="0 to 1; 0.9 or more for one head, below 0.8 two heads are refused")
-    shared: float = Field(description="of each skull's surface what the other scan shows, the smaller of the two")
+    skulls_apart_mm: float = Field(description="mean distance of the surfaces over the nearest 80 % of points")
+    bone_overlap: float = Field(description="0 to 1; 0.9 or more for the same head; below 0.8 the scans are refused")
+    shared: float = Field(
+        description="fraction of the skull surface within the coverage of the other scan; the smaller of the two"
+    )
 
 
 class ComparedScan(_Model):
-    """One of the two scans, as its own `result.json` would hold it."""
+    """One of the two scans, as in its own `result.json`."""
 
     remarks: list[Remark]
     input: InputInfo
@@ -83,7 +83,7 @@ class ComparedScan(_Model):
 
 
 class ChangeTiming(_Model):
-    """Seconds of each step."""
+    """Duration of each step in seconds."""
 
     align: float = 0.0
     match: float = 0.0
@@ -93,7 +93,7 @@ class ChangeTiming(_Model):
 class ChangeDocument(_Model):
     """`change.json`."""
 
-    schema_: Literal["strokeseg.followup.document/1"] = Field(default="strokeseg.followup.document/1", alias="schema")
+    schema_: Literal["strokeseg.change/1"] = Field(default="strokeseg.change/1", alias="schema")
     software: str
     remarks: list[Remark]
     change: Change

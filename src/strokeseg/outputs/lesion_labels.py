@@ -1,4 +1,4 @@
-"""What the numbers of a labelled volume mean: names and colours, as 3D Slicer and ITK-SNAP read them."""
+"""Names and colours of the lesions, and the label files of a volume for 3D Slicer and ITK-SNAP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 SLICER_NAME = "lesions.ctbl"
 ITKSNAP_NAME = "lesions_itksnap.txt"
 
-# Reds and yellows first, as blood is drawn elsewhere; neighbours in the list are far apart.
+# Red and yellow first, as in the other outputs; colours next to each other in the list differ strongly.
 _COLOURS = (
     (214, 40, 40),
     (255, 190, 11),
@@ -23,22 +23,29 @@ _COLOURS = (
 
 
 def name_lesion(number: int) -> str:
-    """Name the lesion with this id."""
+    """Return the name of the lesion with this id."""
     return f"Hemorrhage {number}"
 
 
 def get_lesion_rgb(number: int) -> tuple[int, int, int]:
-    """Return the colour (0 to 255 each) of the lesion with this id, from 1 on; after ten they come again."""
+    """Return the colour (0 to 255 each) of the lesion with this id, counted from 1; ten colours repeat."""
     return _COLOURS[(number - 1) % len(_COLOURS)]
 
 
 def save(folder: Path, count: int) -> dict[str, str]:
     """Write `lesions.ctbl` and `lesions_itksnap.txt` for lesions 1 to ``count``.
 
+    Parameters
+    ----------
+    folder : Path
+        Where to write them.
+    count : int
+        Number of lesions.
+
     Returns
     -------
     dict of str to str
-        The names of the files.
+        File names by key of `result.json`.
     """
     (folder / SLICER_NAME).write_text(format_slicer_table(count), "ascii")
     (folder / ITKSNAP_NAME).write_text(format_itksnap_labels(count), "ascii")
@@ -46,7 +53,7 @@ def save(folder: Path, count: int) -> dict[str, str]:
 
 
 def format_slicer_table(count: int) -> str:
-    """Return a colour table of 3D Slicer: a line a label: number, name without spaces, red, green, blue, alpha."""
+    """Return a 3D Slicer colour table with one line per label: number, name without spaces, red, green, blue, alpha."""
     lines = ["# Color table of StrokeSeg: the labels of lesions.nii.gz", "0 Background 0 0 0 0"]
     for number in range(1, count + 1):
         lines.append(
@@ -56,7 +63,7 @@ def format_slicer_table(count: int) -> str:
 
 
 def format_itksnap_labels(count: int) -> str:
-    """Give label descriptions of ITK-SNAP: number, red, green, blue, alpha (0 to 1), shown, shown in 3D, "name"."""
+    """Return ITK-SNAP label descriptions: number, red, green, blue, alpha (0 to 1), visible, visible in 3D, "name"."""
     lines = [
         "# Label descriptions of StrokeSeg: the labels of lesions.nii.gz",
         _format_itksnap_line(0, (0, 0, 0), 0, "Clear Label"),
@@ -67,6 +74,6 @@ def format_itksnap_labels(count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _format_itksnap_line(number: int, colour: tuple[int, int, int], shown: int, label: str) -> str:
+def _format_itksnap_line(number: int, colour: tuple[int, int, int], visible: int, label: str) -> str:
     red, green, blue = colour
-    return f'{number:5} {red:5} {green:4} {blue:4} {shown:8} {shown:2} {shown:2}    "{label}"'
+    return f'{number:5} {red:5} {green:4} {blue:4} {visible:8} {visible:2} {visible:2}    "{label}"'

@@ -1,4 +1,4 @@
-"""A result in a notebook: as a small page of its own, as rows of pandas, and in a viewer that turns and scrolls."""
+"""A result in a notebook: a summary as HTML, the lesions as a pandas table, and an interactive viewer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from strokeseg.errors import UsageError
 from strokeseg.imaging.components import Labels
 from strokeseg.outputs.images import slice_images
-from strokeseg.outputs.report import texts, wording
+from strokeseg.outputs.report import wording
+from strokeseg.outputs.report.texts import load_texts
 from strokeseg.outputs.volumes import nifti
+from strokeseg.outputs.volumes.regular_grid import make_regular
 from strokeseg.result import Lesion, ResultDocument
 from strokeseg.scan import Scan
 
@@ -30,31 +32,40 @@ _OPACITY = 0.5
 
 
 def render_html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], labels: Labels) -> str:
-    """Show a result in a few lines: the sentence, the figures, warnings, and the slice that shows the bleeding best.
+    """Render a short summary: one sentence, the main figures, the warnings and the slice that shows the largest lesion.
 
-    No script and nothing to fetch is in it, and all text is escaped.
+    The HTML has no scripts, loads nothing, and all text is escaped.
 
     Parameters
     ----------
+    document : ResultDocument
+        The result.
+    scan : Scan
+        The scan.
     mask : ndarray of bool, shape (slices, rows, columns)
-        On the scan's grid.
-    labels : Labels
-        The same shape, 1 is the largest lesion.
+        Mask of all lesions on the grid of the scan.
+    labels : ndarray of int, shape (slices, rows, columns)
+        0 is background, 1 the largest lesion.
+
+    Returns
+    -------
+    str
+        HTML.
     """
-    say = texts.load_texts()
+    texts = load_texts()
     index = slice_images.choose_key_slices(labels)[0]
-    image, packed = slice_images.draw_key_slice(scan, mask, index), io.BytesIO()
+    image, buffer = slice_images.draw_key_slice(scan, mask, index), io.BytesIO()
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
-    image.save(packed, "JPEG", quality=85)
-    source = "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
-    alt = say("notebook.alt", number=index + 1, count=len(mask))
+    image.save(buffer, "JPEG", quality=85)
+    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    alt = texts("notebook.alt", number=index + 1, count=len(mask))
     rows = Markup().join(
         Markup('<tr><th scope="row" style="text-align:left">{}</th><td style="text-align:left">{} {}</td></tr>').format(
             figure.label,
-            say("not_measured") if figure.value is None else figure.value,
+            texts("not_measured") if figure.value is None else figure.value,
             figure.unit if figure.value else "",
         )
-        for figure in wording.list_figures(document, say)
+        for figure in wording.list_figures(document, texts)
     )
     warnings = Markup().join(
         Markup("<li>{}</li>").format(remark.message) for remark in document.remarks if remark.severity == "warning"
@@ -63,24 +74,35 @@ def render_html(document: ResultDocument, scan: Scan, mask: NDArray[np.bool_], l
         Markup('<div style="display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start">'),
         Markup('<img src="{}" alt="{}" width="{}" height="{}">').format(source, alt, image.width, image.height),
         Markup('<div style="flex:1 1 20em;max-width:40em">'),
-        Markup("<p><strong>{}</strong></p>").format(wording.summarize(document, say)),
+        Markup("<p><strong>{}</strong></p>").format(wording.summarize(document, texts)),
         Markup("<table>{}</table>").format(rows) if rows else Markup(),
         Markup("<ul>{}</ul>").format(warnings) if warnings else Markup(),
-        Markup("<p><small>{} {}</small></p></div></div>").format(say("research"), document.disclaimer),
+        Markup("<p><small>{} {}</small></p></div></div>").format(texts("research"), document.disclaimer),
     ]
     return str(escape(Markup().join(parts)))
 
 
 def make_frame(document: ResultDocument) -> DataFrame:
-    """Return the lesions as a table, one row each, with their ids as index.
+    """Return the lesions as a table with one row each, indexed by lesion id.
 
-    Columns are the entries of `result.json`; what has parts is spread over several (``first_slice``, ``last_slice``,
-    ``centroid_x_mm``, ...: LPS), and what was not measured is missing. Without any lesion the table has no rows.
+    Columns are the fields of `result.json`. Fields with several values have several columns (``first_slice``,
+    ``last_slice``, ``centroid_x_mm``, ...: LPS); values that were not measured are missing. Without any lesion the
+    table has no rows.
+
+    Parameters
+    ----------
+    document : ResultDocument
+        The result.
+
+    Returns
+    -------
+    DataFrame
+        The table.
 
     Raises
     ------
     UsageError
-        `usage`, where pandas is not installed.
+        `usage`, if pandas is not installed.
     """
     try:
         import pandas
@@ -92,12 +114,14 @@ def make_frame(document: ResultDocument) -> DataFrame:
 
 
 def open_viewer(scan: Scan, labels: Labels) -> NiiVue:
-    """Open a scan with its lesions in a widget: three planes and a rendering, all of which can be scrolled and turned.
+    """Open a scan with its lesions in an interactive widget: three planes and a 3D rendering.
 
     Parameters
     ----------
-    labels : Labels
-        (slices, rows, columns), on the scan's grid; 1 is the largest lesion.
+    scan : Scan
+        The scan.
+    labels : ndarray of int, shape (slices, rows, columns)
+        On the grid of the scan; 1 is the largest lesion.
 
     Returns
     -------
@@ -107,14 +131,14 @@ def open_viewer(scan: Scan, labels: Labels) -> NiiVue:
     Raises
     ------
     UsageError
-        `usage`, where ipyniivue is not installed.
+        `usage`, if ipyniivue is not installed.
     """
     try:
         from ipyniivue import NiiVue, SliceType
     except ImportError:
         raise UsageError("view: ipyniivue is not installed", _REMEDY) from None
     with tempfile.TemporaryDirectory() as folder:
-        files = nifti.save(Path(folder), scan, nifti.make_regular(scan, labels))
+        files = nifti.save(Path(folder), scan, make_regular(scan, labels))
         ct, lesions = ((Path(folder) / files[name]).read_bytes() for name in ("ct", "lesion_volume"))
     centre, width = slice_images.BRAIN_WINDOW
     widget = NiiVue()
@@ -134,10 +158,10 @@ _NO_LESION = Lesion(id=1, pixels=1, slices=(0, 0), probability=None, volume_ml=N
 def _flatten_lesion(lesion: Lesion) -> dict[str, Any]:
     row = lesion.model_dump()
     first, last = row.pop("slices")
-    place = row.pop("centroid_lps_mm") or (None, None, None)
+    centroid = row.pop("centroid_lps_mm") or (None, None, None)
     signs, types = row.pop("signs") or {}, row.pop("type_probabilities") or {}
     row |= {"first_slice": first, "last_slice": last}
-    row |= {f"centroid_{axis}_mm": value for axis, value in zip("xyz", place, strict=True)}
-    row |= {f"sign_{name}": seen for name, seen in signs.items()}
+    row |= {f"centroid_{axis}_mm": value for axis, value in zip("xyz", centroid, strict=True)}
+    row |= {f"sign_{name}": is_present for name, is_present in signs.items()}
     row |= {f"p_{name}": share for name, share in types.items()}
     return row

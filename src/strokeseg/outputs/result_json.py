@@ -1,4 +1,4 @@
-"""`result.json` and, beside it, the JSON Schema that it keeps to."""
+"""`result.json` and its JSON Schema."""
 
 from __future__ import annotations
 

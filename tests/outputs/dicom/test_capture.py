@@ -85,6 +85,6 @@ def test_what_is_no_pdf_is_not_wrapped(tmp_path):
     _, scan = read_cached("plain")
     labels = label_lesion(scan)
     shared, _ = make_context(scan, make_document(scan, labels), labels, datetime(2026, 1, 1))
-    with pytest.raises(ValueError, match="no PDF"):
+    with pytest.raises(ValueError, match="not a PDF"):
         encapsulate_pdf(shared, b"<html>")
     assert encapsulate_pdf(shared, b"%PDF-1.7", burned_in=True).BurnedInAnnotation == "YES"

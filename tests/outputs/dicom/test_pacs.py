@@ -99,7 +99,7 @@ def test_it_draws_the_capture_as_we_did(archive, stored):
 def test_a_second_run_is_no_second_object(archive, stored, tmp_path):
     scan, labels, files = stored
     before = archive.get("/statistics")["CountInstances"]
-    again, _ = write_objects(tmp_path, scan, labels, pdf=b"%PDF-1.7 of somebody else", made=datetime(2030, 1, 1))
+    again, _ = write_objects(tmp_path, scan, labels, pdf=b"%PDF-1.7 of somebody else", created=datetime(2030, 1, 1))
     for path in again.values():
         assert archive.post("/instances", path.read_bytes())["Status"] == "AlreadyStored"
     archive.send(files["seg"])

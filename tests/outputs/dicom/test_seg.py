@@ -368,7 +368,7 @@ def test_lossy_pixels_make_a_lossy_object(tmp_path):
 )
 def test_no_dicom_series_no_dicom_object(scan):
     dicom.check_formats(scan, ("json", "nifti"))
-    with pytest.raises(UsageError, match=r"seg, sr: a DICOM object belongs to a DICOM study") as caught:
+    with pytest.raises(UsageError, match=r"seg, sr: needs a DICOM study") as caught:
         dicom.check_formats(scan, ("json", "seg", "sr"))
     assert "DICOM series" in caught.value.remedy
 

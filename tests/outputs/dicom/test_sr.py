@@ -226,7 +226,7 @@ def comments(files):
 
 def test_warnings_and_the_disclaimer_are_comments(full):
     _, _, files = full
-    assert comments(files) == ["Hemorrhage was found.", "The slices are 6.1 mm apart.", DISCLAIMER]
+    assert comments(files) == ["Hemorrhage was detected.", "The slices are 6.1 mm apart.", DISCLAIMER]
 
 
 @pytest.mark.parametrize("kind", ["tilted", "enhanced"])
@@ -239,7 +239,7 @@ def test_no_bleeding_is_a_report_without_a_segmentation(tmp_path, kind):
     [whole] = groups_of(files).values()
     assert value(whole, VOLUME) == (0.0, "ml") and whole.finding_type is None
     assert answer(whole, HEMORRHAGE) == "Absent"
-    assert comments(files)[0] == "No hemorrhage was found, so there is no segmentation."
+    assert comments(files)[0] == "No hemorrhage was detected, so there is no segmentation."
     named = {image.referenced_sop_instance_uid for image in whole.source_images}
     assert named == set(scan.sop_instance_uids)  # on all of which it looked
 

@@ -5,13 +5,14 @@ import pytest
 
 from phantoms.results import make_planes
 from strokeseg.outputs.images import midline_image
+from strokeseg.outputs.images.result_images import ResultImages
 from strokeseg.result import Findings, Midline, Remark
 from strokeseg.scan import Scan
 
 SIZE = 240
 
 
-def found(**more):
+def make_findings(**more):
     fields = {
         "midline_shift_mm": 10.0,
         "midline_shift_side": "left",
@@ -29,7 +30,7 @@ def dark(across=1, down=1, step=(0, 0, 5), **more):
 
 
 def drawn(scan, findings=None):
-    image = midline_image.draw_midline_shift(scan, np.zeros(scan.shape, dtype=bool), findings or found())
+    image = midline_image.draw_midline_shift(scan, np.zeros(scan.shape, dtype=bool), findings or make_findings())
     return np.asarray(image).astype(int), image.width / (SIZE * 0.5)
 
 
@@ -63,8 +64,8 @@ def test_a_tilted_stack_does_not_move_the_line():
 
 
 def test_without_a_shift_the_septum_is_a_ring_on_the_line():
-    at = found().midline.model_copy(update={"septum_lps_mm": (0.2, -15, 5)})
-    pixels, per_mm = drawn(dark(), found(midline=at, midline_shift_mm=0.2, midline_shift_side=None))
+    midline = make_findings().midline.model_copy(update={"septum_lps_mm": (0.2, -15, 5)})
+    pixels, per_mm = drawn(dark(), make_findings(midline=midline, midline_shift_mm=0.2, midline_shift_side=None))
     x, y = places_mm(pixels, per_mm, midline_image.SHIFT_COLOUR)
     assert np.ptp(x) < 5 and np.ptp(y) < 5
 
@@ -73,7 +74,7 @@ def test_sides_that_are_only_assumed_carry_a_question_mark():
     """The letters lie at three tenths of the height, at both edges; with the mark there is more of them."""
 
     def lettered(*remarks):
-        pixels = drawn(dark(remarks=remarks), found(midline_shift_side=None))[0]
+        pixels = drawn(dark(remarks=remarks), make_findings(midline_shift_side=None))[0]
         row = round(pixels.shape[0] * 0.3)
         return [(pixels[row - 20 : row + 20, part].min(2) > 150).sum() for part in (slice(0, 60), slice(-60, None))]
 
@@ -83,12 +84,16 @@ def test_sides_that_are_only_assumed_carry_a_question_mark():
 
 @pytest.mark.parametrize("missing", ["midline", "midline_shift_mm"])
 def test_what_was_not_measured_is_not_drawn(missing, tmp_path):
-    scan = dark()
-    assert midline_image.save(tmp_path, scan, np.zeros(scan.shape, dtype=bool), found(**{missing: None})) == {}
-    assert list(tmp_path.iterdir()) == []
+    assert list(save_keys(tmp_path, make_findings(**{missing: None}))) == ["key_1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["key_1.png"]
 
 
 def test_the_file_has_its_name(tmp_path):
-    scan = dark()
-    assert midline_image.save(tmp_path, scan, np.zeros(scan.shape, dtype=bool), found()) == {"midline": "midline.png"}
+    assert save_keys(tmp_path, make_findings())["midline"] == "midline.png"
     assert (tmp_path / "midline.png").is_file()
+
+
+def save_keys(folder, findings):
+    scan = dark()
+    labels = np.zeros(scan.shape, dtype=np.int32)
+    return ResultImages(scan, labels > 0, labels, findings).save(folder, ["keys"])

@@ -254,7 +254,7 @@ def test_it_prints_its_words_and_pictures(opened):
     page = opened(RESULTS["whole"]())
     pages = pypdf.PdfReader(io.BytesIO(page.pdf(format="A4", print_background=True))).pages
     text = re.sub(r"\s+", " ", " ".join(one.extract_text() for one in pages))
-    assert len(pages) <= 5 and "Bleeding was found: 2 regions" in text and "Remarks" in text
+    assert len(pages) <= 5 and "Hemorrhage was detected: 2 lesions" in text and "Remarks" in text
     assert sum(len(one.images) for one in pages) >= 7
     assert "Scroll with the wheel" not in text
     # Nothing of the table is cut off at the paper's edge.

@@ -35,9 +35,9 @@ _FOOT = pdf_report._FOOTER_HEIGHT
 
 @cache
 def made(name):
-    scan, labels, told = RESULTS[name]()
-    return told, pdf_report.render_pdf(
-        told, make_report_images(scan, labels, told, make_scene(to_scale=scan.spacing_known))
+    scan, labels, document = RESULTS[name]()
+    return document, pdf_report.render_pdf(
+        document, make_report_images(scan, labels, document, make_scene(to_scale=scan.spacing_known))
     )
 
 
@@ -48,21 +48,21 @@ def text(data):
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_two_pages_say_what_the_json_says_and_no_other_number(name):
-    told, data = made(name)
+    document, data = made(name)
     assert len(pypdf.PdfReader(io.BytesIO(data)).pages) == 2
     said = text(data)
-    start = "Bleeding was found" if told.findings.hemorrhage else "No bleeding was found"
-    assert start in said and said.count(told.disclaimer) == 2
-    assert told.model.sha256[:12] in said and "default 1.2" in said
-    assert not find_unknown_numbers(said, told)
-    for remark in told.remarks[:1]:
+    start = "Hemorrhage was detected" if document.findings.hemorrhage else "No hemorrhage was detected"
+    assert start in said and said.count(document.disclaimer) == 2
+    assert document.model.sha256[:12] in said and "default 1.2" in said
+    assert not find_unknown_numbers(said, document)
+    for remark in document.remarks[:1]:
         assert remark.message[:40] in said
 
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_nothing_runs_into_the_foot_or_off_the_page(name):
-    told, data = made(name)
-    foot = told.disclaimer.split()[-1]
+    document, data = made(name)
+    foot = document.disclaimer.split()[-1]
     for page in pypdfium2.PdfDocument(data):
         letters, (width, height) = page.get_textpage(), page.get_size()
         assert letters.get_text_range().rstrip().endswith(foot) or foot in letters.get_text_range()
@@ -72,22 +72,24 @@ def test_nothing_runs_into_the_foot_or_off_the_page(name):
         assert not ((drawn[:, 1] < _FOOT - 6) & (drawn[:, 3] > _FOOT - 6)).any()
         # The disclaimer is all that stands below: no remark, caption or cell of a table.
         below = drawn[drawn[:, 3] <= _FOOT - 6]
-        assert 0 < len(below) <= len(f"Research use only. {told.disclaimer}")
+        assert 0 < len(below) <= len(f"Research use only. {document.disclaimer}")
         for picture in page.get_objects(filter=[3]):
             left, bottom, right, top = picture.get_bounds()
             assert left >= 35 and right <= width - 35 and bottom >= _FOOT - 10 and top < height - 40
 
 
 def test_the_same_result_gives_the_same_bytes_in_another_process_too():
-    told, data = made("whole")
-    later = told.model_copy(update={"timing_s": told.timing_s.model_copy(update={"total": 99.0})})
+    document, data = made("whole")
+    later = document.model_copy(update={"timing_s": document.timing_s.model_copy(update={"total": 99.0})})
     scan, labels, _ = RESULTS["whole"]()
-    assert pdf_report.render_pdf(later, make_report_images(scan, labels, told, make_scene())) == data
+    assert pdf_report.render_pdf(later, make_report_images(scan, labels, document, make_scene())) == data
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]\n"
-        "from write_cases import TIMING, ZOO, gallery, scene; from strokeseg.outputs import pdf\n"
-        "scan, labels, told = ZOO['whole']()\n"
-        "sys.stdout.buffer.write(pdf.render(told, gallery(scan, labels, told, scene())))"
+        "from phantoms.results import RESULTS, make_report_images, make_scene\n"
+        "from strokeseg.outputs.report import pdf_report\n"
+        "scan, labels, document = RESULTS['whole']()\n"
+        "images = make_report_images(scan, labels, document, make_scene())\n"
+        "sys.stdout.buffer.write(pdf_report.render_pdf(document, images))"
     )
     folder = str(Path(__file__).parents[2])
     again = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, check=True).stdout
@@ -146,24 +148,29 @@ def test_the_pages_show_the_outline_where_there_is_bleeding():
     labels = np.zeros(scan.shape, np.int32)
     labels[3:8, 40:60, 40:60] = 1
     for mask, lesions in ((labels, [make_lesion(1, 3, 7)]), (labels * 0, [])):
-        told = make_document(scan, lesions)
-        data = pdf_report.render_pdf(told, make_report_images(scan, mask, told, make_scene()))
+        document = make_document(scan, lesions)
+        data = pdf_report.render_pdf(document, make_report_images(scan, mask, document, make_scene()))
         for page in pypdfium2.PdfDocument(data):
             assert yellow(page.render(scale=2).to_pil()).any() == bool(lesions)
 
 
 def test_a_huge_disclaimer_and_endless_words_stay_on_the_page():
-    scan, labels, told = RESULTS["whole"]()
-    told = told.model_copy(
+    scan, labels, document = RESULTS["whole"]()
+    document = document.model_copy(
         update={
             "remarks": [Remark(code="c" * 90, severity="warning", message="W" * 3000)],
             "disclaimer": "d " * 2000,
-            "model": told.model.model_copy(update={"name": "M" * 900, "version": "頭" * 300}),
+            "model": document.model.model_copy(update={"name": "M" * 900, "version": "頭" * 300}),
             "software": "s" * 500,
         }
     )
     assert (
-        len(pypdf.PdfReader(io.BytesIO(pdf_report.render_pdf(told, make_report_images(scan, labels, told)))).pages) == 2
+        len(
+            pypdf.PdfReader(
+                io.BytesIO(pdf_report.render_pdf(document, make_report_images(scan, labels, document)))
+            ).pages
+        )
+        == 2
     )
 
 
@@ -171,11 +178,13 @@ def test_a_huge_disclaimer_and_endless_words_stay_on_the_page():
 def test_as_a_dicom_object_it_is_the_same_file_in_the_same_study(tmp_path, blood):
     _, scan = dicom_series.read_cached("tilted")
     labels = dicom_series.label_lesion(scan) * blood
-    told = dicom_series.make_document(scan, labels)
+    document = dicom_series.make_document(scan, labels)
     uids = []
     for out in (tmp_path / "1", tmp_path / "2"):
         formats = ("pdf", "pdf-dicom", "seg", "sr")
-        done = outputs.save(out, told, scan, labels > 0, labels, lambda: (make_scene(), []), formats, lambda: TIMING)
+        done = outputs.save(
+            out, document, scan, labels > 0, labels, lambda: (make_scene(), []), formats, lambda: TIMING
+        )
         assert {"report.pdf", "report_pdf.dcm"} <= {path.name for path in out.iterdir()} == set(done.files.values())
         held = pydicom.dcmread(out / "report_pdf.dcm")
         data = (out / "report.pdf").read_bytes()

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from phantoms.results import (
     make_scene,
 )
 from strokeseg.outputs.images import slice_images, slice_stack
-from strokeseg.outputs.report import html_report, texts
+from strokeseg.outputs.report import html_report
+from strokeseg.outputs.report.texts import Texts, load_texts
 from strokeseg.result import InputInfo, Midline, ModelInfo, Remark
 from strokeseg.scan import Scan
 from strokeseg.scene import Scene
@@ -82,7 +84,7 @@ def test_says_what_was_found_and_measured(case):
     seen = page(
         *case, make_document(case[0], [make_lesion(1, 3, 7), make_lesion(2, 4, 4, volume_ml=0.021)]), make_scene()
     )
-    assert "Bleeding was found: 2 regions on slices 4 to 8 of 12, 12.4 ml in all." in seen.text
+    assert "Hemorrhage was detected: 2 lesions on slices 4 to 8 of 12, 12.4 ml in total." in seen.text
     for text in ("12.3", "13.1", "0.021", "31", "62", "0.81", "The gantry is tilted by 12 degrees."):
         assert text in seen.text
     for text in ("default 1.2", "5ca1ab1e5ca1", "0.42", "onnxruntime", "0.5 × 0.5 mm", "5 mm", "Research use only."):
@@ -94,18 +96,18 @@ def test_every_slice_with_bleeding_has_its_outline_and_alternative_text(case):
     seen = page(*case, make_document(case[0], [make_lesion(1, 3, 7)]), make_scene())
     images = seen.all("img")
     assert [image["alt"].split()[2] for image in images] == ["4", "5", "6", "7", "8"]
-    assert all(image["alt"].endswith("bleeding outlined") for image in images)
+    assert all(image["alt"].endswith("hemorrhage outlined") for image in images)
     assert [bool(path["d"]) for path in seen.all("path")][1:] == [True] * 5
 
 
 def test_no_bleeding_is_said_with_what_it_does_not_mean(case):
     scan, mask = case
     seen = page(scan, mask & False, make_document(scan), Scene(None, (), True))
-    assert "No bleeding was found on 12 slices." in seen.text
-    assert "This does not mean that there is none." in seen.text
+    assert "No hemorrhage was detected on 12 slices." in seen.text
+    assert "This result does not exclude hemorrhage." in seen.text
     assert "6 of 12 slices are shown" in seen.text
     assert len(seen.all("img")) == 6 and not any(path["d"] for path in seen.all("path"))
-    assert "No surface could be drawn" in seen.text and [one["id"] for one in seen.all("canvas")] == ["stack-canvas"]
+    assert "No surface could be computed" in seen.text and [one["id"] for one in seen.all("canvas")] == ["stack-canvas"]
     assert "outline-toggle" not in [one.get("id") for one in seen.all("input")]
 
 
@@ -115,9 +117,9 @@ def test_what_was_not_measured_has_a_dash_and_a_reason():
     mask[1, 5:9, 5:9] = True
     nothing = {"volume_ml": None, "abc2_ml": None, "max_diameter_mm": None, "mean_hu": None}
     seen = page(scan, mask, make_document(scan, [make_lesion(1, 1, 1, **nothing)]), make_scene(to_scale=False))
-    assert "Bleeding was found: 1 region on slice 2 of 3." in seen.text
-    assert "Volume, ABC/2, Longest diameter, Sphericity: the pixel spacing is not known." in seen.text
-    assert "Mean density, Deviation of density: the grey levels of pictures are no Hounsfield units." in seen.text
+    assert "Hemorrhage was detected: 1 lesion on slice 2 of 3." in seen.text
+    assert "Volume, ABC/2, Longest diameter, Sphericity: the pixel spacing is unknown." in seen.text
+    assert "Mean density, SD of density: the grey levels of pictures are not Hounsfield units." in seen.text
     assert "not to scale" in seen.text
     assert not re.search(r"\d ?(ml|mm)\b", re.sub("30 ml or more|ABC/2 ml", "", seen.text))
 
@@ -125,7 +127,7 @@ def test_what_was_not_measured_has_a_dash_and_a_reason():
 def test_left_out_slices_are_counted():
     scan = make_scan(make_planes(80, (0, 0, 1)), 16, 16)
     seen = page(scan, np.ones(scan.shape, dtype=bool), make_document(scan, [make_lesion(1, 0, 79)]), None)
-    assert "24 of 80 slices with bleeding are shown, evenly chosen; 56 are left out here." in seen.text
+    assert "24 of 80 slices with hemorrhage are shown, evenly spaced; 56 are left out." in seen.text
     assert len(json.loads(seen.data["stack-data"])["pngs"]) == 80
 
 
@@ -133,8 +135,8 @@ def test_all_slices_are_there_with_their_outlines_and_words(case):
     scan, mask = case
     data = json.loads(page(scan, mask, make_document(scan, [make_lesion(1, 3, 7)]), make_scene()).data["stack-data"])
     assert [bool(path) for path in data["paths"]] == mask.any((1, 2)).tolist()
-    assert data["bleeding"] == [3, 4, 5, 6, 7] and data["first"] in data["bleeding"]
-    assert data["said"][2] == "Slice 3 of 12" and data["said"][3] == "Slice 4 of 12, bleeding in region 1"
+    assert data["positive"] == [3, 4, 5, 6, 7] and data["first"] in data["positive"]
+    assert data["captions"][2] == "Slice 3 of 12" and data["captions"][3] == "Slice 4 of 12, lesion 1"
     table = np.array(data["hu"])
     for index, png in enumerate(data["pngs"]):
         shown = table[np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))]
@@ -176,10 +178,10 @@ def test_the_midline_is_shown_where_it_was_measured(case):
     scan, mask = case
     made = make_document(scan, [make_lesion(1, 3, 7)])
     points = {"front_lps_mm": (-50, -65, 40), "back_lps_mm": (-50, -50, 40), "septum_lps_mm": (-48, -58, 40)}
-    found = made.findings.model_copy(
+    findings = made.findings.model_copy(
         update={"midline": Midline(slice=4, **points), "midline_shift_mm": 2.0, "midline_shift_side": "left"}
     )
-    seen = page(scan, mask, made.model_copy(update={"findings": found}))
+    seen = page(scan, mask, made.model_copy(update={"findings": findings}))
     assert "2.0 mm to the left" in seen.text and "Slice 5. Blue: the ideal midline" in seen.text
     assert len(seen.all("figure")) == 1 and not page(scan, mask, made).all("figure")
 
@@ -195,9 +197,8 @@ def test_every_number_on_the_page_is_in_the_json(name):
 
 def test_every_word_of_the_page_is_in_the_file_of_texts(case, monkeypatch):
     """With another language's file (every text between brackets) no word is left outside of brackets but the data's."""
-    say = texts.load_texts()
-    foreign = texts.Texts("xx", {key: f"⟦{text}⟧" for key, text in say.entries.items()})
-    monkeypatch.setattr(texts, "load_texts", lambda language="en": foreign)
+    foreign = Texts("xx", {key: f"⟦{text}⟧" for key, text in load_texts().entries.items()})
+    monkeypatch.setattr(html_report, "load_texts", lambda language="en": foreign)
     made = make_document(case[0], [make_lesion(1, 3, 7, side="left", place="lobar", tentorium="supratentorial")])
     seen = page(
         *case, made.model_copy(update={"files": {"report": "report.html", "result": "result.json"}}), make_scene()
@@ -213,9 +214,9 @@ def test_every_word_of_the_page_is_in_the_file_of_texts(case, monkeypatch):
 
 
 def test_every_text_is_used_and_every_language_has_them_all():
-    sources = "".join(path.read_text("utf-8") for path in (report_folder().parent).glob("*.py"))
+    sources = "".join(path.read_text("utf-8") for path in Path(str(report_folder().parents[1])).rglob("*.py"))
     sources += "".join(path.read_text("utf-8") for path in report_folder().glob("*.j2"))
-    english = texts.load_texts().entries
+    english = load_texts().entries
     for key in english:
         stem = re.sub(r"\.(one|other)$", "", key)
         used = f'"{key}"' in sources or f"'{key}'" in sources or f'"{stem}"' in sources
@@ -230,7 +231,7 @@ def test_every_text_is_used_and_every_language_has_them_all():
 def report_folder():
     from importlib import resources
 
-    return resources.files("strokeseg.outputs") / "templates"
+    return resources.files("strokeseg.outputs.report") / "templates"
 
 
 def test_asks_for_nothing(case):
@@ -268,14 +269,16 @@ def test_whatever_the_document_holds_is_escaped(case):
     assert seen.text.count(evil) >= 8
 
 
-@pytest.mark.parametrize(("code", "doubt"), [("assumed-sides", "?"), ("no-orientation", "?"), ("gantry-tilt", "")])
-def test_letters_of_sides_that_are_only_assumed_carry_a_question_mark(case, code, doubt):
+@pytest.mark.parametrize(("code", "mark"), [("assumed-sides", "?"), ("no-orientation", "?"), ("gantry-tilt", "")])
+def test_letters_of_sides_that_are_only_assumed_carry_a_question_mark(case, code, mark):
     remark = Remark(code=code, severity="info", message="Of the sides.")
     seen = page(*case, make_document(case[0], [make_lesion(1, 3, 7)], remarks=[remark]), make_scene())
-    assert f"R{doubt}L{doubt}" in seen.text.replace(" ", "")
-    assert ("an assumption" in seen.text) == bool(doubt)
-    assert seen.all("div")[[attrs.get("id") for attrs in seen.all("div")].index("scene-labels")]["data-doubt"] == doubt
+    assert f"R{mark}L{mark}" in seen.text.replace(" ", "")
+    assert ("an assumption" in seen.text) == bool(mark)
+    assert (
+        seen.all("div")[[attrs.get("id") for attrs in seen.all("div")].index("scene-labels")]["data-uncertain"] == mark
+    )
     drawn, plain = (
         np.asarray(slice_images.draw_key_slice(scan, case[1], 5)) for scan in (case[0].with_remarks(remark), case[0])
     )
-    assert np.array_equal(drawn, plain) == (not doubt)
+    assert np.array_equal(drawn, plain) == (not mark)

@@ -9,6 +9,7 @@ import SimpleITK
 from phantoms.results import make_planes, make_scan, mark_ball
 from slowdown import measure_slowdown
 from strokeseg.outputs.volumes import nifti
+from strokeseg.outputs.volumes.regular_grid import make_regular
 from strokeseg.scan import Scan
 
 OBLIQUE_ROW = np.array([np.cos(0.2), np.sin(0.2), 0.0])
@@ -17,7 +18,7 @@ OBLIQUE_NORMAL = np.cross(OBLIQUE_ROW, OBLIQUE_COLUMN)
 
 
 def saved(folder, scan, mask):
-    return nifti.save(folder, scan, nifti.make_regular(scan, mask.astype(np.int32)))
+    return nifti.save(folder, scan, make_regular(scan, mask.astype(np.int32)))
 
 
 def itk(path):

@@ -9,6 +9,7 @@ from pydicom.sr.codedict import codes
 from phantoms.results import make_planes, make_scan, mark_ball
 from strokeseg.outputs import lesion_labels
 from strokeseg.outputs.volumes import nifti, nrrd
+from strokeseg.outputs.volumes.regular_grid import make_regular
 from strokeseg.scan import Planes, Scan
 
 TILT = np.radians(17)
@@ -27,7 +28,7 @@ def two_lesions(scan):
 
 
 def saved(folder, scan, lesions, to_scale=True):
-    assert nrrd.save(folder, nifti.make_regular(scan, lesions), to_scale) == {"segmentation": "lesions.seg.nrrd"}
+    assert nrrd.save(folder, make_regular(scan, lesions), to_scale) == {"segmentation": "lesions.seg.nrrd"}
     return folder / "lesions.seg.nrrd"
 
 
@@ -48,7 +49,7 @@ def test_lies_on_the_grid_of_the_mask_for_simpleitk(name, tmp_path):
     scan = make_scan(WHERE[name])
     lesions = two_lesions(scan)
     image = SimpleITK.ReadImage(str(saved(tmp_path, scan, lesions)))
-    nifti.save(tmp_path, scan, nifti.make_regular(scan, lesions))
+    nifti.save(tmp_path, scan, make_regular(scan, lesions))
     for other in ("mask.nii.gz", "lesions.nii.gz"):
         grid = SimpleITK.ReadImage(str(tmp_path / other))
         assert grid.GetSize() == image.GetSize()
@@ -105,7 +106,7 @@ def test_more_lesions_than_a_byte_counts(tmp_path):
     path = saved(tmp_path, scan, lesions)
     np.testing.assert_array_equal(parsed(path)[2], lesions)
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), lesions)
-    nifti.save(tmp_path, scan, nifti.make_regular(scan, lesions))
+    nifti.save(tmp_path, scan, make_regular(scan, lesions))
     np.testing.assert_array_equal(
         SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "lesions.nii.gz"))), lesions
     )
@@ -122,7 +123,7 @@ def test_tilted_lesions_keep_their_ids_and_their_pixels(tmp_path):
     scan = make_scan(WHERE["tilted"])
     lesions = two_lesions(scan)
     lesions[:, :, 37:][lesions[:, :, 37:] == 1] = 3  # a third one touches the first
-    volume = nifti.make_regular(scan, lesions)
+    volume = make_regular(scan, lesions)
     # Evenly stepped planes are only moved in their plane: no pixel is won, lost or given to another lesion.
     np.testing.assert_array_equal(np.bincount(volume.labels.ravel())[1:], np.bincount(lesions.ravel())[1:])
 
@@ -144,7 +145,7 @@ def test_uneven_lesions_keep_their_volumes(tmp_path):
     scan = make_scan(Planes(positions, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 0.5)), 80, 80)
     lesions = np.where(mark_ball(scan, (-2, 4, 22), 12), 1, 0) + np.where(mark_ball(scan, (17, 4, 22), 6.5), 2, 0)
     assert lesions.max() == 2
-    volume = nifti.make_regular(scan, lesions.astype(np.int32))
+    volume = make_regular(scan, lesions.astype(np.int32))
     counts = np.bincount(volume.labels.ravel())[1:]
     # By hand: half the way to each neighbour.
     weights = np.where(heights < 20, 2.5, 5.0)

@@ -1,6 +1,6 @@
-"""A result as DICOM objects in the study of its input, each kind in a series of its own.
+"""A result as DICOM objects in the study of its input, with one series per kind of object.
 
-highdicom makes them. It is imported when the first is made, for it takes 0.3 s.
+highdicom, which creates them, is imported only when needed, since the import takes 0.3 s.
 """
 
 from __future__ import annotations
@@ -23,24 +23,31 @@ FORMATS = ("seg", "seg-labelmap", "seg-probability", "sr", "capture", "pdf-dicom
 def check_formats(scan: Scan, formats: Sequence[str]) -> None:
     """Refuse DICOM outputs of a scan that was not read from a DICOM series.
 
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    formats : sequence of str
+        Formats; those not in :data:`FORMATS` are ignored.
+
     Raises
     ------
     UsageError
-        `usage`.
+        `usage`, if there is no DICOM series, or its identity is ambiguous.
     """
-    asked = [name for name in formats if name in FORMATS]
-    if not asked:
+    requested = [name for name in formats if name in FORMATS]
+    if not requested:
         return
     if scan.source is None:
-        read = "an array" if scan.kind == "array" else f"{scan.kind} files"
+        origin = "an array" if scan.kind == "array" else f"{scan.kind} files"
         raise UsageError(
-            f"format {', '.join(asked)}: a DICOM object belongs to a DICOM study, and this scan was read from {read}",
-            "Give the DICOM series itself, or leave these formats out.",
+            f"format {', '.join(requested)}: needs a DICOM study, and this scan was read from {origin}",
+            "Pass the DICOM series itself, or leave these formats out.",
         )
     if scan.source.fault:
         raise UsageError(
-            f"format {', '.join(asked)}: no one study for a DICOM object: of the series {scan.source.fault}",
-            "Give one patient's series alone, or leave these formats out.",
+            f"format {', '.join(requested)}: this series cannot have DICOM objects: {scan.source.fault}",
+            "Pass the series of one patient, or leave these formats out.",
         )
 
 
@@ -53,34 +60,36 @@ def save(
     formats: Sequence[str],
     *,
     pdf: bytes | None = None,
-    made: datetime | None = None,
+    created: datetime | None = None,
 ) -> tuple[dict[str, str], list[Remark]]:
-    """Write the DICOM objects that are asked for.
+    """Write the DICOM objects of the requested formats.
 
     Parameters
     ----------
+    folder : Path
+        Where to write them.
     scan : Scan
-        That :func:`check` has let through.
+        A scan that :func:`check_formats` accepts.
     document : ResultDocument
         The result.
-    labels : Labels
-        (slices, rows, columns), on the scan's grid; 1 is the largest lesion.
-    probability : ndarray of float16 or None
-        The same shape; None where there is none.
+    labels : ndarray of int, shape (slices, rows, columns)
+        0 is background, 1 the largest lesion.
+    probability : ndarray of float16, shape (slices, rows, columns), or None
+        Probability map, which only "seg-probability" needs.
     formats : sequence of str
-        Of :data:`FORMATS`; "sr" writes the segmentation to which it refers as well, and "pdf-dicom" needs ``pdf``.
+        Some of :data:`FORMATS`; "sr" also writes the segmentation that it references, and "pdf-dicom" needs ``pdf``.
     pdf : bytes, optional
-        A PDF, to be wrapped.
-    made : datetime, optional
-        When the objects are made; now where None. All else is a function of the input, the network and the software.
+        A PDF to encapsulate.
+    created : datetime, optional
+        Time of creation; by default now. Everything else depends only on the input, the model and the software.
 
     Returns
     -------
     tuple of (dict of str to str, list of Remark)
-        The names of the files, and what was left out.
+        File names by key of `result.json`, and remarks on what was left out.
     """
     if not set(FORMATS) & set(formats) and pdf is None:
         return {}, []
     from strokeseg.outputs.dicom import objects
 
-    return objects.save(folder, scan, document, labels, probability, formats, pdf, made or datetime.now())
+    return objects.save(folder, scan, document, labels, probability, formats, pdf, created or datetime.now())

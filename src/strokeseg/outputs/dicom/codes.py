@@ -1,8 +1,8 @@
-"""What is found and measured, as coded concepts.
+"""Coded concepts of findings and measurements.
 
-DICOM's own codes and SNOMED CT's where one says exactly that; where none does, a type of bleeding is the general code
-and the site that makes it one (PS3.16 lets a finding be read with its site). What no public scheme names is in ours,
-whose codes are explained in docs/dicom-outputs.md.
+A concept has the DICOM or SNOMED CT code that means exactly that. A hemorrhage type without such a code is the general
+code with the site that defines the type (PS3.16 combines a finding with its site). Concepts without a public code use
+the private scheme that docs/dicom-outputs.md explains.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _TYPE_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class LesionCodes:
-    """What a lesion is and where it lies; ``side`` is None where it is not known."""
+    """Finding, site and side of a lesion; ``side`` is None if it is unknown."""
 
     finding: Code
     site: Code
@@ -109,18 +109,29 @@ class LesionCodes:
 
 
 def choose_lesion_codes(lesion: Lesion) -> LesionCodes:
-    """Return a lesion's codes.
+    """Choose the codes of a lesion.
 
-    A type above 0.5 decides where types were asked for; else the place does, and without either it is an intracranial
-    hemorrhage of the brain. An intraparenchymal bleed outside of the cerebrum keeps the general code.
+    A type with a probability above 0.5 decides if types were requested; otherwise the location decides. Without either,
+    the lesion is an intracranial hemorrhage of the brain. An intraparenchymal lesion whose location has a code of its
+    own keeps the code of the location.
+
+    Parameters
+    ----------
+    lesion : Lesion
+        The lesion.
+
+    Returns
+    -------
+    LesionCodes
+        Its codes.
     """
     finding, site = _CODES_BY_LOCATION.get(lesion.place or "", (INTRACRANIAL, BRAIN))
-    likely = [name for name, share in (lesion.type_probabilities or {}).items() if share > _TYPE_THRESHOLD]
+    likely = [name for name, probability in (lesion.type_probabilities or {}).items() if probability > _TYPE_THRESHOLD]
     if likely and not (likely[0] == "intraparenchymal" and lesion.place in ("cerebellum", "brainstem", "lobar")):
         finding, site = _CODES_BY_TYPE[likely[0]]
     return LesionCodes(finding, site, get_side_code(lesion.side))
 
 
 def get_side_code(name: Side | None) -> Code | None:
-    """Return the code of a side; None for one that is not known."""
+    """Return the code of a side; None if it is unknown."""
     return SIDE_CODES.get(name or "")

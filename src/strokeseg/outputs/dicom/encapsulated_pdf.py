@@ -1,4 +1,4 @@
-"""A PDF as a DICOM object."""
+"""A PDF as a DICOM object (Encapsulated PDF)."""
 
 from __future__ import annotations
 
@@ -15,58 +15,65 @@ _SERIES_NUMBER = 7006
 
 
 def encapsulate_pdf(
-    study: ObjectContext, data: bytes, *, title: str = "StrokeSeg report", burned_in: bool = False
+    context: ObjectContext, data: bytes, *, title: str = "StrokeSeg report", burned_in: bool = False
 ) -> SOPClass:
-    """Wrap a PDF.
+    """Encapsulate a PDF in a DICOM object.
 
     Parameters
     ----------
+    context : ObjectContext
+        Attributes of all objects.
     data : bytes
-        The PDF's bytes.
+        Content of the PDF.
     title : str, default: "StrokeSeg report"
-        Of the document.
-    burnt_in : object
+        Title of the document.
+    burned_in : bool, default: False
         Whether the PDF names the patient.
+
+    Returns
+    -------
+    SOPClass
+        The object.
 
     Raises
     ------
     ValueError
-        For bytes that do not begin as a PDF.
+        If the bytes do not begin like a PDF.
     """
     if not data.startswith(b"%PDF-"):
-        raise ValueError("these bytes are no PDF")
-    made = SOPClass(
-        study_instance_uid=study.study_uid,
-        series_instance_uid=study.derive_uid(KIND, "series"),
+        raise ValueError("the data is not a PDF")
+    dataset = SOPClass(
+        study_instance_uid=context.study_uid,
+        series_instance_uid=context.derive_uid(KIND, "series"),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=study.derive_uid(KIND, "1"),
+        sop_instance_uid=context.derive_uid(KIND, "1"),
         sop_class_uid=EncapsulatedPDFStorage,
         instance_number=1,
         modality="DOC",
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
-        software_versions=study.version,
-        device_serial_number=study.serial_number,
+        software_versions=context.version,
+        device_serial_number=context.serial_number,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=f"StrokeSeg report ({RESEARCH_NOTE})",
     )
-    made.ConversionType = "WSD"
-    made.BurnedInAnnotation = "YES" if burned_in else "NO"
-    made.AcquisitionDateTime = ""
-    made.DocumentTitle = title
-    made.ConceptNameCodeSequence = make_code_items(codes.REPORT_TITLE)
-    made.VerificationFlag = "UNVERIFIED"
+    dataset.ConversionType = "WSD"
+    dataset.BurnedInAnnotation = "YES" if burned_in else "NO"
+    dataset.AcquisitionDateTime = ""
+    dataset.DocumentTitle = title
+    dataset.ConceptNameCodeSequence = make_code_items(codes.REPORT_TITLE)
+    dataset.VerificationFlag = "UNVERIFIED"
     sources = []
-    for frame, numbers in study.group_frames().items():
-        index = study.source.frames.index(frame)
-        item = study.make_reference(index)
+    for frame, numbers in context.group_frames().items():
+        index = context.source.frames.index(frame)
+        item = context.make_reference(index)
         if numbers:
             item.ReferencedFrameNumber = numbers
         item.PurposeOfReferenceCodeSequence = make_code_items(codes.SOURCE_IMAGE)
         sources.append(item)
-    made.SourceInstanceSequence = sources
-    made.MIMETypeOfEncapsulatedDocument = "application/pdf"
-    made.EncapsulatedDocumentLength = len(data)
-    made.EncapsulatedDocument = data + b"\0" * (len(data) % 2)
-    study.stamp(made, KIND, hashlib.sha256(data).hexdigest())
-    return made
+    dataset.SourceInstanceSequence = sources
+    dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    dataset.EncapsulatedDocumentLength = len(data)
+    dataset.EncapsulatedDocument = data + b"\0" * (len(data) % 2)
+    context.stamp(dataset, KIND, hashlib.sha256(data).hexdigest())
+    return dataset

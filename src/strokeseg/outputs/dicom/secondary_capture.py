@@ -1,4 +1,4 @@
-"""Secondary captures: the key slices with the outline of the bleeding, for viewers that show no segmentation."""
+"""Secondary captures: the key slices with outlined lesions, for viewers that do not show segmentations."""
 
 from __future__ import annotations
 
@@ -19,54 +19,66 @@ KIND = "capture"
 _SERIES_NUMBER = 7005
 
 
-def make_captures(study: ObjectContext, scan: Scan, mask: NDArray[np.bool_], labels: Labels) -> list[SCImage]:
-    """Make a colour picture for each of the five largest lesions: the slice on which it is largest.
+def make_captures(context: ObjectContext, scan: Scan, mask: NDArray[np.bool_], labels: Labels) -> list[SCImage]:
+    """Make a colour image of the key slice of each of the five largest lesions.
 
-    Lesions that are largest on the same slice share a picture; without any lesion the middle slice is shown. A picture
-    holds the slice's number and the letters of its sides, and nothing of the patient.
+    Lesions that are largest on the same slice share an image; without any lesion, the middle slice is shown. The image
+    contains the slice number and the side letters, but no patient data.
 
     Parameters
     ----------
+    context : ObjectContext
+        Attributes of all objects.
+    scan : Scan
+        The scan.
     mask : ndarray of bool, shape (slices, rows, columns)
-        Mask.
-    labels : Labels
-        The same shape, 1 is the largest lesion.
+        Mask of all lesions.
+    labels : ndarray of int, shape (slices, rows, columns)
+        0 is background, 1 the largest lesion.
+
+    Returns
+    -------
+    list of SCImage
+        The objects, in the order of the lesions.
     """
     chosen = slice_images.choose_key_slices(labels)
-    return [_make_capture(study, scan, mask, index, number) for number, index in enumerate(chosen, 1)]
+    return [_make_capture(context, scan, mask, index, number) for number, index in enumerate(chosen, 1)]
 
 
-def _make_capture(study: ObjectContext, scan: Scan, mask: NDArray[np.bool_], index: int, number: int) -> SCImage:
-    picture = np.asarray(slice_images.draw_key_slice(scan, mask, index))
+def _make_capture(context: ObjectContext, scan: Scan, mask: NDArray[np.bool_], index: int, number: int) -> SCImage:
+    pixels = np.asarray(slice_images.draw_key_slice(scan, mask, index))
     centre, width = slice_images.BRAIN_WINDOW
-    made = SCImage(
-        pixel_array=picture,
+    capture = SCImage(
+        pixel_array=pixels,
         photometric_interpretation=PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
-        study_instance_uid=study.study_uid,
-        series_instance_uid=study.derive_uid(KIND, "series"),
+        study_instance_uid=context.study_uid,
+        series_instance_uid=context.derive_uid(KIND, "series"),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=study.derive_uid(KIND, str(number)),
+        sop_instance_uid=context.derive_uid(KIND, str(number)),
         instance_number=number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
-        software_versions=study.version,
-        device_serial_number=study.serial_number,
+        software_versions=context.version,
+        device_serial_number=context.serial_number,
         series_description=f"StrokeSeg key slices ({RESEARCH_NOTE})",
     )
-    made.ConversionType, made.BodyPartExamined = "WSD", "HEAD"
-    made.BurnedInAnnotation = "NO"
-    drawn = " with the outline of the bleeding" if mask[index].any() else ""
-    made.DerivationDescription = (
-        f"Slice {index + 1} of {len(mask)} in the window of centre {centre:g} and width {width:g} HU{drawn}"
+    capture.ConversionType, capture.BodyPartExamined = "WSD", "HEAD"
+    capture.BurnedInAnnotation = "NO"
+    outline = " with outlined hemorrhage" if mask[index].any() else ""
+    capture.DerivationDescription = (
+        f"Slice {index + 1} of {len(mask)} in the window of centre {centre:g} and width {width:g} HU{outline}"
     )
-    source = study.make_reference(index)
+    source = context.make_reference(index)
     source.PurposeOfReferenceCodeSequence = make_code_items(codes.SOURCE_IMAGE)
-    made.SourceImageSequence = [source]
-    if study.source.attribute("LossyImageCompression") == "01":
-        made.LossyImageCompression = "01"
-    study.stamp(made, KIND, f"{number} {hashlib.sha256(picture.tobytes()).hexdigest()}")
-    made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = made.InstanceCreationDate, made.InstanceCreationTime
-    return made
+    capture.SourceImageSequence = [source]
+    if context.source.attribute("LossyImageCompression") == "01":
+        capture.LossyImageCompression = "01"
+    context.stamp(capture, KIND, f"{number} {hashlib.sha256(pixels.tobytes()).hexdigest()}")
+    capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture = (
+        capture.InstanceCreationDate,
+        capture.InstanceCreationTime,
+    )
+    return capture

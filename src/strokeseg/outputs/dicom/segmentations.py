@@ -1,7 +1,7 @@
-"""DICOM segmentations on the frames as they were stored: one segment a lesion, or the network's probability.
+"""DICOM segmentations on the frames as stored: one segment per lesion, or the probability map.
 
-Nothing is resampled. Each frame of the segmentation has the plane of the source's frame and refers to it, so that
-tilted, uneven, turned and multi-frame series are segmented as they are.
+Nothing is resampled. Each frame of the segmentation has the plane of its source frame and references it, so tilted,
+unevenly spaced, rotated and multi-frame series keep their geometry.
 """
 
 from __future__ import annotations
@@ -29,166 +29,173 @@ SegmentationKind = Literal["seg", "seg-labelmap", "seg-probability"]
 _SERIES_NUMBERS = {"seg": 7001, "seg-labelmap": 7002, "seg-probability": 7003}
 
 
-def make_tracking(study: ObjectContext, lesion: int) -> tuple[str, str]:
-    """Return the (identifier, UID) by which segmentation and report name the same lesion."""
-    return f"StrokeSeg lesion {lesion}", study.derive_uid("lesion", str(lesion))
+def make_tracking(context: ObjectContext, lesion: int) -> tuple[str, str]:
+    """Make the (identifier, UID) that segmentation and structured report use for the same lesion."""
+    return f"StrokeSeg lesion {lesion}", context.derive_uid("lesion", str(lesion))
 
 
 def make_lesion_segmentation(
-    study: ObjectContext, labels: Labels, found: list[Lesion], *, labelmap: bool = False
+    context: ObjectContext, labels: Labels, lesions: list[Lesion], *, labelmap: bool = False
 ) -> Segmentation:
     """Make the segmentation of the lesions.
 
     Parameters
     ----------
-    labels : Labels
-        (slices, rows, columns), on the scan's grid; 1 is the largest lesion, and there is at least one.
-    found : list of Lesion
-        The lesions' numbers, in the order of the labels.
+    context : ObjectContext
+        Attributes of all objects.
+    labels : ndarray of int, shape (slices, rows, columns)
+        0 is background, 1 the largest lesion; there is at least one.
+    lesions : list of Lesion
+        Measurements of the lesions, in the order of the labels.
     labelmap : bool, default: False
-        LABELMAP (one value a segment in one frame a slice) instead of BINARY (one bit, a frame a segment).
+        Write LABELMAP (one value per segment, one frame per slice) instead of BINARY (one bit, one frame per slice and
+        segment).
 
     Returns
     -------
     Segmentation
-        Segment ``n`` is the lesion with id ``n``; slices without bleeding have no frame.
+        Segment ``n`` is the lesion with id ``n``; slices without lesions have no frame.
     """
     kind: SegmentationKind = "seg-labelmap" if labelmap else "seg"
-    small = np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16
-    segments = [_describe_segment(study, lesion) for lesion in found]
-    return _make_segmentation(study, kind, study.source.to_stored(labels).astype(small, copy=False), segments)
+    dtype = np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16
+    segments = [_describe_segment(context, lesion) for lesion in lesions]
+    return _make_segmentation(context, kind, context.source.to_stored(labels).astype(dtype, copy=False), segments)
 
 
-def make_probability_segmentation(study: ObjectContext, values: NDArray[np.float16]) -> Segmentation | None:
-    """Make the segmentation of the probability: FRACTIONAL, 255 is 1; slices where it is below 1/510 have no frame.
+def make_probability_segmentation(context: ObjectContext, values: NDArray[np.float16]) -> Segmentation | None:
+    """Make the segmentation of the probability map: FRACTIONAL, 255 is 1; slices below 1/510 have no frame.
 
     Parameters
     ----------
+    context : ObjectContext
+        Attributes of all objects.
     values : ndarray of float16, shape (slices, rows, columns)
-        On the scan's grid.
+        Probability map.
 
     Returns
     -------
     Segmentation or None
-        None where it is 0 everywhere.
+        None if it is 0 everywhere.
     """
-    stored = study.source.to_stored(values)
-    whole = np.zeros(stored.shape, dtype=np.uint8)
+    stored = context.source.to_stored(values)
+    pixels = np.zeros(stored.shape, dtype=np.uint8)
     for index in np.flatnonzero(values.any((1, 2))):
-        whole[index] = np.rint(np.clip(stored[index].astype(np.float32), 0, 1) * _MAX_FRACTIONAL_VALUE)
-    if not whole.any():
+        pixels[index] = np.rint(np.clip(stored[index].astype(np.float32), 0, 1) * _MAX_FRACTIONAL_VALUE)
+    if not pixels.any():
         return None
-    segment = _make_description(study, 1, "Hemorrhage, probability", codes.INTRACRANIAL, codes.BRAIN, None)
-    digest = hashlib.sha256(whole.tobytes()).hexdigest()
-    return _make_segmentation(study, "seg-probability", whole, [segment], digest)
+    segment = _make_description(context, 1, "Hemorrhage, probability", codes.INTRACRANIAL, codes.BRAIN, None)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return _make_segmentation(context, "seg-probability", pixels, [segment], digest)
 
 
-def find_segment_slices(study: ObjectContext, segmentation: Segmentation, number: int) -> list[int]:
-    """Return the scan's slices on which a segment has a frame, in their order."""
-    index = {(frame.sop_uid, frame.number): place for place, frame in enumerate(study.source.frames)}
+def find_segment_slices(context: ObjectContext, segmentation: Segmentation, number: int) -> list[int]:
+    """Return the indices of the slices on which a segment has a frame, in order."""
+    indices = {(frame.sop_uid, frame.number): index for index, frame in enumerate(context.source.frames)}
     shared = segmentation.SharedFunctionalGroupsSequence[0]
-    found = []
+    slices = []
     for groups in segmentation.PerFrameFunctionalGroupsSequence:
         owner = groups if "SegmentIdentificationSequence" in groups else shared
         if owner.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
             image = groups.DerivationImageSequence[0].SourceImageSequence[0]
-            found.append(index[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")])
-    return sorted(found)
+            slices.append(indices[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")])
+    return sorted(slices)
 
 
-def _describe_segment(study: ObjectContext, lesion: Lesion) -> SegmentDescription:
-    what = codes.choose_lesion_codes(lesion)
-    made = _make_description(study, lesion.id, f"Hemorrhage {lesion.id}", what.finding, what.site, what.side)
-    made.TrackingID, made.TrackingUID = make_tracking(study, lesion.id)
-    return made
+def _describe_segment(context: ObjectContext, lesion: Lesion) -> SegmentDescription:
+    lesion_codes = codes.choose_lesion_codes(lesion)
+    finding, site, side = lesion_codes.finding, lesion_codes.site, lesion_codes.side
+    segment = _make_description(context, lesion.id, f"Hemorrhage {lesion.id}", finding, site, side)
+    segment.TrackingID, segment.TrackingUID = make_tracking(context, lesion.id)
+    return segment
 
 
 def _make_description(
-    study: ObjectContext, number: int, label: str, finding: Code, site: Code, side: Code | None
+    context: ObjectContext, number: int, label: str, finding: Code, site: Code, side: Code | None
 ) -> SegmentDescription:
-    made = SegmentDescription(
+    description = SegmentDescription(
         segment_number=number,
         segment_label=label,
         segmented_property_category=codes.ABNORMAL_STRUCTURE,
         segmented_property_type=finding,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=study.model.name,
+            name=context.model.name,
             family=codes.ARTIFICIAL_INTELLIGENCE,
-            version=study.model.version,
+            version=context.model.version,
             source=MANUFACTURER,
-            parameters=study.parameters,
+            parameters=context.parameters,
         ),
         anatomic_regions=[site],
         display_color=_RED,
     )
     if side is not None:
-        made.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = make_code_items(side)
-    return made
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = make_code_items(side)
+    return description
 
 
 def _make_segmentation(
-    study: ObjectContext,
+    context: ObjectContext,
     kind: SegmentationKind,
     pixels: NDArray[np.unsignedinteger[Any]],
     segments: list[SegmentDescription],
     digest: str = "",
 ) -> Segmentation:
-    """Make a segmentation of stored frames; fractions replace its pixels, which highdicom takes for 0 and 1."""
+    """Make a segmentation on the stored frames; fractional values replace the 0 and 1 that highdicom writes."""
     fractional = kind == "seg-probability"
-    made = Segmentation(
-        source_images=study.make_plane_images(),
+    segmentation = Segmentation(
+        source_images=context.make_plane_images(),
         pixel_array=pixels > 0 if fractional else pixels,
         segmentation_type={"seg": "BINARY", "seg-labelmap": "LABELMAP", "seg-probability": "FRACTIONAL"}[kind],
         segment_descriptions=segments,
-        series_instance_uid=study.derive_uid(kind, "series"),
+        series_instance_uid=context.derive_uid(kind, "series"),
         series_number=_SERIES_NUMBERS[kind],
-        sop_instance_uid=study.derive_uid(kind, "1"),
+        sop_instance_uid=context.derive_uid(kind, "1"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
-        software_versions=study.version,
-        device_serial_number=study.serial_number,
+        software_versions=context.version,
+        device_serial_number=context.serial_number,
         max_fractional_value=_MAX_FRACTIONAL_VALUE,
         content_label="HEMORRHAGE",
         content_description=f"Intracranial hemorrhage, {RESEARCH_NOTE}",
         series_description=f"StrokeSeg {'probability' if fractional else 'hemorrhage'} ({RESEARCH_NOTE})",
     )
-    order = _replace_references(study, made)
+    order = _replace_references(context, segmentation)
     if fractional:
-        made.PixelData = pixels[order].tobytes()  # of an even number of bytes: pydicom pads when it writes
-    if study.source.attribute("LossyImageCompression") == "01":
-        made.LossyImageCompression = "01"
-    study.stamp(made, kind, "1" + digest)
-    _set_dimension_uids(study, made, kind)
-    return made
+        segmentation.PixelData = pixels[order].tobytes()  # pydicom pads it to an even number of bytes
+    if context.source.attribute("LossyImageCompression") == "01":
+        segmentation.LossyImageCompression = "01"
+    context.stamp(segmentation, kind, "1" + digest)
+    _set_dimension_uids(context, segmentation, kind)
+    return segmentation
 
 
-def _replace_references(study: ObjectContext, made: Segmentation) -> list[int]:
-    """Replace the references to stand-in images by those to the stored frames; give each frame's slice."""
-    # The frames of several segments in one plane share an item: all are read before any is changed.
+def _replace_references(context: ObjectContext, segmentation: Segmentation) -> list[int]:
+    """Replace the references to the plane images by references to the stored frames; return the slice of each frame."""
+    # Frames of several segments in one plane share an item, so all items are read before any is modified.
     images = [
-        groups.DerivationImageSequence[0].SourceImageSequence[0] for groups in made.PerFrameFunctionalGroupsSequence
+        groups.DerivationImageSequence[0].SourceImageSequence[0]
+        for groups in segmentation.PerFrameFunctionalGroupsSequence
     ]
     order = [int(image.ReferencedSOPInstanceUID.rpartition(".")[2]) for image in images]
     for image, index in zip(images, order, strict=True):
-        reference = study.make_reference(index)
+        reference = context.make_reference(index)
         image.ReferencedSOPClassUID = reference.ReferencedSOPClassUID
         image.ReferencedSOPInstanceUID = reference.ReferencedSOPInstanceUID
         if "ReferencedFrameNumber" in reference:
             image.ReferencedFrameNumber = reference.ReferencedFrameNumber
     objects = []
-    for frame in study.group_frames():
+    for frame in context.group_frames():
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = frame.sop_class, frame.sop_uid
         objects.append(item)
-    made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = objects
-    made.SourceImageSequence = [Dataset(item) for item in objects]
+    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = objects
+    segmentation.SourceImageSequence = [Dataset(item) for item in objects]
     return order
 
 
-def _set_dimension_uids(study: ObjectContext, made: Segmentation, kind: SegmentationKind) -> None:
-    """Return the organization of the dimensions a UID that is a function of the input too."""
-    uid = study.derive_uid(kind, "dimensions")
-    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+def _set_dimension_uids(context: ObjectContext, segmentation: Segmentation, kind: SegmentationKind) -> None:
+    """Set the UID of the dimension organization to one derived from the input."""
+    uid = context.derive_uid(kind, "dimensions")
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid

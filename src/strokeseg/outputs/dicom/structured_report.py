@@ -1,7 +1,7 @@
-"""DICOM structured report of the measures (PS3.16 TID 1500), each lesion's with a reference to its segment.
+"""DICOM structured report of the measurements (PS3.16 TID 1500); each lesion references its segment.
 
-What was not measured is left out. An interval is two numbers of their own beside the volume, for many readers show no
-properties of a number: see docs/dicom-outputs.md.
+Values that were not measured are left out. An interval is written as two numbers beside the volume, since many viewers
+do not show properties of a number: see docs/dicom-outputs.md.
 """
 
 from __future__ import annotations
@@ -42,46 +42,47 @@ _SERIES_NUMBER = 7004
 MeasurementGroup = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
 
-def make_report(study: ObjectContext, document: ResultDocument, segmentation: Segmentation | None) -> ComprehensiveSR:
-    """Make the report.
+def make_report(context: ObjectContext, document: ResultDocument, segmentation: Segmentation | None) -> ComprehensiveSR:
+    """Make the structured report.
 
     Parameters
     ----------
+    context : ObjectContext
+        Attributes of all objects.
     document : ResultDocument
-        The findings and remarks.
+        Findings and remarks.
     segmentation : Segmentation or None
-        Of the lesions; None where there are none.
+        Segmentation of the lesions; None if there are none.
 
     Returns
     -------
     ComprehensiveSR
-        A Comprehensive SR with a group for the whole scan, one for the ventricles and one for the midline where they
-        were measured, and one for each lesion.
+        A report with one group for the whole scan, one for the ventricles and one for the midline if they were
+        measured, and one for each lesion.
     """
-    found = document.findings
-    groups: list[MeasurementGroup] = [_make_scan_group(study, document)]
-    groups += [
-        group for group in (_make_ventricle_group(study, found), _make_midline_group(study, found)) if group is not None
-    ]
+    findings = document.findings
+    groups: list[MeasurementGroup] = [_make_scan_group(context, document)]
+    optional_groups = (_make_ventricle_group(context, findings), _make_midline_group(context, findings))
+    groups += [group for group in optional_groups if group is not None]
     if segmentation is not None:
-        groups += [_make_lesion_group(study, lesion, segmentation) for lesion in found.lesions]
-    evidence = study.make_evidence()
-    made = ComprehensiveSR(
+        groups += [_make_lesion_group(context, lesion, segmentation) for lesion in findings.lesions]
+    evidence = context.make_evidence()
+    report = ComprehensiveSR(
         evidence=evidence if segmentation is None else [*evidence, segmentation],
         content=MeasurementReport(
-            observation_context=_make_observer(study),
+            observation_context=_make_observer(context),
             procedure_reported=codes.HEAD_CT,
             imaging_measurements=groups,
             title=codes.REPORT_TITLE,
         )[0],
-        series_instance_uid=study.derive_uid(KIND, "series"),
+        series_instance_uid=context.derive_uid(KIND, "series"),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=study.derive_uid(KIND, "1"),
+        sop_instance_uid=context.derive_uid(KIND, "1"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
-        software_versions=study.version,
-        device_serial_number=study.serial_number,
+        software_versions=context.version,
+        device_serial_number=context.serial_number,
         is_complete=True,
         is_final=False,
         series_description=f"StrokeSeg measurements ({RESEARCH_NOTE})",
@@ -89,17 +90,17 @@ def make_report(study: ObjectContext, document: ResultDocument, segmentation: Se
             CodingSchemeIdentificationItem(codes.SCHEME, name=codes.SCHEME_NAME, responsible_organization=MANUFACTURER)
         ],
     )
-    study.stamp(made, KIND)
-    return made
+    context.stamp(report, KIND)
+    return report
 
 
-def _make_observer(study: ObjectContext) -> ObservationContext:
+def _make_observer(context: ObjectContext) -> ObservationContext:
     device = DeviceObserverIdentifyingAttributes(
-        uid=derive_uid("device", study.software, study.model.sha256),
+        uid=derive_uid("device", context.software, context.model.sha256),
         name=MODEL_NAME,
         manufacturer_name=MANUFACTURER,
-        model_name=study.software,
-        serial_number=study.serial_number,
+        model_name=context.software,
+        serial_number=context.serial_number,
     )
     return ObservationContext(
         observer_device_context=ObserverContext(
@@ -108,69 +109,74 @@ def _make_observer(study: ObjectContext) -> ObservationContext:
     )
 
 
-def _make_scan_group(study: ObjectContext, document: ResultDocument) -> MeasurementsAndQualitativeEvaluations:
-    """Return whether there is blood and how much; warnings and the disclaimer are comments."""
-    found = document.findings
-    low, high = found.volume_interval_ml or (None, None)
-    numbers = [
-        *_make_measurement(codes.VOLUME, found.volume_ml, codes.ML),
+def _make_scan_group(context: ObjectContext, document: ResultDocument) -> MeasurementsAndQualitativeEvaluations:
+    """Make the group of the whole scan: presence and volume of hemorrhage, with warnings and disclaimer as comments."""
+    findings = document.findings
+    low, high = findings.volume_interval_ml or (None, None)
+    measurements = [
+        *_make_measurement(codes.VOLUME, findings.volume_ml, codes.ML),
         *_make_measurement(codes.INTERVAL_LOW, low, codes.ML),
         *_make_measurement(codes.INTERVAL_HIGH, high, codes.ML),
         *_make_measurement(
-            codes.INTERVAL_LEVEL, found.interval_level if found.volume_interval_ml else None, codes.NO_UNITS
+            codes.INTERVAL_LEVEL, findings.interval_level if findings.volume_interval_ml else None, codes.NO_UNITS
         ),
-        *_make_measurement(codes.CONFIDENCE, found.confidence, codes.NO_UNITS),
+        *_make_measurement(codes.CONFIDENCE, findings.confidence, codes.NO_UNITS),
     ]
+    slices = {index for lesion in findings.lesions for index in range(lesion.slices[0], lesion.slices[1] + 1)}
     group = _make_group(
-        study,
+        context,
         "whole scan",
-        slices=sorted({index for one in found.lesions for index in range(one.slices[0], one.slices[1] + 1)}) or None,
-        finding_type=codes.INTRACRANIAL if found.hemorrhage else None,
-        finding_sites=[_make_site(codes.BRAIN, codes.get_side_code(found.side))],
-        measurements=numbers,
-        qualitative_evaluations=[_make_presence(found.hemorrhage)],
+        slices=sorted(slices) or None,
+        finding_type=codes.INTRACRANIAL if findings.hemorrhage else None,
+        finding_sites=[_make_site(codes.BRAIN, codes.get_side_code(findings.side))],
+        measurements=measurements,
+        qualitative_evaluations=[_make_presence(findings.hemorrhage)],
     )
-    said = "Hemorrhage was found." if found.hemorrhage else "No hemorrhage was found, so there is no segmentation."
+    summary = "Hemorrhage was detected."
+    if not findings.hemorrhage:
+        summary = "No hemorrhage was detected, so there is no segmentation."
     warnings = [remark.message for remark in document.remarks if remark.severity == "warning"]
-    for text in (said, *warnings, DISCLAIMER):
+    for text in (summary, *warnings, DISCLAIMER):
         group[0].ContentSequence.append(TextContentItem(codes.COMMENT, text, RelationshipTypeValues.CONTAINS))
     return group
 
 
-def _make_ventricle_group(study: ObjectContext, found: Findings) -> MeasurementsAndQualitativeEvaluations | None:
-    if found.intraventricular is None and found.intraventricular_ml is None:
+def _make_ventricle_group(context: ObjectContext, findings: Findings) -> MeasurementsAndQualitativeEvaluations | None:
+    if findings.intraventricular is None and findings.intraventricular_ml is None:
         return None
-    blood = found.intraventricular if found.intraventricular is not None else bool(found.intraventricular_ml)
+    is_present = (
+        findings.intraventricular if findings.intraventricular is not None else bool(findings.intraventricular_ml)
+    )
     return _make_group(
-        study,
+        context,
         "ventricles",
-        finding_type=codes.INTRACRANIAL if blood else None,
+        finding_type=codes.INTRACRANIAL if is_present else None,
         finding_sites=[_make_site(codes.VENTRICLE)],
         measurements=[
-            *_make_measurement(codes.VOLUME, found.intraventricular_ml, codes.ML),
-            *_make_measurement(codes.VENTRICULAR_FRACTION, found.ventricular_share, codes.NO_UNITS),
+            *_make_measurement(codes.VOLUME, findings.intraventricular_ml, codes.ML),
+            *_make_measurement(codes.VENTRICULAR_FRACTION, findings.ventricular_share, codes.NO_UNITS),
         ],
-        qualitative_evaluations=[_make_presence(blood)],
+        qualitative_evaluations=[_make_presence(is_present)],
     )
 
 
-def _make_midline_group(study: ObjectContext, found: Findings) -> MeasurementsAndQualitativeEvaluations | None:
-    if found.midline_shift_mm is None:
+def _make_midline_group(context: ObjectContext, findings: Findings) -> MeasurementsAndQualitativeEvaluations | None:
+    if findings.midline_shift_mm is None:
         return None
-    side = codes.get_side_code(found.midline_shift_side)
+    side = codes.get_side_code(findings.midline_shift_side)
     return _make_group(
-        study,
+        context,
         "midline",
-        slices=None if found.midline is None else [found.midline.slice],
+        slices=None if findings.midline is None else [findings.midline.slice],
         finding_type=codes.MIDLINE_SHIFT,
         finding_sites=[_make_site(codes.BRAIN)],
-        measurements=_make_measurement(codes.MIDLINE_SHIFT, found.midline_shift_mm, codes.MM),
+        measurements=_make_measurement(codes.MIDLINE_SHIFT, findings.midline_shift_mm, codes.MM),
         qualitative_evaluations=[] if side is None else [QualitativeEvaluation(codes.LATERALITY, side)],
     )
 
 
 def _make_group(
-    study: ObjectContext,
+    context: ObjectContext,
     name: str,
     *,
     finding_type: Code | None,
@@ -180,27 +186,27 @@ def _make_group(
     slices: Sequence[int] | None = None,
 ) -> MeasurementsAndQualitativeEvaluations:
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(study.derive_uid("group", name), f"StrokeSeg {name}"),
+        tracking_identifier=TrackingIdentifier(context.derive_uid("group", name), f"StrokeSeg {name}"),
         finding_type=finding_type,
-        algorithm_id=_make_algorithm(study),
+        algorithm_id=_make_algorithm(context),
         finding_sites=finding_sites,
         measurements=measurements,
         qualitative_evaluations=qualitative_evaluations,
         source_images=[
             SourceImageForMeasurementGroup(frame.sop_class, frame.sop_uid, numbers or None)
-            for frame, numbers in study.group_frames(slices).items()
+            for frame, numbers in context.group_frames(slices).items()
         ],
     )
 
 
 def _make_lesion_group(
-    study: ObjectContext, lesion: Lesion, segmentation: Segmentation
+    context: ObjectContext, lesion: Lesion, segmentation: Segmentation
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
-    name, uid = segmentations.make_tracking(study, lesion.id)
-    what = codes.choose_lesion_codes(lesion)
+    name, uid = segmentations.make_tracking(context, lesion.id)
+    lesion_codes = codes.choose_lesion_codes(lesion)
     first, last = lesion.slices
     slices = [
-        index for index in segmentations.find_segment_slices(study, segmentation, lesion.id) if first <= index <= last
+        index for index in segmentations.find_segment_slices(context, segmentation, lesion.id) if first <= index <= last
     ]
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid, name),
@@ -210,13 +216,13 @@ def _make_lesion_group(
             lesion.id,
             source_images=[
                 SourceImageForSegmentation(frame.sop_class, frame.sop_uid, numbers or None)
-                for frame, numbers in study.group_frames(slices).items()
+                for frame, numbers in context.group_frames(slices).items()
             ],
         ),
         finding_category=codes.ABNORMAL_STRUCTURE,
-        finding_type=what.finding,
-        algorithm_id=_make_algorithm(study),
-        finding_sites=[_make_site(what.site, what.side)],
+        finding_type=lesion_codes.finding,
+        algorithm_id=_make_algorithm(context),
+        finding_sites=[_make_site(lesion_codes.site, lesion_codes.side)],
         measurements=_make_lesion_measurements(lesion),
     )
 
@@ -249,15 +255,15 @@ def _make_site(site: Code, side: Code | None = None) -> FindingSite:
     return FindingSite(site, laterality=side)
 
 
-def _make_presence(blood: bool) -> QualitativeEvaluation:
-    return QualitativeEvaluation(codes.INTRACRANIAL, codes.PRESENT if blood else codes.ABSENT)
+def _make_presence(is_present: bool) -> QualitativeEvaluation:
+    return QualitativeEvaluation(codes.INTRACRANIAL, codes.PRESENT if is_present else codes.ABSENT)
 
 
-def _make_algorithm(study: ObjectContext) -> AlgorithmIdentification:
+def _make_algorithm(context: ObjectContext) -> AlgorithmIdentification:
     return AlgorithmIdentification(
-        name=study.model.name,
-        version=study.model.version,
-        parameters=[f"{name}={value}" for name, value in study.parameters.items()],
+        name=context.model.name,
+        version=context.model.version,
+        parameters=[f"{name}={value}" for name, value in context.parameters.items()],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
     )

@@ -1,4 +1,4 @@
-"""Three planes at right angles through each lesion: axial, coronal, sagittal, all at one scale."""
+"""Axial, coronal and sagittal planes through each lesion, all at the same scale."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SCALE_BAR_MM = 50
 class Panel:
     """One plane to draw.
 
-    Parameters
+    Attributes
     ----------
     name : str
         "axial", "coronal" or "sagittal".
-    right, down : Floats
-        (3,), unit vectors, LPS, along the picture's columns and rows.
+    right, down : ndarray of float64, shape (3,)
+        Unit vectors, LPS, along the columns and the rows of the image.
     letters : tuple of (str, str)
-        What lies at the picture's left and right edge.
+        Patient directions at the left and right edge of the image.
     """
 
     name: str
@@ -43,49 +43,53 @@ class Panel:
 
 
 def draw_lesion_planes(scan: Scan, labels: Labels) -> list[Image.Image]:
-    """Draw for each of the five largest lesions the three planes through its thickest place.
+    """Draw the three planes through the deepest pixel of each of the five largest lesions.
 
-    The axial plane is the slice as acquired, also under tilt; the others are at right angles to it, interpolated
-    between the slices. Without any lesion there is one picture, through the middle of the scan.
+    The axial plane is the slice as acquired, also with a tilted gantry; the other planes are perpendicular to it and
+    interpolated between the slices. Without any lesion there is one image, through the middle of the scan.
 
     Parameters
     ----------
-    labels : Labels
-        (slices, rows, columns), 1 is the largest lesion.
+    scan : Scan
+        The scan.
+    labels : ndarray of int, shape (slices, rows, columns)
+        0 is background, 1 the largest lesion.
 
     Returns
     -------
     list of Image
-        RGB pictures, in the order of the lesions.
+        RGB images, in the order of the lesions.
     """
     head = find_head_box(scan, labels > 0)
     lesions = range(1, min(int(labels.max(initial=0)), _MAX_LESIONS) + 1)
-    places = [_find_deepest_pixel(labels == lesion) for lesion in lesions] or [_find_middle_pixel(scan, head)]
-    return [draw_planes(scan, labels > 0, place, head) for place in places]
+    points = [_find_deepest_pixel(labels == lesion) for lesion in lesions] or [_find_middle_pixel(scan, head)]
+    return [draw_planes(scan, labels > 0, point, head) for point in points]
 
 
 def draw_planes(
-    scan: Scan, mask: NDArray[np.bool_], place: tuple[int, int, int], head: tuple[int, int, int, int]
+    scan: Scan, mask: NDArray[np.bool_], point: tuple[int, int, int], head: tuple[int, int, int, int]
 ) -> Image.Image:
-    """Draw the three planes through a pixel, beside each other.
+    """Draw the three planes through a pixel side by side.
 
     Parameters
     ----------
+    scan : Scan
+        The scan.
     mask : ndarray of bool, shape (slices, rows, columns)
-        Mask.
-    place : tuple of (int, int, int)
-        (slice, row, column).
+        Mask of all lesions.
+    point : tuple of (int, int, int)
+        (slice, row, column) of the pixel.
     head : tuple of (int, int, int, int)
-        Rows (first, end) and columns (first, end) to show.
+        First row, end row, first column, end column to show.
 
     Returns
     -------
     Image
-        RGB picture.
+        RGB image.
     """
     frame = compute_axes(scan.planes)
-    centre = frame @ scan.planes.to_lps_mm([place])[0]
-    stack, own = _compute_box_mm(scan, head, (0, len(scan.hu) - 1)), _compute_box_mm(scan, head, (place[0], place[0]))
+    centre = frame @ scan.planes.to_lps_mm([point])[0]
+    stack, own = _compute_box_mm(scan, head, (0, len(scan.hu) - 1)), _compute_box_mm(scan, head, (point[0], point[0]))
     pixel_mm = float((stack[1] - stack[0]).max()) / _HEIGHT
     images = []
     for panel, across, down, box in zip(make_panels(frame), (0, 0, 1), (1, 2, 2), (own, stack, stack), strict=True):
@@ -97,21 +101,42 @@ def draw_planes(
         points = corner @ frame + rows[:, None, None] * panel.down + columns[:, None] * panel.right
         image = _draw_section(scan, mask, points)
         cross = (centre[[across, down]] - box[0, [across, down]]) / pixel_mm
-        images.append(_draw_labels(image, panel, scan, place[0], (float(cross[0]), float(cross[1])), pixel_mm))
+        images.append(_draw_labels(image, panel, scan, point[0], (float(cross[0]), float(cross[1])), pixel_mm))
     return _join_horizontally(images)
 
 
 def compute_axes(planes: Planes) -> Floats:
-    """(3, 3), rows are unit vectors, LPS: to the patient's left, to the back, and down to the feet.
+    """Return the axes of the slices, pointing to the patient's left, posterior and inferior.
 
-    They are the slices' own directions and normal, turned so that they point these ways.
+    They are the row and column directions and the normal of the slices, each with the sign that points this way.
+
+    Parameters
+    ----------
+    planes : Planes
+        The planes of a scan.
+
+    Returns
+    -------
+    ndarray of float64, shape (3, 3)
+        Rows are unit vectors, LPS.
     """
     row, column, normal = planes.row_cosine, planes.column_cosine, planes.normal
     return np.array([row * _sign(row[0]), column * _sign(column[1]), -normal * _sign(normal[2])])
 
 
 def make_panels(frame: Floats) -> tuple[Panel, Panel, Panel]:
-    """Return the three planes in a frame from :func:`axes`; left is on the right, the face is above or on the left."""
+    """Return the three planes of a frame: the patient's left is on the right, anterior is at the top or on the left.
+
+    Parameters
+    ----------
+    frame : ndarray of float64, shape (3, 3)
+        From :func:`compute_axes`.
+
+    Returns
+    -------
+    tuple of (Panel, Panel, Panel)
+        Axial, coronal and sagittal.
+    """
     left, back, feet = frame
     return (
         Panel("axial", left, back, ("R", "L")),
@@ -125,55 +150,57 @@ def lps_to_indices(planes: Planes, points_mm: Floats) -> Floats:
 
     Parameters
     ----------
-    points_mm : Floats
-        (..., 3).
+    planes : Planes
+        The planes of a scan.
+    points_mm : ndarray of float64, shape (..., 3)
+        LPS mm.
 
     Returns
     -------
-    Floats
-        (..., 3); NaN where no slice stands for the place: beyond the end slices' faces, and in a gap of missing
-        slices.
+    ndarray of float64, shape (..., 3)
+        NaN where no slice covers the point: beyond the faces of the end slices, and in a gap of missing slices.
     """
     depth, count = planes.along_normal_mm, len(planes.positions_mm)
     along = points_mm @ planes.normal
-    at = np.interp(along, depth, np.arange(count))
-    nearest = np.rint(at).astype(int)
+    slices = np.interp(along, depth, np.arange(count))
+    nearest = np.rint(slices).astype(int)
     weights = planes.weights_mm
-    # Half a slice from the nearest one; what lies between two slices that miss none is always seen.
+    # Up to half a slice from the nearest one; between two slices with none missing, every point is covered.
     reach = np.where(weights > 0, weights, planes.thickness_mm or 1.0) / 2
-    low = np.clip(at.astype(int), 0, max(count - 2, 0))
-    whole = np.append(~planes.gaps_with_missing_slices, False)[low] & (along >= depth[0]) & (along <= depth[-1])
-    unseen = ~whole & (np.abs(along - depth[nearest]) > reach[nearest] + 1e-6)
-    origin = np.stack([np.interp(at, np.arange(count), planes.positions_mm[:, axis]) for axis in range(3)], -1)
-    away, (row_mm, column_mm) = points_mm - origin, planes.pixel_spacing_mm
-    found = np.stack([at, away @ planes.column_cosine / row_mm, away @ planes.row_cosine / column_mm], -1)
-    found[unseen] = np.nan
-    return np.asarray(found)
+    low = np.clip(slices.astype(int), 0, max(count - 2, 0))
+    is_between = np.append(~planes.gaps_with_missing_slices, False)[low] & (along >= depth[0]) & (along <= depth[-1])
+    is_uncovered = ~is_between & (np.abs(along - depth[nearest]) > reach[nearest] + 1e-6)
+    origin = np.stack([np.interp(slices, np.arange(count), planes.positions_mm[:, axis]) for axis in range(3)], -1)
+    offset, (row_mm, column_mm) = points_mm - origin, planes.pixel_spacing_mm
+    indices = np.stack([slices, offset @ planes.column_cosine / row_mm, offset @ planes.row_cosine / column_mm], -1)
+    indices[is_uncovered] = np.nan
+    return np.asarray(indices)
 
 
 def _draw_section(scan: Scan, mask: NDArray[np.bool_], points_mm: Floats) -> Image.Image:
-    """Draw the scan at points (rows, columns, 3), LPS mm, with the mask's outline: both linear between pixels."""
+    """Draw the scan and the outline of the mask at points (rows, columns, 3), LPS mm, with linear interpolation."""
     from scipy import ndimage
     from skimage.measure import find_contours
 
-    at = np.nan_to_num(np.moveaxis(lps_to_indices(scan.planes, points_mm), -1, 0), nan=-1e4)
-    hu = ndimage.map_coordinates(scan.hu, at, np.float32, order=1, mode="constant", cval=_AIR_HU)
+    indices = np.nan_to_num(np.moveaxis(lps_to_indices(scan.planes, points_mm), -1, 0), nan=-1e4)
+    hu = ndimage.map_coordinates(scan.hu, indices, np.float32, order=1, mode="constant", cval=_AIR_HU)
     grey = Image.fromarray(apply_brain_window(hu))
-    share, held = np.zeros(hu.shape, np.float32), components.find_bounding_box(mask)
-    if held is not None:
-        near = np.logical_and.reduce([(a > s.start - 1) & (a < s.stop) for a, s in zip(at, held, strict=True)])
-        share[near] = ndimage.map_coordinates(mask.view(np.uint8), at[:, near], np.float32, order=1, mode="constant")
-    lines = find_contours(np.pad(share, 1), 0.5)  # type: ignore[no-untyped-call]
+    fraction, box = np.zeros(hu.shape, np.float32), components.find_bounding_box(mask)
+    if box is not None:
+        near = np.logical_and.reduce([(a > s.start - 1) & (a < s.stop) for a, s in zip(indices, box, strict=True)])
+        values = ndimage.map_coordinates(mask.view(np.uint8), indices[:, near], np.float32, order=1, mode="constant")
+        fraction[near] = values
+    lines = find_contours(np.pad(fraction, 1), 0.5)  # type: ignore[no-untyped-call]
     return draw_outlines(grey, [line[:, ::-1] - 0.5 for line in lines])
 
 
 def _draw_labels(
     image: Image.Image, panel: Panel, scan: Scan, index: int, cross: tuple[float, float], pixel_mm: float
 ) -> Image.Image:
-    """Put a caption above, letters at the sides, a scale below, and marks at the edges where the other planes cut."""
-    whole = Image.new("RGB", (image.width, image.height + 2 * _CAPTION), _BACKGROUND)
-    whole.paste(image, (0, _CAPTION))
-    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(15)
+    """Add a caption above, side letters, a scale bar below, and marks at the edges where the other planes intersect."""
+    panel_image = Image.new("RGB", (image.width, image.height + 2 * _CAPTION), _BACKGROUND)
+    panel_image.paste(image, (0, _CAPTION))
+    draw, font = ImageDraw.Draw(panel_image), ImageFont.load_default(15)
     x, y, tick = cross[0], cross[1] + _CAPTION, min(image.size) / 14
     top, bottom = _CAPTION, _CAPTION + image.height - 1
     right = image.width - 1
@@ -182,14 +209,14 @@ def _draw_labels(
         draw.line(ends, _MARK_COLOUR)
     name = f"{panel.name}, slice {index + 1} of {len(scan.hu)}" if panel.name == "axial" else panel.name
     draw.text((4, 4), name, LETTER_COLOUR, font, "la")
-    doubt = "" if are_sides_known(scan.remarks) or panel.name == "sagittal" else "?"
+    uncertain = "" if are_sides_known(scan.remarks) or panel.name == "sagittal" else "?"
     edge = {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
     middle = _CAPTION + image.height * 0.3
-    draw.text((5, middle), panel.letters[0] + doubt, LETTER_COLOUR, font, "lm", **edge)  # type: ignore[arg-type]
-    draw.text((image.width - 5, middle), panel.letters[1] + doubt, LETTER_COLOUR, font, "rm", **edge)  # type: ignore[arg-type]
+    draw.text((5, middle), panel.letters[0] + uncertain, LETTER_COLOUR, font, "lm", **edge)  # type: ignore[arg-type]
+    draw.text((right - 4, middle), panel.letters[1] + uncertain, LETTER_COLOUR, font, "rm", **edge)  # type: ignore[arg-type]
     if panel.name == "axial":
-        _draw_scale(draw, whole.height - _CAPTION / 2, scan, pixel_mm)
-    return whole
+        _draw_scale(draw, panel_image.height - _CAPTION / 2, scan, pixel_mm)
+    return panel_image
 
 
 def _draw_scale(draw: ImageDraw.ImageDraw, y: float, scan: Scan, pixel_mm: float) -> None:
@@ -205,15 +232,15 @@ def _draw_scale(draw: ImageDraw.ImageDraw, y: float, scan: Scan, pixel_mm: float
 def _join_horizontally(images: list[Image.Image]) -> Image.Image:
     width = sum(image.width for image in images) + _GAP * (len(images) + 1)
     height = max(image.height for image in images) + 2 * _GAP
-    whole, x = Image.new("RGB", (width, height), _BACKGROUND), _GAP
+    row, x = Image.new("RGB", (width, height), _BACKGROUND), _GAP
     for image in images:
-        whole.paste(image, (x, (height - image.height) // 2))
+        row.paste(image, (x, (height - image.height) // 2))
         x += image.width + _GAP
-    return whole
+    return row
 
 
 def _compute_box_mm(scan: Scan, head: tuple[int, int, int, int], slices: tuple[int, int]) -> Floats:
-    """(2, 3), mm along the frame's axes: from and to where the head lies on some slices, from face to face of them."""
+    """Return (2, 3), the limits of the head on some slices along the axes, mm, including slice thickness."""
     top, bottom, left, right = head
     corners = [(k, row - 0.5, column - 0.5) for k in slices for row in (top, bottom) for column in (left, right)]
     along = scan.planes.to_lps_mm(corners) @ compute_axes(scan.planes).T
@@ -225,16 +252,16 @@ def _compute_box_mm(scan: Scan, head: tuple[int, int, int, int], slices: tuple[i
 
 
 def _find_deepest_pixel(lesion: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Return the pixel deepest inside a lesion, on the slice on which it is largest."""
+    """Return the pixel deepest inside a lesion on the slice on which it is largest."""
     from scipy import ndimage
 
-    held = components.find_bounding_box(lesion)
-    assert held is not None
-    part = lesion[held]
-    index = int(part.sum((1, 2)).argmax())
-    deep = ndimage.distance_transform_edt(np.pad(part[index], 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(int(deep.argmax()), deep.shape)
-    return index + held[0].start, int(row) + held[1].start, int(column) + held[2].start
+    box = components.find_bounding_box(lesion)
+    assert box is not None
+    cropped = lesion[box]
+    index = int(cropped.sum((1, 2)).argmax())
+    depth = ndimage.distance_transform_edt(np.pad(cropped[index], 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return index + box[0].start, int(row) + box[1].start, int(column) + box[2].start
 
 
 def _find_middle_pixel(scan: Scan, head: tuple[int, int, int, int]) -> tuple[int, int, int]:

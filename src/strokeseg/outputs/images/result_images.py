@@ -1,4 +1,4 @@
-"""The pictures of one result, each drawn once, whoever shows it: a file of its own, the report, the PDF."""
+"""The images of one result: each is drawn once, whether for a file, the report or the PDF."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from strokeseg.scene import Scene
 
 @dataclass(frozen=True)
 class ResultImages:
-    """What is drawn of a result, when it is first asked for.
+    """The images of a result, each drawn at its first use.
 
-    Parameters
+    Attributes
     ----------
     scan : Scan
         The scan.
     mask : ndarray of bool, shape (slices, rows, columns)
-        On its grid: all lesions together.
-    labels : Labels
-        The same shape; 0 is background, 1 the largest lesion.
+        Mask of all lesions.
+    labels : ndarray of int, shape (slices, rows, columns)
+        0 is background, 1 the largest lesion.
     findings : Findings
-        What was measured.
+        The measurements.
     scene : Scene, optional
-        The meshes; None where none were made.
+        The meshes; None if there are none.
     """
 
     scan: Scan
@@ -45,18 +45,18 @@ class ResultImages:
 
     @cached_property
     def key_slices(self) -> dict[int, Image.Image]:
-        """The key slices, by their indices (:func:`strokeseg.outputs.images.slice_images.choose_key_slices`)."""
+        """The key slices by index (:func:`strokeseg.outputs.images.slice_images.choose_key_slices`)."""
         chosen = slice_images.choose_key_slices(self.labels)
         return {index: slice_images.draw_key_slice(self.scan, self.mask, index) for index in chosen}
 
     @cached_property
     def midline(self) -> Image.Image | None:
-        """The slice on which the midline shift was measured; None where it was not."""
+        """The slice on which the midline shift was measured; None if it was not measured."""
         return midline_image.draw_midline_shift(self.scan, self.mask, self.findings)
 
     @cached_property
     def montage(self) -> Image.Image:
-        """All slices."""
+        """All slices in one image."""
         return montage.draw_montage(self.scan, self.mask)
 
     @cached_property
@@ -71,16 +71,16 @@ class ResultImages:
 
     @cached_property
     def slice_stack(self) -> SliceStack:
-        """All slices, for the report's viewer."""
+        """All slices, for the viewer of the report."""
         return slice_stack.encode_stack(self.scan, self.mask)
 
     def draw_for_pages(self, formats: Sequence[str]) -> None:
-        """Draw beside other work what the pages will ask for, which are made when all else is done.
+        """Draw the images of the report and the PDF, which are written last, while other files are being written.
 
         Parameters
         ----------
         formats : sequence of str
-            Of "report", "pdf" and "pdf-dicom"; any other is passed over.
+            "report", "pdf" and "pdf-dicom" are used; others are ignored.
         """
         if "report" in formats:
             _ = self.slice_stack, self.midline
@@ -88,32 +88,32 @@ class ResultImages:
             _ = self.key_slices, self.midline, self.montage, self.lesion_planes, self.views
 
     def save(self, folder: Path, formats: Sequence[str]) -> dict[str, str]:
-        """Write the pictures that are asked for, as PNG.
+        """Write the images of some formats as PNG.
 
         Parameters
         ----------
+        folder : Path
+            Where to write them.
         formats : sequence of str
-            Of "keys" (`key_1.png`, ..., and `midline.png` where a shift was measured), "montage", "planes"
-            (`planes_1.png`, ...) and "views"; any other is passed over.
+            "keys" (`key_1.png`, ..., and `midline.png` if a shift was measured), "montage", "planes" (`planes_1.png`,
+            ...) and "views" are used; others are ignored.
 
         Returns
         -------
         dict of str to str
-            The names of the files.
+            File names by key of `result.json`.
         """
-        drawn: dict[str, Image.Image | None] = {}
+        images: dict[str, Image.Image | None] = {}
         if "keys" in formats:
-            drawn |= {f"key_{number}": image for number, image in enumerate(self.key_slices.values(), 1)}
-            drawn["midline"] = self.midline
+            images |= {f"key_{number}": image for number, image in enumerate(self.key_slices.values(), 1)}
+            images["midline"] = self.midline
         if "montage" in formats:
-            drawn["montage"] = self.montage
+            images["montage"] = self.montage
         if "planes" in formats:
-            drawn |= {f"planes_{number}": image for number, image in enumerate(self.lesion_planes, 1)}
+            images |= {f"planes_{number}": image for number, image in enumerate(self.lesion_planes, 1)}
         if "views" in formats:
-            drawn["views"] = self.views
-        files = {name: f"{name}.png" for name, image in drawn.items() if image is not None}
-        for name, file in files.items():
-            image = drawn[name]
-            assert image is not None
-            image.save(folder / file, compress_level=2)
-        return files
+            images["views"] = self.views
+        drawn = {name: image for name, image in images.items() if image is not None}
+        for name, image in drawn.items():
+            image.save(folder / f"{name}.png", compress_level=2)
+        return {name: f"{name}.png" for name in drawn}

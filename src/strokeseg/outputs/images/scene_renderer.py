@@ -1,6 +1,6 @@
-"""The 3D scene as pixels, by a z-buffer of our own: no screen, no graphics card, no further package.
+"""Rendering of the 3D scene in software, with a z-buffer in NumPy: no display, graphics card or package is needed.
 
-The light, the glass of the brain and the lens are those of the report's own viewer (templates/scene.js).
+Light, translucency and perspective match those of the report's 3D viewer (report/templates/scene.js).
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ Image3 = NDArray[np.float32]
 
 BACKGROUND = (12, 16, 22)
 
-# The viewer's distance and the lens, in half widths of the scene.
+# Distance of the viewer and focal length, in half widths of the scene.
 _VIEW_DISTANCE, _FOCAL_LENGTH = 4.2, 3.3
 _MARGIN = 1.12
-# The main lamp, the one that fills the shadows, and the way half between the main lamp and the viewer; unit vectors.
+# Unit vectors to the key light and the fill light, and halfway between the key light and the viewer (for highlights).
 _LAMPS = np.array([(-0.45, 0.7, 0.75), (0.8, -0.1, 0.45), (-0.454, 0.706, 1.887)], np.float32)
 _LAMPS /= np.linalg.norm(_LAMPS, axis=1, keepdims=True)
 _LESION_TINT, _BRAIN_TINT = (0.93, 0.16, 0.14), (0.90, 0.95, 1.0)
-# Opacity of the brain seen from straight above and at its rim; with no bleeding in it there is nothing to show through.
+# Opacity of the brain seen head-on and at its rim; without lesions nothing needs to show through.
 _BRAIN_OPACITY, _BRAIN_OPACITY_ALONE = (0.24, 0.78), (0.6, 0.9)
-# What bleeds along the brain's surface crosses it again and again: glass counts in full only this far in front of it.
+# Lesions along the surface of the brain cross it repeatedly: the brain reaches its full opacity this far in front.
 _OPAQUE_DEPTH_MM = 5.0
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the scene is seen from.
+    """A perspective camera that looks at the scene.
 
-    Parameters
+    Attributes
     ----------
-    turn : object
-        (3, 3), rows are the picture's right, its up, and towards the viewer, as unit vectors in LPS.
-    centre_mm : Floats
-        (3,), LPS mm, what lies in the middle of the picture.
+    rotation : ndarray of float64, shape (3, 3)
+        Rows are unit vectors in LPS: right and up in the image, and towards the viewer.
+    centre_mm : ndarray of float64, shape (3,)
+        Point in the middle of the image, LPS mm.
     half_mm : float
-        Half of the scene's width.
+        Half of the width of the scene.
     """
 
     rotation: Floats
@@ -51,7 +51,20 @@ class Camera:
     half_mm: float
 
     def project(self, points_mm: NDArray[Any], side: int) -> Floats:
-        """Return (n, 3): column and row in a square picture of ``side`` pixels, and how near (larger is nearer)."""
+        """Project points into a square image.
+
+        Parameters
+        ----------
+        points_mm : ndarray, shape (n, 3)
+            LPS mm.
+        side : int
+            Side of the image, pixels.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, 3)
+            Column, row, and nearness (larger is nearer).
+        """
         seen = (np.asarray(points_mm, dtype=np.float64) - self.centre_mm) @ self.rotation.T / self.half_mm
         near = 1 / (_VIEW_DISTANCE - seen[:, 2])
         middle = (side - 1) / 2
@@ -61,10 +74,16 @@ class Camera:
 
 
 class RasterLayer(NamedTuple):
-    """What is seen of a surface, pixel by pixel.
+    """The visible part of a surface, pixel by pixel.
 
-    ``pixel`` int (n,), row x side + column; ``near`` float32 (n,), larger is nearer; ``normals`` float32 (3, n), unit
-    vectors along the picture's right, its up, and towards the viewer.
+    Attributes
+    ----------
+    pixel : ndarray of int64, shape (n,)
+        Row x side + column.
+    near : ndarray of float32, shape (n,)
+        Nearness; larger is nearer.
+    normals : ndarray of float32, shape (3, n)
+        Unit normals: components to the right, up, and towards the viewer.
     """
 
     pixel: NDArray[np.int64]
@@ -73,52 +92,78 @@ class RasterLayer(NamedTuple):
 
 
 class RenderMeshes(NamedTuple):
-    """A scene's brain and all its lesions together, each with its vertices' normals; None where there is none."""
+    """The brain and the merged lesions of a scene, each with its vertex normals; None if there are none."""
 
     brain: tuple[Mesh, Floats] | None
     lesions: tuple[Mesh, Floats] | None
 
 
-def fit_camera(scene: Scene, turn: Floats) -> Camera | None:
-    """Return the camera that shows brain and lesions whole from the side that ``turn`` tells; None for an empty scene."""
+def fit_camera(scene: Scene, rotation: Floats) -> Camera | None:
+    """Return the camera that shows the whole brain and all lesions from one side.
+
+    Parameters
+    ----------
+    scene : Scene
+        The scene.
+    rotation : ndarray of float64, shape (3, 3)
+        As in :class:`Camera`.
+
+    Returns
+    -------
+    Camera or None
+        None for a scene without any surface.
+    """
     if not _list_visible_meshes(scene):
         return None
     low, high = _compute_bounds_mm(scene)
     half_mm = max(_MARGIN * float((high - low).max()) / 2, 1e-3)
-    return Camera(np.asarray(turn, dtype=np.float64), (low + high) / 2, half_mm)
+    return Camera(np.asarray(rotation, dtype=np.float64), (low + high) / 2, half_mm)
 
 
 def compute_extent_mm(scene: Scene) -> Floats:
-    """(3,), the size of brain and lesions along L, P and S, mm; not for an empty scene."""
+    """Return the size of brain and lesions along L, P and S.
+
+    Parameters
+    ----------
+    scene : Scene
+        A scene with at least one surface.
+
+    Returns
+    -------
+    ndarray of float64, shape (3,)
+        Extent, mm.
+    """
     low, high = _compute_bounds_mm(scene)
     return high - low
 
 
 def prepare_meshes(scene: Scene) -> RenderMeshes:
-    """Make of a scene what every picture of it is drawn from."""
-    blood = _merge_meshes(scene.lesions)
+    """Prepare the meshes that all images of a scene are rendered from."""
+    lesions = _merge_meshes(scene.lesions)
     return RenderMeshes(
         None if scene.brain is None else (scene.brain, compute_vertex_normals(scene.brain)),
-        None if blood is None else (blood, compute_vertex_normals(blood)),
+        None if lesions is None else (lesions, compute_vertex_normals(lesions)),
     )
 
 
 def render_scene(scene: RenderMeshes, camera: Camera, side: int, smooth: float = 1.5) -> NDArray[np.uint8]:
-    """Draw the lesions in the brain as glass.
+    """Render the opaque lesions and the translucent brain.
 
     Parameters
     ----------
     scene : RenderMeshes
-        From :func:`models`.
+        From :func:`prepare_meshes`.
+    camera : Camera
+        The point of view.
     side : int
-        Of the picture, pixels.
+        Side of the image, pixels.
     smooth : float, default: 1.5
-        Drawn larger by so much, then averaged.
+        Factor by which the image is rendered larger before it is averaged.
 
     Returns
     -------
     ndarray of uint8, shape (side, side, 3)
-        RGB.
+        RGB image.
     """
     fine = round(side * smooth)
     pixels = np.empty((fine * fine, 3), np.uint8)
@@ -142,19 +187,26 @@ def render_scene(scene: RenderMeshes, camera: Camera, side: int, smooth: float =
 
 
 def rasterize(mesh: Mesh, vertex_normals: Floats, camera: Camera, side: int) -> RasterLayer:
-    """Find the nearest triangle that faces the viewer at every pixel, and its normal there, blended from its corners.
+    """Find the nearest triangle facing the viewer at each pixel, with its normal interpolated from the corners.
 
     Parameters
     ----------
     mesh : Mesh
-        Closed and outward.
-    vertex_normals : Floats
-        From :func:`vertex_normals`.
+        A closed surface whose faces are oriented outwards.
+    vertex_normals : ndarray of float64, shape (n, 3)
+        From :func:`compute_vertex_normals`.
+    camera : Camera
+        The point of view.
     side : int
-        Of the square picture, pixels.
+        Side of the square image, pixels.
+
+    Returns
+    -------
+    RasterLayer
+        The pixels that the surface covers.
     """
     corners = camera.project(mesh.vertices_mm, side)[mesh.faces]
-    # Rows grow downwards, so a triangle that faces the viewer turns the other way round.
+    # Rows increase downwards, so a triangle that faces the viewer is clockwise in the image.
     facing = np.flatnonzero(_compute_signed_area(*corners.transpose(1, 0, 2)) < -1e-9)
     corners = corners[facing]
     owner = _find_nearest_triangles(corners, side)
@@ -172,14 +224,14 @@ def rasterize(mesh: Mesh, vertex_normals: Floats, camera: Camera, side: int) -> 
 
 
 def _find_nearest_triangles(corners: Floats, side: int) -> NDArray[np.int32]:
-    """(side * side,), the index of the nearest of some triangles at each pixel's centre, or -1; all face the viewer.
+    """Return (side * side,), the index of the nearest triangle at the centre of each pixel, or -1; all face the viewer.
 
-    Every triangle is cut into runs of pixels along the rows, all runs are entered at once, and the nearest stays.
+    Each triangle is split into runs of pixels along the rows; all runs are drawn at once, and the nearest remains.
     """
     triangle, row, first, count = _split_into_runs(corners, side)
     a, b, c = corners.transpose(1, 0, 2)
     whole = _compute_signed_area(a, b, c)
-    # Nearness is a plane over the picture: its slopes along columns and rows, and its value at the first pixel.
+    # Nearness is a plane over the image: its slopes along columns and rows, and its value at the first pixel.
     along = ((b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])) / whole
     down = ((c[:, 2] - a[:, 2]) * (b[:, 0] - a[:, 0]) - (b[:, 2] - a[:, 2]) * (c[:, 0] - a[:, 0])) / whole
     corner = a[:, 2] - along * a[:, 0] - down * a[:, 1]
@@ -191,13 +243,13 @@ def _find_nearest_triangles(corners: Floats, side: int) -> NDArray[np.int32]:
     near = start[run] + slope[run] * step.astype(np.float32)
     owner, nearest = np.full(side * side, -1, np.int32), np.zeros(side * side, np.float32)
     np.maximum.at(nearest, pixel, near)
-    won = near == nearest[pixel]
-    owner[pixel[won]] = triangle[run[won]]
+    is_nearest = near == nearest[pixel]
+    owner[pixel[is_nearest]] = triangle[run[is_nearest]]
     return owner
 
 
 def _split_into_runs(corners: Floats, side: int) -> tuple[NDArray[np.int64], ...]:
-    """Cut triangles into runs of pixels: (triangle, row, first column, number of columns) of each."""
+    """Split triangles into runs of pixels; return their (triangle, row, first column, number of columns)."""
     x, y = np.ascontiguousarray(corners.transpose(2, 1, 0)[:2])
     top = np.maximum(np.ceil(y.min(0)), 0).astype(np.int64)
     height = np.maximum(np.minimum(np.floor(y.max(0)), side - 1).astype(np.int64) - top + 1, 0)
@@ -208,36 +260,47 @@ def _split_into_runs(corners: Floats, side: int) -> tuple[NDArray[np.int64], ...
     for one, other in ((0, 1), (1, 2), (2, 0)):
         y_one, y_other = below[one], below[other]
         crossed = (np.minimum(y_one, y_other) <= row) & (row <= np.maximum(y_one, y_other)) & (y_one != y_other)
-        part = (row - y_one) / np.where(crossed, y_other - y_one, 1)
-        at = across[one] + part * (across[other] - across[one])
+        fraction = (row - y_one) / np.where(crossed, y_other - y_one, 1)
+        at = across[one] + fraction * (across[other] - across[one])
         left = np.where(crossed, np.minimum(left, at), left)
         right = np.where(crossed, np.maximum(right, at), right)
     first = np.ceil(np.clip(left - 1e-6, 0, side)).astype(np.int64)
     count = np.floor(np.clip(right + 1e-6, -1, side - 1)).astype(np.int64) - first + 1
-    some = count > 0
-    return triangle[some], row[some], first[some], count[some]
+    has_pixels = count > 0
+    return triangle[has_pixels], row[has_pixels], first[has_pixels], count[has_pixels]
 
 
 def _compute_barycentric(
     corners: Image3, columns: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
-    """Return the share of each of the three corners (barycentric coordinates) of n triangles at a pixel each."""
-    (a, b, c), at = corners.transpose(1, 0, 2), np.column_stack([columns, rows]).astype(np.float32)
+    """Return the three barycentric coordinates of n triangles at one pixel each."""
+    (a, b, c), points = corners.transpose(1, 0, 2), np.column_stack([columns, rows]).astype(np.float32)
     whole = _compute_signed_area(a, b, c)
     of_b, of_c = (
-        np.clip(_compute_signed_area(a, at, c) / whole, 0, 1),
-        np.clip(_compute_signed_area(a, b, at) / whole, 0, 1),
+        np.clip(_compute_signed_area(a, points, c) / whole, 0, 1),
+        np.clip(_compute_signed_area(a, b, points) / whole, 0, 1),
     )
     return [np.maximum(1 - of_b - of_c, 0), of_b, of_c]
 
 
 def _compute_signed_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[Any]:
-    """Twice the signed area of triangles in the picture, (n, 2 or more) each."""
+    """Return twice the signed area of triangles in the image; each corner is (n, 2 or more)."""
     return np.asarray((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
 
 
 def compute_vertex_normals(mesh: Mesh) -> Floats:
-    """Return (n, 3), every vertex's outward normal, LPS: the sum of its triangles' normals, each as long as its area."""
+    """Return the outward normal of each vertex: the sum of the normals of its triangles, weighted by their areas.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        A closed surface.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 3)
+        Unit vectors, LPS.
+    """
     points = mesh.vertices_mm.astype(np.float64)[mesh.faces]
     across = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
     total = [
@@ -248,15 +311,15 @@ def compute_vertex_normals(mesh: Mesh) -> Floats:
 
 
 def _shade(normals: Image3, tint: tuple[float, float, float], shine: float) -> Image3:
-    """(n, 3), the colour of a surface under two lamps, 0 to 1, for normals (3, n) as :class:`Layer` has them."""
+    """Return (n, 3), the colour of a surface under two lights, 0 to 1; normals as in :class:`RasterLayer`."""
     right, up, towards = normals
-    # Written out: a matrix product would wake the threads of a linear algebra library for every frame.
+    # Written out: a matrix product would start the threads of the linear algebra library for every frame.
     key, fill, gloss = (np.maximum(right * a + up * b + towards * c, 0) for a, b, c in _LAMPS)
-    for _ in range(5):  # to the power of 32: NumPy's own power is ten times slower
+    for _ in range(5):  # to the power of 32; np.power is ten times slower
         gloss = gloss * gloss
     slope = 1 - np.clip(towards, 0, 1)
     light = 0.26 + 0.68 * key + 0.2 * fill + 0.08 * up + 0.12 * slope * slope * slope
-    return np.stack([light * np.float32(part) + np.float32(shine) * gloss for part in tint], axis=1)
+    return np.stack([light * np.float32(channel) + np.float32(shine) * gloss for channel in tint], axis=1)
 
 
 def _convert_to_bytes(colour: Image3) -> NDArray[np.uint8]:
@@ -270,16 +333,16 @@ def _compute_length(vectors: Image3) -> NDArray[np.float32]:
 def _compute_depth_gap_mm(
     near: NDArray[np.float32], behind: NDArray[np.float32], camera: Camera
 ) -> NDArray[np.float32]:
-    """(n,), how far a surface lies before another, mm; much where there is no other."""
+    """Return (n,), the depth of a surface in front of another, mm; a large value if there is no other."""
     return np.asarray((1 / np.maximum(behind, 1e-3) - 1 / near) * camera.half_mm, dtype=np.float32)
 
 
 def _merge_meshes(meshes: tuple[Mesh, ...]) -> Mesh | None:
-    """Give several surfaces as one, or None where there is no triangle."""
+    """Merge several surfaces; return None if they have no triangles."""
     if not any(len(mesh.faces) for mesh in meshes):
         return None
-    before = np.cumsum([0] + [len(mesh.vertices_mm) for mesh in meshes[:-1]])
-    faces = [mesh.faces + np.int32(count) for mesh, count in zip(meshes, before, strict=True)]
+    offsets = np.cumsum([0] + [len(mesh.vertices_mm) for mesh in meshes[:-1]])
+    faces = [mesh.faces + np.int32(count) for mesh, count in zip(meshes, offsets, strict=True)]
     return Mesh(np.concatenate([mesh.vertices_mm for mesh in meshes]), np.concatenate(faces))
 
 

@@ -1,4 +1,4 @@
-"""The 3D scene as `scene.glb`, and packed small for the report's own viewer."""
+"""The 3D scene as `scene.glb`, and in compact form for the viewer of the report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LESION_RGBA = (0.78, 0.05, 0.06, 1.0)
 
 
 def convert_to_gltf_m(vertices_mm: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn LPS mm into glTF's frame: metres, y up, +z to the front.
+    """Convert LPS mm to the frame of glTF: metres, y up, +z to the front.
 
-    x = L (the patient's left), y = S (the head's top), z = -P (the face), so the patient stands upright and faces the
-    viewer of +z. The matrix ((1, 0, 0), (0, 0, 1), (0, -1, 0)) / 1000 has a determinant above zero: a turn by -90
-    degrees about x, nothing is mirrored.
+    x = L (the patient's left), y = S (top of the head), z = -P (face), so the patient stands upright and faces a viewer
+    on the +z axis. The matrix ((1, 0, 0), (0, 0, 1), (0, -1, 0)) / 1000 has a positive determinant: it is a rotation by
+    -90 degrees about x, without mirroring.
 
     Parameters
     ----------
@@ -39,12 +39,19 @@ def convert_to_gltf_m(vertices_mm: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def save(folder: Path, scene: Scene) -> dict[str, str]:
-    """Write `scene.glb`: nodes `brain` and `skull` (translucent), `lesion_1`, `lesion_2`, ... (red).
+    """Write `scene.glb` with the nodes `brain` and `skull` (translucent) and `lesion_1`, `lesion_2`, ... (red).
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write it.
+    scene : Scene
+        The surfaces.
 
     Returns
     -------
     dict of str to str
-        The name of the file; nothing for a scene without any surface, which has no file.
+        File name by key of `result.json`; empty for a scene without any surface, which has no file.
     """
     import trimesh
     from trimesh.visual import TextureVisuals
@@ -52,52 +59,57 @@ def save(folder: Path, scene: Scene) -> dict[str, str]:
 
     if not list_surfaces(scene):
         return {}
-    whole = trimesh.Scene()
+    gltf_scene = trimesh.Scene()
     for name, mesh in list_surfaces(scene):
-        glass = name in _TRANSLUCENT_RGBA
+        is_translucent = name in _TRANSLUCENT_RGBA
         material = PBRMaterial(
             name=name,
             baseColorFactor=_TRANSLUCENT_RGBA.get(name, _LESION_RGBA),
             metallicFactor=0.0,
-            roughnessFactor=0.6 if glass else 0.45,
-            alphaMode="BLEND" if glass else "OPAQUE",
+            roughnessFactor=0.6 if is_translucent else 0.45,
+            alphaMode="BLEND" if is_translucent else "OPAQUE",
             doubleSided=False,
         )
         surface = trimesh.Trimesh(
             convert_to_gltf_m(mesh.vertices_mm), mesh.faces, process=False, visual=TextureVisuals(material=material)
         )
-        whole.add_geometry(surface, node_name=name, geom_name=name)
+        gltf_scene.add_geometry(surface, node_name=name, geom_name=name)
 
-    def note(tree: dict[str, Any]) -> None:
+    def add_notes(tree: dict[str, Any]) -> None:
         tree["asset"]["extras"] = {
             "frame": "metres; x = patient left, y = up (head), z = front (face)",
-            "scale": "to scale" if scene.to_scale else "not to scale: the pixel spacing is not known",
+            "scale": "to scale" if scene.to_scale else "not to scale: the pixel spacing is unknown",
             "note": "research use only",
         }
 
-    data = whole.export(file_type="glb", include_normals=True, tree_postprocessor=note)
+    data = gltf_scene.export(file_type="glb", include_normals=True, tree_postprocessor=add_notes)
     (folder / NAME).write_bytes(data)
     return {"scene": NAME}
 
 
 def pack_for_viewer(scene: Scene) -> dict[str, Any] | None:
-    """Pack brain and lesions for the report: positions as 16-bit fractions of the common box, everything in base64.
+    """Pack brain and lesions for the report: positions as 16-bit fractions of the bounding box, encoded in base64.
+
+    Parameters
+    ----------
+    scene : Scene
+        The surfaces; the skull is left out.
 
     Returns
     -------
     dict of str to object or None
-        Dict, ready for JSON: ``low`` and ``span`` of the box (glTF frame, metres), ``meshes`` with name, base64
+        Ready for JSON: ``low`` and ``span`` of the box (glTF frame, metres), and ``meshes`` with their name, base64
         uint16 positions and base64 uint32 faces (little endian); None for a scene without any surface.
     """
-    parts = [
+    surfaces = [
         (name, convert_to_gltf_m(mesh.vertices_mm), mesh.faces)
         for name, mesh in list_surfaces(scene)
         if name != "skull"
     ]
-    if not parts:
+    if not surfaces:
         return None
-    low = np.min([vertices.min(0) for _, vertices, _ in parts], axis=0).astype(np.float64)
-    high = np.max([vertices.max(0) for _, vertices, _ in parts], axis=0).astype(np.float64)
+    low = np.min([vertices.min(0) for _, vertices, _ in surfaces], axis=0).astype(np.float64)
+    high = np.max([vertices.max(0) for _, vertices, _ in surfaces], axis=0).astype(np.float64)
     span = np.maximum(high - low, 1e-6)
     meshes = [
         {
@@ -105,16 +117,16 @@ def pack_for_viewer(scene: Scene) -> dict[str, Any] | None:
             "positions": _encode_base64(np.rint((vertices - low) / span * 65535).astype("<u2")),
             "faces": _encode_base64(faces.astype("<u4")),
         }
-        for name, vertices, faces in parts
+        for name, vertices, faces in surfaces
     ]
     return {"low": low.tolist(), "span": span.tolist(), "meshes": meshes}
 
 
 def list_surfaces(scene: Scene) -> list[tuple[str, Mesh]]:
-    """Return the scene's surfaces that have triangles, with their names: brain, skull, lesion_1, lesion_2, ..."""
-    whole = [("brain", scene.brain), ("skull", scene.skull)]
-    whole += [(f"lesion_{number}", mesh) for number, mesh in enumerate(scene.lesions, 1)]
-    return [(name, mesh) for name, mesh in whole if mesh is not None and len(mesh.faces)]
+    """List the surfaces of a scene that have triangles, with their names: brain, skull, lesion_1, lesion_2, ..."""
+    surfaces = [("brain", scene.brain), ("skull", scene.skull)]
+    surfaces += [(f"lesion_{number}", mesh) for number, mesh in enumerate(scene.lesions, 1)]
+    return [(name, mesh) for name, mesh in surfaces if mesh is not None and len(mesh.faces)]
 
 
 def _encode_base64(values: NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Brain, skull and lesions as STL, PLY and OBJ: LPS millimetres, to be printed, measured and drawn elsewhere."""
+"""Brain, skull and lesions as STL, PLY and OBJ in LPS millimetres, for printing, measuring and rendering."""
 
 from __future__ import annotations
 
@@ -16,65 +16,74 @@ from strokeseg.scene import Mesh, Scene
 
 FORMATS = ("stl", "ply", "obj")
 
-# 3D Slicer looks for this word in a mesh file's comment; without it some versions take other signs of x and y.
+# 3D Slicer looks for this word in the comment of a mesh file; without it, some versions invert x and y.
 _SPACE_COMMENT = "SPACE=LPS"
 _FILE_COMMENT = f"StrokeSeg; mm; {_SPACE_COMMENT}; research use only"
 _BRAIN_RGB, _SKULL_RGB = (204, 209, 219), (233, 221, 196)
 
 _STL = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-_VERTEX = np.dtype([("place", "<f4", 3), ("colour", "u1", 3)])
+_VERTEX = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
 _FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
 
 
 def check(scan: Scan, formats: Sequence[str]) -> None:
-    """Refuse solids of a scan whose scale is not known: a printer would take what it is drawn at for true.
+    """Refuse solids of a scan of unknown scale: a printer would use the nominal scale as the true one.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    formats : sequence of str
+        Formats; those not in :data:`FORMATS` are ignored.
 
     Raises
     ------
     UsageError
-        `usage`.
+        `usage`, if the spacing or the slice thickness is unknown.
     """
-    asked = [name for name in formats if name in FORMATS]
-    if asked and not scan.spacing_known:
+    requested = [name for name in formats if name in FORMATS]
+    if requested and not scan.spacing_known:
         raise UsageError(
-            f"format {', '.join(asked)}: is in mm, and the pixel spacing is not known",
-            "Give it with --spacing SLICE,ROW,COLUMN in mm (spacing_mm in Python), or leave these formats out.",
+            f"format {', '.join(requested)} is in mm, but the pixel spacing is unknown",
+            "Pass it with --spacing SLICE,ROW,COLUMN in mm (spacing_mm in Python), or leave these formats out.",
         )
-    if asked and scan.weights_mm is None:
+    if requested and scan.weights_mm is None:
         raise UsageError(
-            f"format {', '.join(asked)}: is a solid, and the thickness of the only slice is not known",
+            f"format {', '.join(requested)} is a solid, but the thickness of the only slice is unknown",
             "Leave these formats out.",
         )
 
 
-def save(folder: Path, scene: Scene, kind: str) -> dict[str, str]:
-    """Write the scene's surfaces as `brain.stl`, `lesion_1.stl`, ..., the same as PLY, or all as `scene.obj`.
+def save(folder: Path, scene: Scene, file_format: str) -> dict[str, str]:
+    """Write the surfaces of a scene: `brain.stl`, `lesion_1.stl`, ..., the same as PLY, or all of them as `scene.obj`.
 
     Parameters
     ----------
+    folder : Path
+        Where to write them.
     scene : Scene
-        To scale; its coordinates are written as they are, LPS mm.
-    kind : str
-        Of :data:`FORMATS`.
+        The surfaces, to scale; their coordinates are written unchanged, LPS mm.
+    file_format : str
+        One of :data:`FORMATS`.
 
     Returns
     -------
     dict of str to str
-        The names of the files; nothing for a scene without any surface.
+        File names by key of `result.json`; empty for a scene without any surface.
     """
-    parts = list_surfaces(scene)
-    if kind == "obj":
-        return _save_obj(folder, parts) if parts else {}
+    surfaces = list_surfaces(scene)
+    if file_format == "obj":
+        return _save_obj(folder, surfaces) if surfaces else {}
     files = {}
-    for name, mesh in parts:
-        files[f"{name}_{kind}"] = f"{name}.{kind}"
-        content = encode_stl(mesh) if kind == "stl" else encode_ply(mesh, get_surface_rgb(name))
-        (folder / f"{name}.{kind}").write_bytes(content)
+    for name, mesh in surfaces:
+        files[f"{name}_{file_format}"] = f"{name}.{file_format}"
+        content = encode_stl(mesh) if file_format == "stl" else encode_ply(mesh, get_surface_rgb(name))
+        (folder / f"{name}.{file_format}").write_bytes(content)
     return files
 
 
 def get_surface_rgb(name: str) -> tuple[int, int, int]:
-    """Return the colour (0 to 255 each) of a part of the scene."""
+    """Return the colour (0 to 255 each) of a surface by its name."""
     if name in ("brain", "skull"):
         return _BRAIN_RGB if name == "brain" else _SKULL_RGB
     return lesion_labels.get_lesion_rgb(int(name.removeprefix("lesion_")))
@@ -94,7 +103,7 @@ def encode_stl(mesh: Mesh) -> bytes:
 def encode_ply(mesh: Mesh, rgb: tuple[int, int, int]) -> bytes:
     """Return a surface as binary PLY, LPS mm, all in one colour."""
     vertices, faces = np.zeros(len(mesh.vertices_mm), dtype=_VERTEX), np.zeros(len(mesh.faces), dtype=_FACE)
-    vertices["place"], vertices["colour"] = mesh.vertices_mm, rgb
+    vertices["position"], vertices["colour"] = mesh.vertices_mm, rgb
     faces["count"], faces["corners"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", f"comment {_FILE_COMMENT}", f"element vertex {len(vertices)}"]
     header += [f"property float {axis}" for axis in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]

@@ -1,11 +1,10 @@
-"""The report: one HTML file that opens offline and asks for nothing."""
+"""The report as `report.html`: one file that works offline and sends no requests."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from PIL import Image
 
 from strokeseg.outputs.images import slice_images, slice_stack
 from strokeseg.outputs.images.result_images import ResultImages
-from strokeseg.outputs.images.slice_images import Polyline, SliceImage
+from strokeseg.outputs.images.slice_images import SliceImage, format_svg_path
 from strokeseg.outputs.meshes import gltf
-from strokeseg.outputs.report import texts, wording
-from strokeseg.outputs.report.texts import Texts
+from strokeseg.outputs.report import wording
+from strokeseg.outputs.report.texts import Texts, load_texts
 from strokeseg.result import ResultDocument, are_sides_known
 
 NAME = "report.html"
@@ -27,95 +26,109 @@ _DASH = "–"
 _MAX_NAMED_LESIONS = 4
 
 
-def save(folder: Path, document: ResultDocument, gallery: ResultImages) -> None:
+def save(folder: Path, document: ResultDocument, images: ResultImages) -> None:
     """Write `report.html`.
 
     Parameters
     ----------
+    folder : Path
+        Where to write it.
     document : ResultDocument
-        The result as `result.json` holds it; every figure and sentence of the report comes from it.
-    gallery : ResultImages
-        The result's pictures; without any surface the report says that there is none.
+        The result as in `result.json`; every figure and sentence of the report comes from it.
+    images : ResultImages
+        The images of the result. Without any surface the report states that there is no 3D view.
     """
-    (folder / NAME).write_text(render_html(document, gallery), "utf-8")
+    (folder / NAME).write_text(render_html(document, images), "utf-8")
 
 
-def render_html(document: ResultDocument, gallery: ResultImages, language: str = "en") -> str:
-    """Return the report's text; all that comes from the document is escaped."""
-    environment = Environment(
-        loader=PackageLoader("strokeseg.outputs"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    say, scene = texts.load_texts(language), gallery.scene
-    packed = gltf.pack_for_viewer(scene) if scene is not None else None
-    names = ["report.js"] if packed is None else ["report.js", "scene.js"]
-    scripts = [_read_template(environment, name) for name in names]
-    columns = wording.list_columns(document, say)
-    shown = slice_images.draw_report_slices(gallery.scan, gallery.mask)
+def render_html(document: ResultDocument, images: ResultImages, language: str = "en") -> str:
+    """Render the report; all text from the document is escaped."""
+    environment = make_environment("strokeseg.outputs.report")
+    texts, scene = load_texts(language), images.scene
+    viewer_scene = gltf.pack_for_viewer(scene) if scene is not None else None
+    names = ["report.js"] if viewer_scene is None else ["report.js", "scene.js"]
+    scripts = [read_template(environment, name) for name in names]
+    columns = wording.list_columns(document, texts)
+    chosen = slice_images.draw_report_slices(images.scan, images.mask)
+    centre, width = slice_images.BRAIN_WINDOW
     return environment.get_template("report.html.j2").render(
-        say=say,
+        texts=texts,
         wording=wording,
         document=document,
         findings=document.findings,
         columns=columns,
-        reasons=wording.explain_empty_cells(columns, document.findings, say),
-        slices=[_describe_slice(picture, document) for picture in shown.slices],
-        shown=shown,
-        stack=_describe_stack(gallery, document, say),
-        windows=slice_stack.choose_windows(gallery.scan),
-        midline=_inline_image(gallery.midline),
-        scene=packed,
+        reasons=wording.explain_empty_cells(columns, document.findings, texts),
+        slices=[_describe_slice(image, document) for image in chosen.slices],
+        positive_count=chosen.positive_count,
+        stack=_describe_stack(images, document, texts),
+        windows=slice_stack.choose_windows(images.scan),
+        midline=_inline_image(images.midline),
+        scene=viewer_scene,
         to_scale=scene is not None and scene.to_scale,
-        doubt="" if are_sides_known(document.remarks) else "?",
-        brain_window={"centre": f"{slice_images.BRAIN_WINDOW[0]:g}", "width": f"{slice_images.BRAIN_WINDOW[1]:g}"},
-        style=Markup(_read_template(environment, "report.css")),
+        uncertain="" if are_sides_known(document.remarks) else "?",
+        brain_window={"centre": f"{centre:g}", "width": f"{width:g}"},
+        style=Markup(read_template(environment, "report.css")),
         scripts=[Markup(script) for script in scripts],
-        # Only these scripts run, and nothing is ever fetched, whatever the document holds.
+        # Only these scripts may run, and the page may load nothing, whatever the document contains.
         script_hashes=" ".join(f"'sha256-{_hash_script(script)}'" for script in scripts),
         dash=_DASH,
     )
 
 
-def _describe_stack(gallery: ResultImages, document: ResultDocument, say: Texts) -> dict[str, Any]:
-    """Return what the page's viewer of all slices needs, ready for JSON."""
-    packed = gallery.slice_stack
-    count = len(packed.pngs)
-    said = []
-    for index, lines in enumerate(packed.outlines):
-        inside = _list_lesions_on_slice(document, index) if lines else []
-        key = "stack.at.bleeding" if inside else "stack.at"
-        said.append(say(key, number=index + 1, count=count, regions=", ".join(map(str, inside))))
-    bleeding = [index for index, lines in enumerate(packed.outlines) if lines]
-    keys = [index for index in gallery.key_slices if index < count]
+def make_environment(package: str) -> Environment:
+    """Return the template environment of a package: it escapes all values and refuses undefined names."""
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def read_template(environment: Environment, name: str) -> str:
+    """Return the source of a template file."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _describe_stack(images: ResultImages, document: ResultDocument, texts: Texts) -> dict[str, Any]:
+    """Return the data of the slice viewer, ready for JSON."""
+    stack = images.slice_stack
+    count = len(stack.pngs)
+    captions = []
+    for index, lines in enumerate(stack.outlines):
+        lesions = _list_lesions_on_slice(document, index) if lines else []
+        key = "stack.at.lesions" if lesions else "stack.at"
+        captions.append(texts(key, number=index + 1, count=count, lesions=", ".join(map(str, lesions))))
+    positive = [index for index, lines in enumerate(stack.outlines) if lines]
+    keys = [index for index in images.key_slices if index < count]
     return {
-        "pngs": [base64.b64encode(png).decode("ascii") for png in packed.pngs],
-        "width": packed.size[0],
-        "height": packed.size[1],
-        "aspect": round(packed.aspect, 6),
-        "hu": [round(float(value), 2) for value in packed.level_hu],
-        "paths": [_format_svg_path(lines) for lines in packed.outlines],
-        "said": said,
-        "bleeding": bleeding,
+        "pngs": [base64.b64encode(png).decode("ascii") for png in stack.pngs],
+        "width": stack.size[0],
+        "height": stack.size[1],
+        "aspect": round(stack.aspect, 6),
+        "hu": [round(float(value), 2) for value in stack.level_hu],
+        "paths": [format_svg_path(lines) for lines in stack.outlines],
+        "captions": captions,
+        "positive": positive,
         "first": keys[0],
-        "shrunk": packed.reduction,
+        "reduction": stack.reduction,
     }
 
 
-def _describe_slice(picture: SliceImage, document: ResultDocument) -> dict[str, object]:
-    """Return what the template needs of one slice."""
-    inside = _list_lesions_on_slice(document, picture.index) if picture.outlines else []
-    more = ", …" if len(inside) > _MAX_NAMED_LESIONS else ""
+def _describe_slice(image: SliceImage, document: ResultDocument) -> dict[str, object]:
+    """Return the template's data of one slice."""
+    lesions = _list_lesions_on_slice(document, image.index) if image.outlines else []
+    more = ", …" if len(lesions) > _MAX_NAMED_LESIONS else ""
     return {
-        "number": picture.index + 1,
-        "uri": "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode("ascii"),
-        "width": picture.size[0],
-        "height": picture.size[1],
-        "path": _format_svg_path(picture.outlines),
-        "regions": len(inside),
-        "named": ", ".join(map(str, inside[:_MAX_NAMED_LESIONS])) + more,
+        "number": image.index + 1,
+        "uri": "data:image/jpeg;base64," + base64.b64encode(image.jpeg).decode("ascii"),
+        "width": image.size[0],
+        "height": image.size[1],
+        "path": format_svg_path(image.outlines),
+        "lesion_count": len(lesions),
+        "lesion_names": ", ".join(map(str, lesions[:_MAX_NAMED_LESIONS])) + more,
     }
 
 
@@ -127,19 +140,10 @@ def _list_lesions_on_slice(document: ResultDocument, index: int) -> list[int]:
 def _inline_image(image: Image.Image | None) -> dict[str, object] | None:
     if image is None:
         return None
-    packed = io.BytesIO()
-    image.save(packed, "JPEG", quality=88, optimize=True)
-    uri = "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88, optimize=True)
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return {"uri": uri, "width": image.width, "height": image.height}
-
-
-def _format_svg_path(lines: Sequence[Polyline]) -> str:
-    return " ".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line[:-1]) + "Z" for line in lines)
-
-
-def _read_template(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def _hash_script(script: str) -> str:

@@ -1,8 +1,8 @@
-"""The letters of the PDF: which font has a letter, and what stands for one that none has.
+"""Fonts of the PDF: which font has a letter, and what replaces a letter that no font has.
 
-Bitstream Vera, which comes with reportlab, is embedded and holds the letters of Western Europe. Chinese, Japanese and
-Korean are written in the fonts that PDF itself names for them (Adobe's Asian font packs): a reader's program brings
-these. A letter of neither, such as "ő", loses its mark, or becomes a question mark.
+Bitstream Vera, which comes with reportlab, is embedded; it has the letters of Western Europe. Chinese, Japanese and
+Korean use the fonts that the PDF format names for them (Adobe's Asian font packs), which PDF viewers supply. Any other
+letter, such as "ő", loses its diacritic or becomes a question mark.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ _TEXT_COLOUR = HexColor("#18212b")
 
 
 def make_style(size: float, colour: Color = _TEXT_COLOUR, *, bold: bool = False) -> ParagraphStyle:
-    """Return a paragraph's style; a word that is longer than the line is broken."""
+    """Return the style of a paragraph; words longer than a line are broken."""
     _register_vera()
     font = BOLD if bold else PLAIN
     return ParagraphStyle(f"{font} {size}", fontName=font, fontSize=size, leading=size * 1.28, textColor=colour)
 
 
 def escape_markup(text: str) -> str:
-    """Return a text as reportlab's markup: nothing in it is read as such, and every letter is in a font that has it."""
-    pieces, end = [], 0
+    """Escape a text for reportlab's markup, and set every letter in a font that has it."""
+    runs, end = [], 0
     for asian in _ASIAN.finditer(text):
         font = _KOREAN if _HANGUL.search(asian[0]) else _JAPANESE if _KANA.search(text) else _CHINESE
         _register_asian_font(font)
-        pieces += [
+        runs += [
             _replace_missing_letters(text[end : asian.start()]),
             f'<font name="{font}">{escape(asian[0])}</font>',
         ]
         end = asian.end()
-    return "".join([*pieces, _replace_missing_letters(text[end:])])
+    return "".join([*runs, _replace_missing_letters(text[end:])])
 
 
 def _replace_missing_letters(text: str) -> str:
     letters = _register_vera()
-    shown = []
+    replaced = []
     for letter in text:
         plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if ord(part) in letters)
-        shown.append(letter if ord(letter) in letters else " " if letter.isspace() else plain or "?")
-    return escape("".join(shown))
+        replaced.append(letter if ord(letter) in letters else " " if letter.isspace() else plain or "?")
+    return escape("".join(replaced))
 
 
 @cache
 def _register_vera() -> frozenset[int]:
-    """Register both cuts of Vera, and give the letters that they have."""
-    found = [TTFont(PLAIN, "Vera.ttf"), TTFont(BOLD, "VeraBd.ttf")]
-    for font in found:
+    """Register the regular and bold Vera fonts and return the code points that both have."""
+    fonts = [TTFont(PLAIN, "Vera.ttf"), TTFont(BOLD, "VeraBd.ttf")]
+    for font in fonts:
         pdfmetrics.registerFont(font)
-    return frozenset(set(found[0].face.charToGlyph) & set(found[1].face.charToGlyph))
+    return frozenset(set(fonts[0].face.charToGlyph) & set(fonts[1].face.charToGlyph))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The report as `report.pdf`: two pages of A4. The same result gives the same bytes: no date and no times are in it."""
+"""The report as `report.pdf`: two A4 pages. It holds no dates or times, so the same result gives the same bytes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from reportlab.platypus import Paragraph, Table, TableStyle
 
 from strokeseg.outputs.images import slice_images
 from strokeseg.outputs.images.result_images import ResultImages
-from strokeseg.outputs.report import texts, wording
+from strokeseg.outputs.report import wording
 from strokeseg.outputs.report.pdf_fonts import BOLD, PLAIN, escape_markup, make_style
-from strokeseg.outputs.report.texts import Texts
+from strokeseg.outputs.report.texts import Texts, load_texts
 from strokeseg.result import Remark, ResultDocument
 
 NAME = "report.pdf"
@@ -39,84 +39,94 @@ _HEAD, _TITLE = make_style(6, _MUTED), make_style(15, bold=True)
 
 @dataclass
 class PageColumn:
-    """A page in the making: everything is put below what is there. ``top`` is the height that is still free."""
+    """A column of a page that is filled from top to bottom.
+
+    Attributes
+    ----------
+    canvas : Canvas
+        The document.
+    free_height : float
+        Height above the bottom of the page that is still free, points.
+    """
 
     canvas: Canvas
     free_height: float
 
     def draw(self, item: Any, width: float = _CONTENT_WIDTH, left: float = _MARGIN, after: float = 4) -> None:
-        """Draw a paragraph or table at the left edge, and go below it."""
+        """Draw a paragraph or table at the left edge and move below it."""
         _, height = item.wrapOn(self.canvas, width, self.free_height)
         item.drawOn(self.canvas, left, self.free_height - height)
         self.free_height -= height + after
 
     def draw_heading(self, text: str, width: float = _CONTENT_WIDTH, left: float = _MARGIN) -> None:
-        """Write a heading."""
+        """Draw a heading."""
         self.draw(Paragraph(escape_markup(text), make_style(9, bold=True)), width, left)
 
 
-def render_pdf(document: ResultDocument, gallery: ResultImages, language: str = "en") -> bytes:
-    """Make the PDF.
+def render_pdf(document: ResultDocument, images: ResultImages, language: str = "en") -> bytes:
+    """Render the report as a PDF.
 
     Parameters
     ----------
     document : ResultDocument
-        The result; every figure and sentence comes from it. Its timing and files are not shown.
-    gallery : ResultImages
-        The result's pictures.
+        The result; every figure and sentence comes from it. Timing and files are not shown.
+    images : ResultImages
+        The images of the result.
     language : str, default: "en"
-        Of the words.
+        Language tag of the texts.
 
     Returns
     -------
     bytes
-        The file's bytes.
+        The content of the file.
     """
-    say, written = texts.load_texts(language), io.BytesIO()
+    texts, buffer = load_texts(language), io.BytesIO()
     with _binary_images():
-        canvas = Canvas(written, pagesize=A4, invariant=1, pageCompression=1, lang=language)
-        canvas.setTitle(say("page.title.found" if document.findings.hemorrhage else "page.title.none"))
+        canvas = Canvas(buffer, pagesize=A4, invariant=1, pageCompression=1, lang=language)
+        canvas.setTitle(texts("page.title.positive" if document.findings.hemorrhage else "page.title.negative"))
         canvas.setAuthor(document.software)
-        canvas.setSubject(say("pdf.subject"))
-        _draw_first_page(_begin_page(canvas, document, say, 1), document, gallery, say)
+        canvas.setSubject(texts("pdf.subject"))
+        _draw_first_page(_begin_page(canvas, document, texts, 1), document, images, texts)
         canvas.showPage()
-        _draw_second_page(_begin_page(canvas, document, say, 2), document, gallery, say)
+        _draw_second_page(_begin_page(canvas, document, texts, 2), document, images, texts)
         canvas.showPage()
         canvas.save()
-    return written.getvalue()
+    return buffer.getvalue()
 
 
-def _draw_first_page(sheet: PageColumn, document: ResultDocument, gallery: ResultImages, say: Texts) -> None:
-    """What was found: sentence, figures, table, key pictures."""
-    found = document.findings
-    sheet.canvas.setFillColor(_ALERT if found.hemorrhage else _CALM)
+def _draw_first_page(sheet: PageColumn, document: ResultDocument, images: ResultImages, texts: Texts) -> None:
+    """Draw the summary, the main figures, the lesion table and the key slices."""
+    findings = document.findings
+    sheet.canvas.setFillColor(_ALERT if findings.hemorrhage else _CALM)
     sheet.canvas.rect(_MARGIN, sheet.free_height - 3, 34, 3, stroke=0, fill=1)
     sheet.free_height -= 10
-    sheet.draw(Paragraph(escape_markup(wording.summarize(document, say)), _TITLE))
+    sheet.draw(Paragraph(escape_markup(wording.summarize(document, texts)), _TITLE))
     sheet.draw(
-        Paragraph(escape_markup(say("lead.found.pdf" if found.hemorrhage else "lead.none")), make_style(8, _MUTED)),
+        Paragraph(
+            escape_markup(texts("lead.positive.pdf" if findings.hemorrhage else "lead.negative")), make_style(8, _MUTED)
+        ),
         after=8,
     )
-    _draw_figures(sheet, document, say)
-    if found.lesions:
-        _draw_lesion_table(sheet, document, say)
-    captions = [_caption_slice(index, document, say) for index in gallery.key_slices]
-    images = list(gallery.key_slices.values())
-    if gallery.midline is not None:
-        images.append(gallery.midline)
-        captions.append(say("midline"))
+    _draw_figures(sheet, document, texts)
+    if findings.lesions:
+        _draw_lesion_table(sheet, document, texts)
+    captions = [_caption_slice(index, document, texts) for index in images.key_slices]
+    pictures = list(images.key_slices.values())
+    if images.midline is not None:
+        pictures.append(images.midline)
+        captions.append(texts("midline"))
     sheet.free_height -= 4
-    sheet.draw_heading(say("pdf.keys" if found.lesions else "pdf.middle"))
-    _draw_image_grid(sheet, images, captions)
+    sheet.draw_heading(texts("pdf.keys" if findings.lesions else "pdf.middle"))
+    _draw_image_grid(sheet, pictures, captions)
 
 
-def _draw_second_page(sheet: PageColumn, document: ResultDocument, gallery: ResultImages, say: Texts) -> None:
-    """All of it in pictures, what is to be known, and who answered."""
-    views, upper = gallery.views, 250.0
+def _draw_second_page(sheet: PageColumn, document: ResultDocument, images: ResultImages, texts: Texts) -> None:
+    """Draw the overview images, the remarks, and the properties of model and input."""
+    views, upper = images.views, 250.0
     left = _CONTENT_WIDTH if views is None else _CONTENT_WIDTH - upper * 0.86 - _GAP
-    titles = [(say("pdf.montage"), gallery.montage, _MARGIN, left)]
+    titles = [(texts("pdf.montage"), images.montage, _MARGIN, left)]
     if views is not None:
-        titles.append((say("pdf.views"), views, _MARGIN + left + _GAP, upper * 0.86))
+        titles.append((texts("pdf.views"), views, _MARGIN + left + _GAP, upper * 0.86))
     lowest = sheet.free_height
     for title, image, start, width in titles:
         column = PageColumn(sheet.canvas, sheet.free_height)
@@ -124,21 +134,21 @@ def _draw_second_page(sheet: PageColumn, document: ResultDocument, gallery: Resu
         _draw_image(column, image, width, upper, start)
         lowest = min(lowest, column.free_height)
     sheet.free_height = lowest - 4
-    sheet.draw_heading(say("pdf.planes" if document.findings.lesions else "pdf.planes.none"))
-    _draw_image(sheet, gallery.lesion_planes[0], _CONTENT_WIDTH, 200.0, _MARGIN)
-    notes = [say("stack.sides"), _describe_window(say)]
-    if gallery.scene is not None and not gallery.scene.to_scale:
-        notes.append(say("scene.nominal"))
+    sheet.draw_heading(texts("pdf.planes" if document.findings.lesions else "pdf.planes.none"))
+    _draw_image(sheet, images.lesion_planes[0], _CONTENT_WIDTH, 200.0, _MARGIN)
+    notes = [texts("stack.sides"), _describe_window(texts)]
+    if images.scene is not None and not images.scene.to_scale:
+        notes.append(texts("scene.nominal"))
     sheet.draw(Paragraph(escape_markup(" ".join(notes)), _SMALL), after=8)
-    _draw_remarks(PageColumn(sheet.canvas, sheet.free_height), document, say, _CONTENT_WIDTH * 0.58)
-    _draw_facts(PageColumn(sheet.canvas, sheet.free_height), document, say, _CONTENT_WIDTH * 0.58 + 2 * _GAP)
+    _draw_remarks(PageColumn(sheet.canvas, sheet.free_height), document, texts, _CONTENT_WIDTH * 0.58)
+    _draw_facts(PageColumn(sheet.canvas, sheet.free_height), document, texts, _CONTENT_WIDTH * 0.58 + 2 * _GAP)
 
 
-def _draw_figures(sheet: PageColumn, document: ResultDocument, say: Texts) -> None:
+def _draw_figures(sheet: PageColumn, document: ResultDocument, texts: Texts) -> None:
     cells: list[Any] = []
-    for figure in wording.list_figures(document, say):
+    for figure in wording.list_figures(document, texts):
         if figure.value is None:
-            value = Paragraph(escape_markup(say("not_measured")), make_style(8, _MUTED))
+            value = Paragraph(escape_markup(texts("not_measured")), make_style(8, _MUTED))
         else:
             unit = f' <font name="{PLAIN}" size="7.5" color="#5a6672">{escape_markup(figure.unit)}</font>'
             value = Paragraph(escape_markup(figure.value) + (unit if figure.unit else ""), make_style(12, bold=True))
@@ -148,22 +158,22 @@ def _draw_figures(sheet: PageColumn, document: ResultDocument, say: Texts) -> No
     rows = [cells[start : start + _FIGURES_PER_ROW] for start in range(0, len(cells), _FIGURES_PER_ROW)]
     lines = TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP")])
     for number in range(len(cells)):
-        place = (number % _FIGURES_PER_ROW, number // _FIGURES_PER_ROW)
-        lines.add("BOX", place, place, 0.5, _RULE)
+        cell = (number % _FIGURES_PER_ROW, number // _FIGURES_PER_ROW)
+        lines.add("BOX", cell, cell, 0.5, _RULE)
     rows[-1] += [""] * (_FIGURES_PER_ROW - len(rows[-1]))
     sheet.draw(Table(rows, [_CONTENT_WIDTH / _FIGURES_PER_ROW] * _FIGURES_PER_ROW, style=lines), after=8)
 
 
-def _draw_lesion_table(sheet: PageColumn, document: ResultDocument, say: Texts) -> None:
-    found, columns = document.findings, wording.list_columns(document, say)
-    titles = [say("column.region")]
+def _draw_lesion_table(sheet: PageColumn, document: ResultDocument, texts: Texts) -> None:
+    findings, columns = document.findings, wording.list_columns(document, texts)
+    titles = [texts("column.lesion")]
     titles += [f"{column.title} ({column.unit})" if column.unit else column.title for column in columns]
     rows = [[Paragraph(escape_markup(title), _HEAD) for title in titles]]
-    for lesion in found.lesions[:_MAX_ROWS]:
-        given = [str(lesion.id), *(column.text(lesion) or "–" for column in columns)]
-        rows.append([Paragraph(escape_markup(text), _CELL) for text in given])
-    # The place is the only cell of several long words.
-    shares = [1.5 if column.title == say("column.place") else 1.0 for column in columns]
+    for lesion in findings.lesions[:_MAX_ROWS]:
+        cells = [str(lesion.id), *(column.text(lesion) or "–" for column in columns)]
+        rows.append([Paragraph(escape_markup(text), _CELL) for text in cells])
+    # Only the location has several long words.
+    shares = [1.5 if column.title == texts("column.location") else 1.0 for column in columns]
     unit = _CONTENT_WIDTH / (0.8 + sum(shares))
     lines = TableStyle([("LINEBELOW", (0, 0), (-1, -1), 0.4, _RULE), ("VALIGN", (0, 0), (-1, -1), "TOP")])
     for side in ("LEFTPADDING", "RIGHTPADDING"):
@@ -171,49 +181,50 @@ def _draw_lesion_table(sheet: PageColumn, document: ResultDocument, say: Texts) 
     for side in ("TOPPADDING", "BOTTOMPADDING"):
         lines.add(side, (0, 0), (-1, -1), 1.5)
     sheet.draw(Table(rows, [0.8 * unit, *(share * unit for share in shares)], style=lines))
-    notes = [say("measures.counted"), *wording.explain_empty_cells(columns, found, say)]
-    if (more := len(found.lesions) - _MAX_ROWS) > 0:
-        notes.insert(0, say("pdf.rows.more", count=more))
-    if found.dropped_specks:
-        notes.append(say("measures.dropped", count=found.dropped_specks))
+    notes = [texts("measures.counted"), *wording.explain_empty_cells(columns, findings, texts)]
+    if (more := len(findings.lesions) - _MAX_ROWS) > 0:
+        notes.insert(0, texts("pdf.rows.more", count=more))
+    if findings.dropped_specks:
+        notes.append(texts("measures.dropped", count=findings.dropped_specks))
     sheet.draw(Paragraph(escape_markup(" ".join(notes)), _SMALL))
 
 
-def _draw_remarks(sheet: PageColumn, document: ResultDocument, say: Texts, width: float) -> None:
-    """Write as many remarks as there is room for, warnings first, and how many are left."""
-    sheet.draw_heading(say("remarks"), width)
+def _draw_remarks(sheet: PageColumn, document: ResultDocument, texts: Texts, width: float) -> None:
+    """Draw as many remarks as fit, warnings first, and the number of those left out."""
+    sheet.draw_heading(texts("remarks"), width)
     order = {"warning": 0, "repaired": 1, "info": 2}
     ranked = sorted(document.remarks, key=lambda remark: order[remark.severity])
-    room = sheet.free_height - _FOOTER_HEIGHT - 10  # a line is kept for what is left
-    for written, remark in enumerate(ranked):
-        item = Paragraph(_format_remark(remark, say), _BODY)
+    room = sheet.free_height - _FOOTER_HEIGHT - 10  # one line is reserved for the number of remarks left out
+    for count, remark in enumerate(ranked):
+        item = Paragraph(_format_remark(remark, texts), _BODY)
         _, height = item.wrapOn(sheet.canvas, width, room)
         if height > room:
-            sheet.draw(Paragraph(escape_markup(say("pdf.remarks.more", count=len(ranked) - written)), _SMALL), width)
+            sheet.draw(Paragraph(escape_markup(texts("pdf.remarks.more", count=len(ranked) - count)), _SMALL), width)
             return
         sheet.draw(item, width, after=2.5)
         room -= height + 2.5
     if not ranked:
-        sheet.draw(Paragraph(escape_markup(say("value.none")), _BODY), width)
+        sheet.draw(Paragraph(escape_markup(texts("value.none")), _BODY), width)
 
 
-def _format_remark(remark: Remark, say: Texts) -> str:
+def _format_remark(remark: Remark, texts: Texts) -> str:
     message = _truncate(remark.message, _MAX_REMARK_LENGTH)
-    slices = wording.format_remark_slices(remark.slices, say)
-    tag = f'<font name="{BOLD}">{escape_markup(str(say.translate_value(remark.severity)))}</font>'
-    return f'{tag} {escape_markup(message)} {escape_markup(slices)} <font color="#5a6672">{escape_markup(remark.code)}</font>'
+    slices = wording.format_remark_slices(remark.slices, texts)
+    tag = f'<font name="{BOLD}">{escape_markup(str(texts.translate_value(remark.severity)))}</font>'
+    code = f'<font color="#5a6672">{escape_markup(remark.code)}</font>'
+    return f"{tag} {escape_markup(message)} {escape_markup(slices)} {code}"
 
 
-def _draw_facts(sheet: PageColumn, document: ResultDocument, say: Texts, left: float) -> None:
+def _draw_facts(sheet: PageColumn, document: ResultDocument, texts: Texts, left: float) -> None:
     width = _CONTENT_WIDTH - left
     for title, facts in (("model", wording.list_model_facts), ("input", wording.list_input_facts)):
-        sheet.draw_heading(say(title), width, _MARGIN + left)
+        sheet.draw_heading(texts(title), width, _MARGIN + left)
         rows = [
             [
                 Paragraph(escape_markup(name), make_style(6.8, _MUTED)),
                 Paragraph(escape_markup(_truncate(value, _MAX_FACT_LENGTH)), make_style(6.8)),
             ]
-            for name, value in facts(document, say)
+            for name, value in facts(document, texts)
         ]
         lines = TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)])
         for side in ("TOPPADDING", "BOTTOMPADDING"):
@@ -221,27 +232,27 @@ def _draw_facts(sheet: PageColumn, document: ResultDocument, say: Texts, left: f
         sheet.draw(Table(rows, [width * 0.4, width * 0.6], style=lines), width, _MARGIN + left)
 
 
-def _begin_page(canvas: Canvas, document: ResultDocument, say: Texts, page: int) -> PageColumn:
-    """Begin a page: what it is above, and what it is not below."""
+def _begin_page(canvas: Canvas, document: ResultDocument, texts: Texts, page: int) -> PageColumn:
+    """Begin a page: draw its header and, in its footer, the disclaimer."""
     canvas.setFillColor(_INK)
     canvas.setFont(BOLD, 9)
-    canvas.drawString(_MARGIN, _HEIGHT - 32, say("page.brand"))
+    canvas.drawString(_MARGIN, _HEIGHT - 32, texts("page.brand"))
     canvas.setFont(PLAIN, 8)
     canvas.setFillColor(_MUTED)
-    canvas.drawString(_MARGIN + 56, _HEIGHT - 32, say("page.kind"))
-    canvas.drawRightString(_WIDTH - _MARGIN, _HEIGHT - 32, f"{say('research')} {say('pdf.page', page=page)}")
+    canvas.drawString(_MARGIN + 56, _HEIGHT - 32, texts("page.kind"))
+    canvas.drawRightString(_WIDTH - _MARGIN, _HEIGHT - 32, f"{texts('research')} {texts('pdf.page', page=page)}")
     canvas.setStrokeColor(_RULE)
     canvas.line(_MARGIN, _HEIGHT - 38, _WIDTH - _MARGIN, _HEIGHT - 38)
-    said = Paragraph(
-        escape_markup(f"{say('research')} {_truncate(document.disclaimer, _MAX_DISCLAIMER_LENGTH)}"), _SMALL
+    footer = Paragraph(
+        escape_markup(f"{texts('research')} {_truncate(document.disclaimer, _MAX_DISCLAIMER_LENGTH)}"), _SMALL
     )
-    said.wrapOn(canvas, _CONTENT_WIDTH, _FOOTER_HEIGHT)
-    said.drawOn(canvas, _MARGIN, 18)
+    footer.wrapOn(canvas, _CONTENT_WIDTH, _FOOTER_HEIGHT)
+    footer.drawOn(canvas, _MARGIN, 18)
     return PageColumn(canvas, _HEIGHT - 50)
 
 
 def _draw_image_grid(sheet: PageColumn, images: Sequence[Image.Image], captions: Sequence[str]) -> None:
-    """Lay pictures in rows, as large as the rest of the page lets them be."""
+    """Draw images in rows, as large as the rest of the page allows."""
     room, line = sheet.free_height - _FOOTER_HEIGHT, 11.0
     tallest = max(image.height / image.width for image in images)
 
@@ -253,10 +264,10 @@ def _draw_image_grid(sheet: PageColumn, images: Sequence[Image.Image], captions:
     across = max(range(min(2, len(images)), len(images) + 1), key=width)
     for start in range(0, len(images), across):
         bottom = sheet.free_height
-        for place, image in enumerate(images[start : start + across]):
-            column, left = PageColumn(sheet.canvas, sheet.free_height), _MARGIN + place * (width(across) + _GAP)
+        for number, image in enumerate(images[start : start + across]):
+            column, left = PageColumn(sheet.canvas, sheet.free_height), _MARGIN + number * (width(across) + _GAP)
             _draw_image(column, image, width(across), room, left, after=1)
-            column.draw(Paragraph(escape_markup(captions[start + place]), _SMALL), width(across), left, after=1)
+            column.draw(Paragraph(escape_markup(captions[start + number]), _SMALL), width(across), left, after=1)
             bottom = min(bottom, column.free_height)
         sheet.free_height = bottom
 
@@ -264,14 +275,14 @@ def _draw_image_grid(sheet: PageColumn, images: Sequence[Image.Image], captions:
 def _draw_image(
     sheet: PageColumn, image: Image.Image, width: float, height: float, left: float, after: float = 4
 ) -> None:
-    """Draw a picture as large as it fits into a width and a height, at the left edge."""
+    """Draw an image at the left edge, as large as fits into a width and a height."""
     scale = min(width / image.width, height / image.height)
     small = image.copy()
     small.thumbnail((_MAX_IMAGE_SIDE, _MAX_IMAGE_SIDE), Image.Resampling.BOX)
-    packed = io.BytesIO()
-    small.save(packed, "JPEG", quality=85)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
     wide, high = image.width * scale, image.height * scale
-    sheet.canvas.drawImage(ImageReader(packed), left, sheet.free_height - high, wide, high)
+    sheet.canvas.drawImage(ImageReader(buffer), left, sheet.free_height - high, wide, high)
     sheet.free_height -= high + after
 
 
@@ -279,22 +290,22 @@ def _truncate(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-def _caption_slice(index: int, document: ResultDocument, say: Texts) -> str:
-    inside = [one.id for one in document.findings.lesions if one.slices[0] <= index <= one.slices[1]]
-    named = f"{say('slice.caption', number=index + 1)} {say('slice.of', count=document.input.slices)}"
-    if not inside:
-        return named
-    return f"{named}, {say.pluralize('slice.regions', len(inside), regions=', '.join(map(str, inside)))}"
+def _caption_slice(index: int, document: ResultDocument, texts: Texts) -> str:
+    lesions = [lesion.id for lesion in document.findings.lesions if lesion.slices[0] <= index <= lesion.slices[1]]
+    caption = f"{texts('slice.caption', number=index + 1)} {texts('slice.of', count=document.input.slices)}"
+    if not lesions:
+        return caption
+    return f"{caption}, {texts.pluralize('slice.lesions', len(lesions), lesions=', '.join(map(str, lesions)))}"
 
 
-def _describe_window(say: Texts) -> str:
+def _describe_window(texts: Texts) -> str:
     centre, width = slice_images.BRAIN_WINDOW
-    return say("pdf.windows", centre=f"{centre:g}", width=f"{width:g}")
+    return texts("pdf.windows", centre=f"{centre:g}", width=f"{width:g}")
 
 
 @contextmanager
 def _binary_images() -> Iterator[None]:
-    """Let reportlab write pictures as they are: as text they are a quarter larger, and take most of the time."""
+    """Let reportlab write images as binary data; as text they are a quarter larger and take most of the time."""
     before, rl_config.useA85 = rl_config.useA85, 0
     try:
         yield

@@ -1,7 +1,7 @@
-"""Every word of ours on the report, in the PDF and in a notebook, in one place: `templates/texts.LANGUAGE.json`.
+"""All text of the report, the PDF and the notebook view: `templates/texts.LANGUAGE.json`.
 
-A language is added by a further file with the same keys; nothing else holds a sentence. What stands in `result.json`
-(remarks, the disclaimer) is shown as it stands there.
+To add a language, add a file with the same keys; no other file contains sentences. Text from `result.json` (remarks,
+the disclaimer) is shown unchanged.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Texts:
-    """The words of one language.
+    """The texts of one language.
 
-    Parameters
+    Attributes
     ----------
     language : str
-        Its tag as in HTML, such as "en".
+        Language tag as in HTML, such as "en".
     entries : dict of str to str
-        (key, text) pairs; ``{name}`` in a text is filled in.
+        Text by key; ``{name}`` in a text is a placeholder.
     """
 
     language: str
     entries: dict[str, str]
 
     def __call__(self, key: str, **values: object) -> str:
-        """Return a text with its values filled in.
+        """Return a text with its placeholders filled in.
 
         Raises
         ------
         KeyError
-            For a key that the language's file lacks, or a value that was not given.
+            If the language has no such key, or a value is missing.
         """
         return self.entries[key].format(**values)
 
     def pluralize(self, key: str, count: int, **values: object) -> str:
-        """Return the text for one (`KEY.one`) or for any other number of things (`KEY.other`)."""
+        """Return the text for one thing (`KEY.one`) or for any other number of things (`KEY.other`)."""
         return self(f"{key}.one" if count == 1 else f"{key}.other", count=count, **values)
 
     def translate_value(self, name: str | None) -> str | None:
@@ -48,6 +48,6 @@ class Texts:
 
 @cache
 def load_texts(language: str = "en") -> Texts:
-    """Load a language's words."""
-    source = resources.files("strokeseg.outputs") / "templates" / f"texts.{language}.json"
+    """Load the texts of a language."""
+    source = resources.files("strokeseg.outputs.report") / "templates" / f"texts.{language}.json"
     return Texts(language, json.loads(source.read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""A result in words and figures, for page, PDF and notebook alike. All of it comes from `result.json`."""
+"""Sentences, figures and tables of a result for the HTML report, the PDF and the notebook, all from `result.json`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from strokeseg.outputs.report.texts import Texts
 from strokeseg.result import Findings, Lesion, ResultDocument
 
 Fact = tuple[str, str]
-"""(what, its value)"""
+"""(label, value)"""
 
 _MAX_NAMED_SLICES = 12
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the few numbers at the top; the value is None where it was not measured."""
+    """One of the main figures; the value is None if it was not measured."""
 
     label: str
     value: str | None
@@ -25,7 +25,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table of lesions: its title, unit, how a cell reads, and why a cell is empty."""
+    """One column of the lesion table: its title, its unit, the text of a cell, and the reason for an empty cell."""
 
     title: str
     unit: str
@@ -33,194 +33,196 @@ class Column:
     reason: str
 
 
-def summarize(document: ResultDocument, say: Texts) -> str:
-    """Say what was found in one sentence; a volume only where it is known. Slices are counted from 1."""
-    found, count = document.findings, document.input.slices
-    if not found.hemorrhage:
-        return say("summary.none", slices=say.pluralize("slices", count))
-    first = min((lesion.slices[0] for lesion in found.lesions), default=0) + 1
-    last = max((lesion.slices[1] for lesion in found.lesions), default=count - 1) + 1
-    where = say("summary.where.one" if first == last else "summary.where.many", first=first, last=last)
-    regions = say.pluralize("regions", len(found.lesions)) if found.lesions else say("summary.bleeding")
-    volume = format_number(found.volume_ml, 1)
-    total = "" if volume is None else say("summary.volume", volume=volume)
-    return say("summary.found", regions=regions, where=where, count=count, volume=total)
+def summarize(document: ResultDocument, texts: Texts) -> str:
+    """Summarize the result in one sentence, with the volume if it is known; slices are counted from 1."""
+    findings, count = document.findings, document.input.slices
+    if not findings.hemorrhage:
+        return texts("summary.negative", slices=texts.pluralize("slices", count))
+    first = min((lesion.slices[0] for lesion in findings.lesions), default=0) + 1
+    last = max((lesion.slices[1] for lesion in findings.lesions), default=count - 1) + 1
+    where = texts("summary.where.one" if first == last else "summary.where.many", first=first, last=last)
+    lesions = texts.pluralize("lesions", len(findings.lesions)) if findings.lesions else texts("summary.hemorrhage")
+    volume = format_number(findings.volume_ml, 1)
+    total = "" if volume is None else texts("summary.volume", volume=volume)
+    return texts("summary.positive", lesions=lesions, where=where, count=count, volume=total)
 
 
-def list_figures(document: ResultDocument, say: Texts) -> list[Figure]:
-    """Return the few figures at the top; what was not measured of no bleeding is left out."""
-    found = document.findings
-    given: list[Figure] = []
-    if found.hemorrhage:
-        slices = {index for lesion in found.lesions for index in range(lesion.slices[0], lesion.slices[1] + 1)}
-        with_bleeding = say("figure.slices.value", part=len(slices), count=document.input.slices)
-        given = [
-            Figure(say("figure.volume"), format_number(found.volume_ml, 1), "ml"),
-            Figure(say("figure.regions"), str(len(found.lesions))),
-            Figure(say("figure.slices"), with_bleeding if slices else None),
+def list_figures(document: ResultDocument, texts: Texts) -> list[Figure]:
+    """List the main figures; without hemorrhage, figures that were not measured are left out."""
+    findings = document.findings
+    figures: list[Figure] = []
+    if findings.hemorrhage:
+        slices = {index for lesion in findings.lesions for index in range(lesion.slices[0], lesion.slices[1] + 1)}
+        positive_slices = texts("figure.slices.value", part=len(slices), count=document.input.slices)
+        figures = [
+            Figure(texts("figure.volume"), format_number(findings.volume_ml, 1), "ml"),
+            Figure(texts("figure.lesions"), str(len(findings.lesions))),
+            Figure(texts("figure.slices"), positive_slices if slices else None),
         ]
-    if found.volume_interval_ml is not None:
-        low, high = (format_number(value, 1) for value in found.volume_interval_ml)
-        level = f"{found.interval_level:.0%}" if found.interval_level else ""
-        label = say("figure.interval.level", level=level) if level else say("figure.interval")
-        given.insert(1, Figure(label, say("range", low=low, high=high), "ml"))
-    if found.confidence is not None:
-        given.append(Figure(say("figure.confidence"), format_number(found.confidence, 2)))
-    if found.side is not None:
-        given.append(Figure(say("figure.side"), say.translate_value(found.side)))
-    if found.midline_shift_mm is not None:
-        side = say.translate_value(found.midline_shift_side)
-        unit = say("figure.shift.unit", side=side) if side else "mm"
-        given.append(Figure(say("figure.shift"), format_number(found.midline_shift_mm, 1), unit))
-    return given + (_list_ventricle_figures(found, say) if found.hemorrhage else [])
+    if findings.volume_interval_ml is not None:
+        low, high = (format_number(value, 1) for value in findings.volume_interval_ml)
+        level = f"{findings.interval_level:.0%}" if findings.interval_level else ""
+        label = texts("figure.interval.level", level=level) if level else texts("figure.interval")
+        figures.insert(1, Figure(label, texts("range", low=low, high=high), "ml"))
+    if findings.confidence is not None:
+        figures.append(Figure(texts("figure.confidence"), format_number(findings.confidence, 2)))
+    if findings.side is not None:
+        figures.append(Figure(texts("figure.side"), texts.translate_value(findings.side)))
+    if findings.midline_shift_mm is not None:
+        side = texts.translate_value(findings.midline_shift_side)
+        unit = texts("figure.shift.unit", side=side) if side else "mm"
+        figures.append(Figure(texts("figure.shift"), format_number(findings.midline_shift_mm, 1), unit))
+    return figures + (_list_ventricle_figures(findings, texts) if findings.hemorrhage else [])
 
 
-def _list_ventricle_figures(found: Findings, say: Texts) -> list[Figure]:
-    def answer(value: bool | None) -> str | None:
-        return None if value is None else say("yes" if value else "no")
+def _list_ventricle_figures(findings: Findings, texts: Texts) -> list[Figure]:
+    def format_answer(value: bool | None) -> str | None:
+        return None if value is None else texts("yes" if value else "no")
 
-    given = [Figure(say("figure.in_ventricles"), answer(found.intraventricular))]
-    if found.intraventricular and found.intraventricular_ml is not None:
-        share = found.ventricular_share
-        unit = "ml" if share is None else say("figure.ventricles.share", share=f"{share:.0%}")
-        given.append(Figure(say("figure.ventricles"), format_number(found.intraventricular_ml, 1), unit))
-    if (parts := found.ich_score_parts) is not None:
-        given += [
-            Figure(say("figure.score.volume"), answer(parts.volume_30_ml_or_more)),
-            Figure(say("figure.score.infratentorial"), answer(parts.infratentorial)),
+    figures = [Figure(texts("figure.in_ventricles"), format_answer(findings.intraventricular))]
+    if findings.intraventricular and findings.intraventricular_ml is not None:
+        share = findings.ventricular_share
+        unit = "ml" if share is None else texts("figure.ventricles.share", share=f"{share:.0%}")
+        figures.append(Figure(texts("figure.ventricles"), format_number(findings.intraventricular_ml, 1), unit))
+    if (parts := findings.ich_score_parts) is not None:
+        figures += [
+            Figure(texts("figure.score.volume"), format_answer(parts.volume_30_ml_or_more)),
+            Figure(texts("figure.score.infratentorial"), format_answer(parts.infratentorial)),
         ]
-    return given
+    return figures
 
 
-def list_columns(document: ResultDocument, say: Texts) -> list[Column]:
-    """Return the columns of the table of lesions, each with why a cell of it would be empty."""
-    version = say("reason.version")
-    length = version if document.input.pixel_spacing_mm else say("reason.spacing")
-    volume = length if document.input.slice_weights_mm or length != version else say("reason.thickness")
-    density = version if document.input.calibrated else say("reason.density")
-    given = [
-        Column(say("column.slices"), "", lambda lesion: _format_slices(lesion, say), version),
-        Column(say("column.side"), "", lambda lesion: say.translate_value(lesion.side), version),
-        Column(say("column.place"), "", lambda lesion: _format_location(lesion, say), version),
-        Column(say("column.volume"), "ml", lambda lesion: format_number(lesion.volume_ml, 1), volume),
-        Column(say("column.abc2"), "ml", lambda lesion: format_number(lesion.abc2_ml, 1), volume),
-        Column(say("column.diameter"), "mm", lambda lesion: format_number(lesion.max_diameter_mm, 0), length),
+def list_columns(document: ResultDocument, texts: Texts) -> list[Column]:
+    """List the columns of the lesion table, each with the reason for an empty cell."""
+    version = texts("reason.version")
+    length = version if document.input.pixel_spacing_mm else texts("reason.spacing")
+    volume = length if document.input.slice_weights_mm or length != version else texts("reason.thickness")
+    density = version if document.input.calibrated else texts("reason.density")
+    columns = [
+        Column(texts("column.slices"), "", lambda lesion: _format_slices(lesion, texts), version),
+        Column(texts("column.side"), "", lambda lesion: texts.translate_value(lesion.side), version),
+        Column(texts("column.location"), "", lambda lesion: _format_location(lesion, texts), version),
+        Column(texts("column.volume"), "ml", lambda lesion: format_number(lesion.volume_ml, 1), volume),
+        Column(texts("column.abc2"), "ml", lambda lesion: format_number(lesion.abc2_ml, 1), volume),
+        Column(texts("column.diameter"), "mm", lambda lesion: format_number(lesion.max_diameter_mm, 0), length),
         Column(
-            say("column.ventricles"),
+            texts("column.ventricles"),
             "ml",
             lambda lesion: format_number(lesion.intraventricular_ml, 1),
-            say("reason.ventricles"),
+            texts("reason.ventricles"),
         ),
-        Column(say("column.sphericity"), "", lambda lesion: format_number(lesion.sphericity, 2), volume),
-        Column(say("column.density"), "HU", lambda lesion: format_number(lesion.mean_hu, 0), density),
-        Column(say("column.deviation"), "HU", lambda lesion: format_number(lesion.std_hu, 0), density),
-        Column(say("column.probability"), "", lambda lesion: format_number(lesion.probability, 2), version),
-        Column(say("column.pixels"), "", lambda lesion: f"{lesion.pixels:,}", version),
+        Column(texts("column.sphericity"), "", lambda lesion: format_number(lesion.sphericity, 2), volume),
+        Column(texts("column.density"), "HU", lambda lesion: format_number(lesion.mean_hu, 0), density),
+        Column(texts("column.deviation"), "HU", lambda lesion: format_number(lesion.std_hu, 0), density),
+        Column(texts("column.probability"), "", lambda lesion: format_number(lesion.probability, 2), version),
+        Column(texts("column.pixels"), "", lambda lesion: f"{lesion.pixels:,}", version),
     ]
     if any(lesion.signs or lesion.type_probabilities for lesion in document.findings.lesions):
-        given += [
-            Column(say("column.type"), "", lambda lesion: _format_type(lesion, say), say("reason.type")),
-            Column(say("column.signs"), "", lambda lesion: _format_signs(lesion, say), say("reason.signs")),
+        columns += [
+            Column(texts("column.type"), "", lambda lesion: _format_type(lesion, texts), texts("reason.type")),
+            Column(texts("column.signs"), "", lambda lesion: _format_signs(lesion, texts), texts("reason.signs")),
         ]
-    return given
+    return columns
 
 
-def explain_empty_cells(given: list[Column], found: Findings, say: Texts) -> list[str]:
-    """Say for every reason why cells are empty of which columns they are."""
+def explain_empty_cells(columns: list[Column], findings: Findings, texts: Texts) -> list[str]:
+    """Return one sentence for each reason for empty cells, with the titles of its columns."""
     titles: dict[str, list[str]] = {}
-    for column in given:
-        if any(column.text(lesion) is None for lesion in found.lesions):
+    for column in columns:
+        if any(column.text(lesion) is None for lesion in findings.lesions):
             titles.setdefault(column.reason, []).append(column.title)
-    return [say("reason", titles=", ".join(names), reason=reason) for reason, names in titles.items()]
+    return [texts("reason", titles=", ".join(names), reason=reason) for reason, names in titles.items()]
 
 
-def format_remark_slices(indices: list[int], say: Texts) -> str:
-    """Name the slices of a remark, counted from 1, the first twelve of them; empty where there are none."""
+def format_remark_slices(indices: list[int], texts: Texts) -> str:
+    """List the first twelve slices of a remark, counted from 1; empty if there are none."""
     if not indices:
         return ""
-    named = ", ".join(str(index + 1) for index in indices[:_MAX_NAMED_SLICES])
-    return say("remarks.slices.more" if len(indices) > _MAX_NAMED_SLICES else "remarks.slices", slices=named)
+    numbers = ", ".join(str(index + 1) for index in indices[:_MAX_NAMED_SLICES])
+    return texts("remarks.slices.more" if len(indices) > _MAX_NAMED_SLICES else "remarks.slices", slices=numbers)
 
 
-def list_input_facts(document: ResultDocument, say: Texts) -> list[Fact]:
-    """Return the input's form."""
-    info, unknown = document.input, say("not_known")
+def list_input_facts(document: ResultDocument, texts: Texts) -> list[Fact]:
+    """List the properties of the input."""
+    info, unknown = document.input, texts("not_known")
     weights, spacing = info.slice_weights_mm, info.pixel_spacing_mm
     step = unknown
     if weights:
         low, high = f"{min(weights):.3g}", f"{max(weights):.3g}"
         even = max(weights) - min(weights) <= 0.01
-        step = say("input.step.value", step=low if even else say("range", low=low, high=high))
-    size = say("input.size.value", slices=say.pluralize("slices", info.slices), rows=info.rows, columns=info.columns)
-    area = say("input.spacing.value", row=f"{spacing[0]:.3g}", column=f"{spacing[1]:.3g}") if spacing else unknown
+        step = texts("input.step.value", step=low if even else texts("range", low=low, high=high))
+    size = texts(
+        "input.size.value", slices=texts.pluralize("slices", info.slices), rows=info.rows, columns=info.columns
+    )
+    area = texts("input.spacing.value", row=f"{spacing[0]:.3g}", column=f"{spacing[1]:.3g}") if spacing else unknown
     facts = [
-        (say("input.kind"), say("input.kind.value", kind=info.kind, status=say.translate_value(document.status))),
-        (say("input.size"), size),
-        (say("input.spacing"), area),
-        (say("input.step"), step),
-        (say("input.tilt"), say("input.tilt.value", tilt=f"{info.tilt_deg:.1f}") if spacing else unknown),
-        (say("input.calibrated"), say("yes" if info.calibrated else "input.calibrated.no")),
+        (texts("input.kind"), texts("input.kind.value", kind=info.kind, status=texts.translate_value(document.status))),
+        (texts("input.size"), size),
+        (texts("input.spacing"), area),
+        (texts("input.step"), step),
+        (texts("input.tilt"), texts("input.tilt.value", tilt=f"{info.tilt_deg:.1f}") if spacing else unknown),
+        (texts("input.calibrated"), texts("yes" if info.calibrated else "input.calibrated.no")),
     ]
     if info.window:
-        facts.append((say("input.window"), format_window(info.window, say)))
+        facts.append((texts("input.window"), format_window(info.window, texts)))
     if info.series_uid:
-        facts.append((say("input.series"), info.series_uid))
+        facts.append((texts("input.series"), info.series_uid))
     return facts
 
 
-def list_model_facts(document: ResultDocument, say: Texts) -> list[Fact]:
-    """Give who answered."""
+def list_model_facts(document: ResultDocument, texts: Texts) -> list[Fact]:
+    """List the properties of the model and the software."""
     model = document.model
     return [
-        (say("model.network"), f"{model.name} {model.version}"),
-        (say("model.checksum"), say("model.checksum.value", digest=model.sha256[:12])),
-        (say("model.threshold"), f"{model.threshold:.3g}"),
-        (say("model.engine"), say("model.engine.value", engine=model.engine, precision=model.precision)),
-        (say("model.software"), document.software),
+        (texts("model.name"), f"{model.name} {model.version}"),
+        (texts("model.checksum"), texts("model.checksum.value", digest=model.sha256[:12])),
+        (texts("model.threshold"), f"{model.threshold:.3g}"),
+        (texts("model.engine"), texts("model.engine.value", engine=model.engine, precision=model.precision)),
+        (texts("model.software"), document.software),
     ]
 
 
-def list_time_facts(document: ResultDocument, say: Texts) -> list[Fact]:
-    """Return how long each step took."""
+def list_time_facts(document: ResultDocument, texts: Texts) -> list[Fact]:
+    """List the duration of each step."""
     steps = document.timing_s.model_dump()
-    return [(say(f"time.{step}"), say("time.value", seconds=f"{taken:.2f}")) for step, taken in steps.items()]
+    return [(texts(f"time.{step}"), texts("time.value", seconds=f"{duration:.2f}")) for step, duration in steps.items()]
 
 
-def format_window(centre_and_width: tuple[float, float], say: Texts) -> str:
-    """Name a window by its numbers."""
+def format_window(centre_and_width: tuple[float, float], texts: Texts) -> str:
+    """Format a window as its centre and width."""
     centre, width = centre_and_width
-    return say("stack.window.at", centre=f"{centre:g}", width=f"{width:g}")
+    return texts("stack.window.at", centre=f"{centre:g}", width=f"{width:g}")
 
 
 def format_number(value: float | None, digits: int) -> str | None:
-    """Round a number, but never down to nothing: 0.04 ml is no "0.0 ml"; None stays None."""
+    """Round a number, but keep small values above zero: 0.04 ml is not "0.0 ml"; None stays None."""
     if value is None:
         return None
     return f"{value:.2g}" if digits and 0 < abs(value) < 0.5 * 10.0**-digits else f"{value:,.{digits}f}"
 
 
-def _format_slices(lesion: Lesion, say: Texts) -> str:
+def _format_slices(lesion: Lesion, texts: Texts) -> str:
     first, last = (index + 1 for index in lesion.slices)
-    return str(first) if first == last else say("range", low=first, high=last)
+    return str(first) if first == last else texts("range", low=first, high=last)
 
 
-def _format_location(lesion: Lesion, say: Texts) -> str | None:
-    """Return the place and on which side of the tentorium, where that adds something."""
-    place = say.translate_value(lesion.place)
+def _format_location(lesion: Lesion, texts: Texts) -> str | None:
+    """Return the location, with the side of the tentorium unless the location implies it."""
+    location = texts.translate_value(lesion.place)
     if lesion.place in (None, "cerebellum", "brainstem") or lesion.tentorium in (None, "unsure"):
-        return place
-    return say("place", place=place, tentorium=say.translate_value(lesion.tentorium))
+        return location
+    return texts("location", location=location, tentorium=texts.translate_value(lesion.tentorium))
 
 
-def _format_type(lesion: Lesion, say: Texts) -> str | None:
+def _format_type(lesion: Lesion, texts: Texts) -> str | None:
     if not lesion.type_probabilities:
         return None
     name, share = max(lesion.type_probabilities.items(), key=lambda item: item[1])
-    return say("type", type=say.translate_value(name), share=f"{share:.0%}")
+    return texts("type", type=texts.translate_value(name), share=f"{share:.0%}")
 
 
-def _format_signs(lesion: Lesion, say: Texts) -> str | None:
+def _format_signs(lesion: Lesion, texts: Texts) -> str | None:
     if lesion.signs is None:
         return None
-    found = [str(say.translate_value(name)) for name, seen in lesion.signs.model_dump().items() if seen]
-    return ", ".join(found) or say("value.none")
+    present = [str(texts.translate_value(name)) for name, is_present in lesion.signs.model_dump().items() if is_present]
+    return ", ".join(present) or texts("value.none")

@@ -1,6 +1,6 @@
 "use strict";
-/* The 3D view. Frame: glTF's (x = patient left, y = up, z = front). Red bleeding first; then the brain as glass: its
-   back faces, a depth-only pass, and only its nearest front faces, so that folds never add up. */
+/* The 3D view. Frame: glTF's (x = patient left, y = up, z = front). The opaque red lesions come first, then the
+   translucent brain: its back faces, a depth-only pass, and only its nearest front faces, so that folds do not add up. */
 (() => {
   const canvas = document.getElementById("scene");
   const gl = canvas.getContext("webgl2", { antialias: true, alpha: true, premultipliedAlpha: true, preserveDrawingBuffer: true });
@@ -77,11 +77,11 @@
   const lesions = meshes.filter((mesh) => mesh.name !== "brain");
 
   const views = { front: [0, 0], left: [-90, 0], right: [90, 0], top: [0, 89] };
-  let [yaw, pitch] = [-28, 14], zoom = 1, spinning = false, glassy = true, asked = false, last = 0;
+  let [yaw, pitch] = [-28, 14], zoom = 1, spinning = false, translucent = true, asked = false, last = 0;
   const labels = Object.entries({ L: [1, 0, 0], R: [-1, 0, 0], S: [0, 1, 0], I: [0, -1, 0], A: [0, 0, 1], P: [0, 0, -1] }).map(([text, way]) => {
     const span = document.createElement("span");
     const holder = document.getElementById("scene-labels");
-    span.textContent = text === "L" || text === "R" ? text + holder.dataset.doubt : text;
+    span.textContent = text === "L" || text === "R" ? text + holder.dataset.uncertain : text;
     holder.append(span);
     return { span, point: way.map((value, k) => value * (data.span[k] / 2 / half + 0.1)) };
   });
@@ -126,7 +126,7 @@
     gl.cullFace(gl.BACK);
     paint([0.93, 0.16, 0.14], [1, 1], 0.35);
     lesions.forEach(draw);
-    if (glassy) {
+    if (translucent) {
       gl.depthMask(false);
       gl.cullFace(gl.FRONT);
       paint([0.66, 0.74, 0.82], [0.06, 0.34], 0);
@@ -144,7 +144,7 @@
       const depth = far - z;
       span.style.transform = `translate(-50%, -50%) translate(${(x * lens[0] / depth + 1) * wide / 2}px, ${(1 - y * lens[1] / depth) * high / 2}px)`;
       const towards = z / Math.hypot(...point);
-      span.style.opacity = Math.abs(towards) > 0.92 ? 0 : towards < -0.4 ? 0.4 : 1; // end on it would hide the bleeding
+      span.style.opacity = Math.abs(towards) > 0.92 ? 0 : towards < -0.4 ? 0.4 : 1; // seen end-on, the letter would hide the lesions
     }
     canvas.dataset.frame = String(Number(canvas.dataset.frame || 0) + 1);
     if (spinning) ask();
@@ -165,12 +165,12 @@
   const zoomBy = (factor) => { zoom = Math.min(4, Math.max(0.6, zoom * factor)); setSpin(false); };
 
   const fingers = new Map();
-  let apart = 0;
-  const spread = () => { const [a, b] = [...fingers.values()]; return Math.hypot(a.x - b.x, a.y - b.y); };
+  let lastDistance = 0;
+  const distance = () => { const [a, b] = [...fingers.values()]; return Math.hypot(a.x - b.x, a.y - b.y); };
   canvas.addEventListener("pointerdown", (event) => {
     fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     canvas.setPointerCapture(event.pointerId);
-    if (fingers.size === 2) apart = spread();
+    if (fingers.size === 2) lastDistance = distance();
     setSpin(false);
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -178,7 +178,7 @@
     if (!from) return;
     fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     if (fingers.size === 1) move((event.clientX - from.x) * 0.4, (event.clientY - from.y) * 0.4);
-    if (fingers.size === 2) { const now = spread(); zoomBy(now / Math.max(apart, 1)); apart = now; }
+    if (fingers.size === 2) { const now = distance(); zoomBy(now / Math.max(lastDistance, 1)); lastDistance = now; }
   });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
   canvas.addEventListener("wheel", (event) => {
@@ -203,14 +203,14 @@
   const glassButton = document.getElementById("scene-brain");
   glassButton.hidden = !brain.length || !lesions.length;
   glassButton.addEventListener("click", () => {
-    glassy = !glassy;
-    glassButton.setAttribute("aria-pressed", String(glassy));
+    translucent = !translucent;
+    glassButton.setAttribute("aria-pressed", String(translucent));
     ask();
   });
   new ResizeObserver(ask).observe(canvas);
   canvas.addEventListener("webglcontextlost", () => { document.getElementById("scene-fallback").hidden = false; });
 
-  // It turns slowly until touched, but never for a reader who asked for less motion, and only while it is seen.
+  // The scene rotates slowly until the reader touches it: never with reduced motion, and only while it is visible.
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   let started = false, resume = false;
   new IntersectionObserver(([entry]) => {
