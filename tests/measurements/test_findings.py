@@ -20,7 +20,7 @@ def a_scan(shape, spacing=(5.0, 0.5, 0.5), hu=40):
 
 
 def an_ellipsoid(scan, centre_mm, radii_mm):
-    """Mark the pixels whose centres lie in an ellipsoid, by their LPS places."""
+    """Mark the pixels whose centres lie in an ellipsoid, by their LPS positions."""
     indices = np.stack(np.indices(scan.shape), axis=-1).reshape(-1, 3)
     places = scan.planes.to_lps_mm(indices)
     inside = (((places - centre_mm) / radii_mm) ** 2).sum(1) <= 1
@@ -82,10 +82,10 @@ def test_abc2_of_an_ellipsoid_on_thin_slices_is_a_third_low():
     centre = scan.planes.to_lps_mm([[54.5, 79.5, 79.5]])[0]
     mask = an_ellipsoid(scan, centre, np.array([20, 15, 24]))
     assert abc2_ml(mask, scan) == pytest.approx(40 * 30 * (24 + (41.57 - 24) / 2) / 2 / 1000, rel=0.03)
-    found = strokeseg.measure(scan, mask)
-    assert found.volume_ml == pytest.approx(4 / 3 * np.pi * 20 * 15 * 24 / 1000, rel=0.01)
-    (remark,) = [remark for remark in found.remarks if remark.code == "abc2-differs"]
-    assert "low for an ellipsoid too" in remark.message
+    findings = strokeseg.measure(scan, mask)
+    assert findings.volume_ml == pytest.approx(4 / 3 * np.pi * 20 * 15 * 24 / 1000, rel=0.01)
+    (remark,) = [remark for remark in findings.remarks if remark.code == "abc2-differs"]
+    assert "too low even for an ellipsoid" in remark.message
 
 
 def test_abc2_counts_slices_by_their_area():
@@ -187,7 +187,7 @@ def test_a_probability_that_is_none_is_refused(value):
     probability[0, 4, 4] = value
     with pytest.raises(ValueError, match="0 to 1"):
         strokeseg.measure(a_scan((2, 20, 20)), mask, probability)
-    with pytest.raises(ValueError, match="probability is"):
+    with pytest.raises(ValueError, match="probability map has shape"):
         strokeseg.measure(a_scan((2, 20, 20)), mask, probability[:, :, 1:])
 
 
@@ -230,18 +230,20 @@ def test_a_mask_that_fills_the_head_has_a_volume_and_no_place(name):
         "the head": scan.hu > -500,
         "all soft tissue": (scan.hu > -100) & (scan.hu < 100),
     }[name]
-    found = strokeseg.measure(scan, marked, experimental=True)
-    assert found.volume_ml == pytest.approx(marked.sum() * 10 / 1000, rel=0.01)
-    assert {(lesion.side, lesion.tentorium, lesion.place) for lesion in found.lesions} == {("unsure",) * 3}
-    assert found.midline_shift_mm is None and found.intraventricular is None and found.intraventricular_ml is None
-    assert {"midline-not-measured", "place-unsure"} <= {remark.code for remark in found.remarks}
+    findings = strokeseg.measure(scan, marked, experimental=True)
+    assert findings.volume_ml == pytest.approx(marked.sum() * 10 / 1000, rel=0.01)
+    assert {(lesion.side, lesion.tentorium, lesion.place) for lesion in findings.lesions} == {("unsure",) * 3}
+    assert (
+        findings.midline_shift_mm is None and findings.intraventricular is None and findings.intraventricular_ml is None
+    )
+    assert {"midline-not-measured", "place-unsure"} <= {remark.code for remark in findings.remarks}
 
 
 def test_air_beside_the_head_is_in_no_part_of_the_brain():
     scan = make_scan(AnalyticHead(), make_axial_planes(5.0))
-    found = strokeseg.measure(scan, scan.hu < -500)
-    assert {lesion.place for lesion in found.lesions} == {"unsure"}
-    assert {lesion.tentorium for lesion in found.lesions} == {"unsure"}
+    findings = strokeseg.measure(scan, scan.hu < -500)
+    assert {lesion.place for lesion in findings.lesions} == {"unsure"}
+    assert {lesion.tentorium for lesion in findings.lesions} == {"unsure"}
 
 
 def test_a_mask_that_fills_the_scan_is_measured():
@@ -280,7 +282,7 @@ def test_forty_slices_of_512_pixels_take_less_than_a_second_on_two_cores():
     took = []
     for _ in range(3):
         begun = time.process_time()
-        found = strokeseg.measure(scan, mask, mask * np.float16(0.9))
+        findings = strokeseg.measure(scan, mask, mask * np.float16(0.9))
         took.append(time.process_time() - begun)
-    assert found.midline_shift_mm is not None and found.lesions[0].place is not None
+    assert findings.midline_shift_mm is not None and findings.lesions[0].place is not None
     assert min(took) < 1.0 * measure_slowdown()

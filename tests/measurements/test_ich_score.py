@@ -1,4 +1,4 @@
-"""The ICH score's questions, as Hemphill's paper asks them of a bleed in the brain's tissue."""
+"""Components of the ICH score, as Hemphill's paper defines them for hemorrhage in the brain tissue."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def lesion(ml, place="deep", tentorium="supratentorial", in_ventricles_ml=0.0):
         ([lesion(29.99)], False, False),
         ([lesion(30.0)], True, False),
         ([lesion(20), lesion(10, "lobar")], True, False),
-        # Blood in the ventricles is another question: 40 ml of which 15 lie there are a bleed of 25 ml.
+        # Blood in the ventricles is excluded: of 40 ml with 15 ml in the ventricles, 25 ml count.
         ([lesion(40, in_ventricles_ml=15)], False, False),
         ([lesion(25), lesion(20, "ventricle", in_ventricles_ml=19)], False, False),
         # A subdural of 50 ml beside a bleed of 5 ml.
@@ -36,7 +36,7 @@ def lesion(ml, place="deep", tentorium="supratentorial", in_ventricles_ml=0.0):
         ([lesion(5), lesion(9, "extra-axial", "infratentorial")], False, False),
         # Blood of a thalamic bleed that ran down into the fourth ventricle.
         ([lesion(12), lesion(6, "ventricle", "infratentorial", 6)], False, False),
-        # Only ventricles: where it came from is not told.
+        # Only ventricles: the origin is unknown.
         ([lesion(6, "ventricle", "both", 6)], False, None),
         ([lesion(12, "unsure", "both")], False, None),
         ([lesion(12, "unsure", "unsure")], False, None),

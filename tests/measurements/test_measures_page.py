@@ -1,4 +1,4 @@
-"""docs/measures.md shows a picture of each measure, all of them drawn by one script, and small."""
+"""docs/measures.md shows a small picture of each measure, and explains every measure."""
 
 import re
 from pathlib import Path
@@ -15,8 +15,8 @@ SHOWN = re.findall(r"!\[([^\]]+)\]\((images/measure-[a-z0-9]+\.webp)\)", PAGE)
 def test_every_picture_is_there_described_and_small():
     paths = [ROOT / "docs" / target for _, target in SHOWN]
     assert sorted(paths) == sorted((ROOT / "docs/images").glob("measure-*"))
-    drawn = re.findall(r'^    "([a-z0-9]+)": ', (ROOT / "scripts/measure_pictures.py").read_text(), re.MULTILINE)
-    assert [path.stem.removeprefix("measure-") for path in paths] == drawn
+    names = re.findall(r'^    "([a-z0-9]+)": ', (ROOT / "tools/measurement_pictures.py").read_text(), re.MULTILINE)
+    assert [path.stem.removeprefix("measure-") for path in paths] == names
     assert all(len(words) > 40 for words, _ in SHOWN)
     sizes = [path.stat().st_size for path in paths]
     assert max(sizes) < 100_000 and sum(sizes) < 600_000
@@ -26,7 +26,7 @@ def test_every_picture_is_there_described_and_small():
 
 
 def test_every_measure_is_explained():
-    """Fields that only say what is looked at, and no measure, are left out."""
-    plain = {"hemorrhage", "lesions", "remarks", "dropped_specks", "id", "pixels", "slices", "probability"}
+    """Fields that are no measures are excluded."""
+    excluded = {"hemorrhage", "lesions", "remarks", "dropped_specks", "id", "pixels", "slices", "probability"}
     named = set(re.findall(r"`([a-z0-9_]+)`", PAGE))
-    assert set(Findings.model_fields) | set(Lesion.model_fields) <= named | plain | {"centroid_lps_mm"}
+    assert set(Findings.model_fields) | set(Lesion.model_fields) <= named | excluded | {"centroid_lps_mm"}

@@ -43,15 +43,15 @@ def test_vault_is_one_closed_shell_of_the_bone_s_volume(name: str) -> None:
     assert build_scene(make_scan(grid, SHAPE, hu), labels).skull is None
     skull = build_scene(make_scan(grid, SHAPE, hu), labels, skull=True).skull
     assert skull is not None
-    made = assert_closed(skull)
+    closed = assert_closed(skull)
     assert len(skull.faces) <= 60_000
-    assert made.volume == pytest.approx(SHELL_MM3, rel=0.1)
-    # Its two faces, outside and inside, hang together nowhere: no hole between thick slices.
-    assert made.body_count == 2
+    assert closed.volume == pytest.approx(SHELL_MM3, rel=0.1)
+    # Its outer and inner face are not connected: there is no hole between thick slices.
+    assert closed.body_count == 2
     assert check_solid(skull).printable
-    assert np.linalg.norm(made.center_mass - middle(grid)) < 1.5
+    assert np.linalg.norm(closed.center_mass - middle(grid)) < 1.5
     away = np.sqrt((((skull.vertices_mm - middle(grid)) / INNER_MM) ** 2).sum(1))
-    # From the middle out: nothing inside of the inner table, nothing beyond the outer one, but for half a slice.
+    # All vertices lie between inner and outer table, within half a slice.
     assert away.min() > 0.9 and away.max() < (OUTER_MM / INNER_MM).max() * 1.08
 
 
@@ -59,7 +59,7 @@ def test_bleeding_as_bright_as_bone_is_no_bone() -> None:
     grid = GRIDS["thick"]
     hu = head(grid)
     at = compute_points_mm(grid, SHAPE) - middle(grid)
-    # Along the skull, where it would belong to the bone's largest piece.
+    # Along the skull, where it would belong to the largest component of bone.
     blood = (((at - (45, 0, 0)) / (25, 40, 35)) ** 2).sum(-1) <= 1
     blood &= ((at / INNER_MM) ** 2).sum(-1) <= 1
     hu[blood] = 300
@@ -70,16 +70,16 @@ def test_bleeding_as_bright_as_bone_is_no_bone() -> None:
 
 @pytest.mark.parametrize("hu", [-1000, 35])
 def test_no_bone_is_none(hu: int) -> None:
-    made = Scan.from_array(np.full((6, 64, 64), hu), (5.0, 1.0, 1.0))
-    assert build_scene(made, np.zeros(made.shape, np.int32), skull=True).skull is None
+    scan = Scan.from_array(np.full((6, 64, 64), hu), (5.0, 1.0, 1.0))
+    assert build_scene(scan, np.zeros(scan.shape, np.int32), skull=True).skull is None
 
 
 def test_real_skull_is_a_solid_around_the_brain() -> None:
-    made = read_one(find_data_set("ge_head_dicom/series.zip"))
-    scene = build_scene(made, np.zeros(made.shape, np.int32), skull=True)
+    scan = read_one(find_data_set("ge_head_dicom/series.zip"))
+    scene = build_scene(scan, np.zeros(scan.shape, np.int32), skull=True)
     assert scene.skull is not None and scene.brain is not None
     assert check_solid(scene.skull).printable and len(scene.skull.faces) <= 60_000
     brain, skull = (trimesh.Trimesh(part.vertices_mm, part.faces, process=False) for part in (scene.brain, scene.skull))
-    # Some millimetres of bone on either side of the brain.
+    # A few millimetres of bone on each side of the brain.
     assert (skull.extents[:2] - brain.extents[:2] > 6).all()
     assert 300_000 < skull.volume < 1_100_000

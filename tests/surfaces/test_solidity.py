@@ -21,7 +21,7 @@ def both(one: Mesh, other: Mesh) -> Mesh:
 
 
 def merged(mesh: Mesh) -> Mesh:
-    """Give equal points one vertex."""
+    """Merge equal points into one vertex."""
     points, index = np.unique(mesh.vertices_mm, axis=0, return_inverse=True)
     return Mesh(points, index[mesh.faces].astype(np.int32))
 
@@ -66,7 +66,7 @@ def test_cubes_that_touch_in_a_corner_are_not_manifold() -> None:
 
 
 def test_a_triangle_without_area_is_not_manifold() -> None:
-    # A vertex in the middle of an edge, joined by a triangle that lies in the edge.
+    # A vertex in the middle of an edge, connected by a triangle without area.
     points = np.vstack([CUBE, (CUBE[0] + CUBE[3]) / 2]).astype(np.float32)
     faces = np.vstack([FACES[1:], [(0, 1, 3), (0, 3, 8), (0, 8, 3)]]).astype(np.int32)
     assert not check_solid(Mesh(points, faces)).manifold

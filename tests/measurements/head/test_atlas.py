@@ -1,4 +1,4 @@
-"""The atlas holds the parts of the brain where anatomy has them, and finds them on heads of another pose and size."""
+"""The atlas has the parts of the brain at their anatomical position, also on heads of another pose and size."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,7 +16,7 @@ from strokeseg.measurements.head.inner_table import InnerTable
 from strokeseg.scan import Planes
 
 SHAPE, PIXEL_MM = (164, 136), 1.5
-# Centres in MNI space, as anatomy and imaging papers give them (rounded): name, |x|, y, z, the part it belongs to.
+# Centres in MNI space from anatomy and imaging papers, rounded: |x|, y, z and the part of the brain.
 PLACES = {
     "putamen": ((26, 2, 2), "deep"),
     "pallidum": ((19, -4, 0), "deep"),
@@ -62,15 +62,15 @@ POSES = {
 
 
 @cache
-def fitted(pose):
+def fit_pose(pose):
     head, grid = POSES[pose]
-    seen = sample_head(head.make_scan(grid, SHAPE), np.zeros((len(grid.positions_mm), *SHAPE), dtype=bool))
-    plane = midplane.find_midplane(seen)
-    return head, seen, plane, atlas.fit_atlas(seen, plane, InnerTable.from_head(seen))
+    coarse = sample_head(head.make_scan(grid, SHAPE), np.zeros((len(grid.positions_mm), *SHAPE), dtype=bool))
+    plane = midplane.find_midplane(coarse)
+    return head, coarse, plane, atlas.fit_atlas(coarse, plane, InnerTable.from_head(coarse))
 
 
-def part(distances):
-    """A place's part, in the words of PLACES."""
+def classify(distances):
+    """Return the part of the brain, in the words of PLACES."""
     if distances["ventricle"] < 0:
         return "ventricle"
     if distances["infratentorial"] < 0:
@@ -79,13 +79,13 @@ def part(distances):
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_atlas_holds_the_parts_where_anatomy_has_them(name):
-    place, expected = PLACES[name]
+def test_atlas_has_the_parts_at_their_anatomical_position(name):
+    point, expected = PLACES[name]
     maps = atlas.load_maps()
     axes = [o + atlas.STEP_MM * np.arange(n) for o, n in zip(atlas.ORIGIN_MM, maps["inside"].shape, strict=True)]
-    found = {name: float(interpn(axes, values, place)[0]) for name, values in maps.items()}
-    assert part(found) == expected
-    assert found["inside"] < 0
+    distances = {name: float(interpn(axes, values, point)[0]) for name, values in maps.items()}
+    assert classify(distances) == expected
+    assert distances["inside"] < 0
 
 
 @pytest.mark.slow
@@ -93,11 +93,11 @@ def test_atlas_file_is_what_its_command_makes():
     from tools.derive_atlas import derive_atlas
 
     stored = resources.files("strokeseg.measurements.head").joinpath("atlas.npz")
-    made = derive_atlas()
-    with stored.open("rb") as stream, np.load(stream) as held:
-        assert set(held.files) == set(made)
-        for name, values in made.items():
-            np.testing.assert_array_equal(held[name], values)
+    derived = derive_atlas()
+    with stored.open("rb") as stream, np.load(stream) as arrays:
+        assert set(arrays.files) == set(derived)
+        for name, values in derived.items():
+            np.testing.assert_array_equal(arrays[name], values)
     with resources.as_file(stored) as path:
         assert path.stat().st_size < 200_000
 
@@ -109,18 +109,18 @@ def test_notice_of_the_template_lies_beside_the_atlas():
 
 
 @pytest.mark.parametrize("pose", POSES)
-def test_places_are_found_again_on_a_head_of_another_pose_and_size(pose):
-    head, _, _, fit = fitted(pose)
+def test_landmarks_are_located_on_heads_of_any_pose_and_size(pose):
+    head, _, _, fit = fit_pose(pose)
     for x in (-1, 1):
         true = LANDMARKS * (x, 1, 1)
-        found = fit.to_template_mm(head.to_lps_mm(true))
-        off_mm = np.linalg.norm((found - LANDMARKS) * head.scales, axis=1)
-        assert off_mm.max() < 4
-        assert np.median(off_mm) < 2.5
+        points = fit.to_template_mm(head.to_lps_mm(true))
+        errors_mm = np.linalg.norm((points - LANDMARKS) * head.scales, axis=1)
+        assert errors_mm.max() < 4
+        assert np.median(errors_mm) < 2.5
 
 
-def test_fit_says_how_large_the_head_is():
-    head, _, _, fit = fitted("turned")
+def test_fit_gives_the_size_of_the_head():
+    head, _, _, fit = fit_pose("turned")
     np.testing.assert_allclose(fit.scales, head.scales, rtol=0.06)
     assert fit.residual_mm < 1
 
@@ -130,51 +130,51 @@ def test_hole_in_the_skull_does_not_move_the_atlas():
     scan = head.make_scan(grid, SHAPE)
     flap = head.mark_ball(grid, SHAPE, (62, 10, 40), 38)
     scan = replace(scan, hu=np.where(flap & (scan.hu > 200), 40, scan.hu).astype(np.int16))
-    seen = sample_head(scan, np.zeros(scan.shape, dtype=bool))
-    fit = atlas.fit_atlas(seen, midplane.find_midplane(seen), InnerTable.from_head(seen))
-    found = fit.to_template_mm(head.to_lps_mm(LANDMARKS))
-    assert np.linalg.norm(found - LANDMARKS, axis=1).max() < 6
+    coarse = sample_head(scan, np.zeros(scan.shape, dtype=bool))
+    fit = atlas.fit_atlas(coarse, midplane.find_midplane(coarse), InnerTable.from_head(coarse))
+    points = fit.to_template_mm(head.to_lps_mm(LANDMARKS))
+    assert np.linalg.norm(points - LANDMARKS, axis=1).max() < 6
 
 
 def test_few_slices_give_no_fit():
     head, grid = POSES["straight"]
-    for kept in (slice(15, 16), slice(12, 17)):
-        few = Planes(grid.positions_mm[kept], grid.row_cosine, grid.column_cosine, grid.pixel_spacing_mm, 5.0)
+    for slices in (slice(15, 16), slice(12, 17)):
+        few = Planes(grid.positions_mm[slices], grid.row_cosine, grid.column_cosine, grid.pixel_spacing_mm, 5.0)
         scan = head.make_scan(few, SHAPE)
-        seen = sample_head(scan, np.zeros(scan.shape, dtype=bool))
-        assert atlas.fit_atlas(seen, midplane.find_midplane(seen), InnerTable.from_head(seen)) is None
+        coarse = sample_head(scan, np.zeros(scan.shape, dtype=bool))
+        assert atlas.fit_atlas(coarse, midplane.find_midplane(coarse), InnerTable.from_head(coarse)) is None
 
 
-def test_unknown_spacing_and_an_unsure_plane_give_no_fit():
-    _, seen, plane, fit = fitted("straight")
+def test_unknown_spacing_and_an_unreliable_plane_give_no_fit():
+    _, coarse, plane, fit = fit_pose("straight")
     assert fit is not None
-    table = InnerTable.from_head(seen)
-    assert atlas.fit_atlas(replace(seen, scan=replace(seen.scan, spacing_known=False)), plane, table) is None
-    assert atlas.fit_atlas(seen, replace(plane, sure=False), table) is None
+    table = InnerTable.from_head(coarse)
+    assert atlas.fit_atlas(replace(coarse, scan=replace(coarse.scan, spacing_known=False)), plane, table) is None
+    assert atlas.fit_atlas(coarse, replace(plane, reliable=False), table) is None
 
 
 @pytest.mark.parametrize("half_mm", [(30, 140, 90), (58, 75, 62)], ids=["long", "as large as a head"])
 def test_box_gives_no_fit(half_mm):
-    _, seen, plane, _ = fitted("straight")
+    _, coarse, plane, _ = fit_pose("straight")
     rng = np.random.default_rng(0)
     box = rng.uniform(-1, 1, (2000, 3))
     face = rng.integers(0, 3, 2000)
     box[np.arange(2000), face] = np.sign(box[np.arange(2000), face])
     box = box * half_mm + plane.point_mm
-    assert atlas.fit_atlas(seen, plane, InnerTable(box, np.zeros_like(box))) is None
+    assert atlas.fit_atlas(coarse, plane, InnerTable(box, np.zeros_like(box))) is None
 
 
 def test_distance_from_the_inner_table_is_that_of_an_ellipsoid():
-    """A place 10 mm inside of an ellipsoid's surface, along its normal, is 10 mm from it; also on a turned head."""
+    """A point 10 mm inside of an ellipsoid's surface, along its normal, is 10 mm from it, also on a rotated head."""
     head = analytic_head.AnalyticHead(yaw_deg=12, roll_deg=-8, pitch_deg=10)
     grid = analytic_head.make_axial_planes(5.0, pixel_mm=1.5, shape=(150, 130))
-    seen = sample_head(
+    coarse = sample_head(
         analytic_head.make_scan(head, grid, (150, 130)), np.zeros((len(grid.positions_mm), 150, 130), dtype=bool)
     )
-    ways = np.random.default_rng(0).normal(size=(300, 3))
-    ways = ways[np.abs(ways[:, 2]) < 0.5 * np.linalg.norm(ways, axis=1)]
-    surface = ways / np.linalg.norm(ways / analytic_head.INNER_MM, axis=1)[:, None]
+    directions = np.random.default_rng(0).normal(size=(300, 3))
+    directions = directions[np.abs(directions[:, 2]) < 0.5 * np.linalg.norm(directions, axis=1)]
+    surface = directions / np.linalg.norm(directions / analytic_head.INNER_MM, axis=1)[:, None]
     normals = surface / analytic_head.INNER_MM**2
     normals /= np.linalg.norm(normals, axis=1)[:, None]
-    off = InnerTable.from_head(seen).distance_mm(head.to_lps_mm(surface - 10 * normals))
-    assert np.abs(off - 10).max() < 1.5
+    distances = InnerTable.from_head(coarse).distance_mm(head.to_lps_mm(surface - 10 * normals))
+    assert np.abs(distances - 10).max() < 1.5

@@ -1,4 +1,4 @@
-"""Side and place are right where they are named, on heads of any pose, and "unsure" where nothing tells them."""
+"""Side and part of the brain on heads in any pose: correct if stated, "unsure" without evidence."""
 
 from dataclasses import replace
 from functools import cache
@@ -26,11 +26,11 @@ POSES = {
         make_planes(-STEP[::-1], SHAPE, PIXEL_MM, row=(-1, 0, 0), tilt_deg=15),
     ),
 }
-# A ball's centre in the template's frame, mm, x to the left, and its radius; where a radiologist would say it is.
-BLEEDS = {
+# Centre of a ball in the template's frame, mm, x to the left; its radius, mm; its location in radiological terms.
+LESIONS = {
     "putamen": ((27, 0, 2), 12, ("left", "supratentorial", "deep")),
     "thalamus": ((-12, -19, 6), 9, ("right", "supratentorial", "deep")),
-    "a large one of the basal ganglia": ((-28, -2, 5), 20, ("right", "supratentorial", "deep")),
+    "large, basal ganglia": ((-28, -2, 5), 20, ("right", "supratentorial", "deep")),
     "frontal lobe": ((38, 35, 25), 13, ("left", "supratentorial", "lobar")),
     "parietal lobe": ((30, -45, 50), 12, ("left", "supratentorial", "lobar")),
     "occipital lobe": ((-25, -80, 8), 12, ("right", "supratentorial", "lobar")),
@@ -42,34 +42,34 @@ BLEEDS = {
 
 
 @cache
-def bare(pose):
+def make_bare_scan(pose):
     head, grid = POSES[pose]
     return head.make_scan(grid, SHAPE)
 
 
-def filled(scan, mask):
+def add_blood(scan, mask):
     return replace(scan, hu=np.where(mask, 65, scan.hu).astype(np.int16))
 
 
-def placed(scan, mask):
+def locate(scan, mask):
     labels, count = label(mask, scan)
     head = sample_head(scan, mask)
     return locate_lesions(labels, count, head, midplane.find_midplane(head))
 
 
-def words(found):
-    return found.side, found.tentorium, found.place
+def location_words(lesion):
+    return lesion.side, lesion.tentorium, lesion.place
 
 
 @pytest.mark.parametrize("pose", ["turned", "feet first, tilted"])
-@pytest.mark.parametrize("name", BLEEDS)
-def test_bleed_is_where_it_was_put(name, pose):
-    centre, radius_mm, expected = BLEEDS[name]
+@pytest.mark.parametrize("name", LESIONS)
+def test_lesion_is_located_where_it_was_drawn(name, pose):
+    centre, radius_mm, expected = LESIONS[name]
     head, grid = POSES[pose]
-    mask = head.mark_ball(grid, SHAPE, centre, radius_mm) & (np.abs(bare(pose).hu - 30) < 60)
-    found = placed(filled(bare(pose), mask), mask)
-    assert words(found.lesions[0]) == expected
-    assert found.side == expected[0]
+    mask = head.mark_ball(grid, SHAPE, centre, radius_mm) & (np.abs(make_bare_scan(pose).hu - 30) < 60)
+    locations = locate(add_blood(make_bare_scan(pose), mask), mask)
+    assert location_words(locations.lesions[0]) == expected
+    assert locations.side == expected[0]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -85,34 +85,34 @@ def test_bleed_is_where_it_was_put(name, pose):
 )
 def test_side_is_the_patients_in_any_pose_and_order(side, yaw_deg, roll_deg, pitch_deg, row, column):
     x = 30.0 if side == "left" else -30.0
-    bleed = analytic_head.Ellipsoid((x, -10, 10), (12, 16, 14))
-    head = analytic_head.AnalyticHead(bleeds=(bleed,), yaw_deg=yaw_deg, roll_deg=roll_deg, pitch_deg=pitch_deg)
+    lesion = analytic_head.Ellipsoid((x, -10, 10), (12, 16, 14))
+    head = analytic_head.AnalyticHead(bleeds=(lesion,), yaw_deg=yaw_deg, roll_deg=roll_deg, pitch_deg=pitch_deg)
     shape = (116, 100)
     grid = analytic_head.make_axial_planes(7.0, pixel_mm=2.0, tilt_deg=10, row=row, column=column, shape=shape)
     inside = (compute_points_mm(grid, shape) - head.middle_mm) @ head.turn
-    found = placed(analytic_head.make_scan(head, grid, shape), bleed.depth_mm(inside) > 0)
-    assert found.side == found.lesions[0].side == side
+    locations = locate(analytic_head.make_scan(head, grid, shape), lesion.depth_mm(inside) > 0)
+    assert locations.side == locations.lesions[0].side == side
 
 
-def test_bleeds_on_both_sides_are_on_both_sides_together():
+def test_lesions_on_both_sides_are_on_both_sides_together():
     head, grid = POSES["turned"]
     mask = head.mark_ball(grid, SHAPE, (30, 20, 20), 9) | head.mark_ball(grid, SHAPE, (-30, 20, 20), 9)
-    found = placed(filled(bare("turned"), mask), mask)
-    assert {each.side for each in found.lesions} == {"left", "right"}
-    assert found.side == "both"
+    locations = locate(add_blood(make_bare_scan("turned"), mask), mask)
+    assert {lesion.side for lesion in locations.lesions} == {"left", "right"}
+    assert locations.side == "both"
 
 
-def test_one_bleed_across_the_midline_is_on_both_sides():
+def test_one_lesion_across_the_midline_is_on_both_sides():
     head, grid = POSES["turned"]
     mask = head.mark_ball(grid, SHAPE, (3, 50, 20), (26, 12, 12))
-    assert placed(filled(bare("turned"), mask), mask).lesions[0].side == "both"
+    assert locate(add_blood(make_bare_scan("turned"), mask), mask).lesions[0].side == "both"
 
 
-def crescent(places, side, thick_mm, most_mm):
-    """A layer inside of the analytic skull, thickest at the side, and most_mm long to the front and the back."""
-    inner = analytic_head.Ellipsoid((0, 0, 0), tuple(analytic_head.INNER_MM)).depth_mm(places)
-    reach = np.sqrt((places[..., 1] / most_mm) ** 2 + ((places[..., 2] - 10) / 50) ** 2)
-    return (inner > 0) & (inner < thick_mm * (1 - reach**2)) & (places[..., 0] * (1 if side == "left" else -1) > 20)
+def crescent(points, side, thick_mm, most_mm):
+    """Mark a layer inside of the analytic skull, thickest at the side, extending most_mm to the front and the back."""
+    inner = analytic_head.Ellipsoid((0, 0, 0), tuple(analytic_head.INNER_MM)).depth_mm(points)
+    extent = np.sqrt((points[..., 1] / most_mm) ** 2 + ((points[..., 2] - 10) / 50) ** 2)
+    return (inner > 0) & (inner < thick_mm * (1 - extent**2)) & (points[..., 0] * (1 if side == "left" else -1) > 20)
 
 
 @pytest.mark.parametrize("slices", ["all", "one"])
@@ -124,8 +124,8 @@ def test_layer_at_the_skull_is_extra_axial(thick_mm, most_mm, slices):
     if slices == "one":
         grid = Planes(grid.positions_mm[14:15], grid.row_cosine, grid.column_cosine, grid.pixel_spacing_mm, 5.0)
     mask = crescent((compute_points_mm(grid, shape) - head.middle_mm) @ head.turn, "right", thick_mm, most_mm)
-    found = placed(filled(analytic_head.make_scan(head, grid, shape), mask), mask)
-    assert (found.lesions[0].side, found.lesions[0].place) == ("right", "extra-axial")
+    locations = locate(add_blood(analytic_head.make_scan(head, grid, shape), mask), mask)
+    assert (locations.lesions[0].side, locations.lesions[0].place) == ("right", "extra-axial")
 
 
 def test_ball_that_touches_the_skull_is_not_extra_axial():
@@ -134,71 +134,71 @@ def test_ball_that_touches_the_skull_is_not_extra_axial():
     grid = analytic_head.make_axial_planes(5.0, pixel_mm=1.5, shape=shape)
     ball = analytic_head.Ellipsoid((analytic_head.INNER_MM[0] - 15, 0, 8), (15, 15, 15))
     mask = ball.depth_mm((compute_points_mm(grid, shape) - head.middle_mm) @ head.turn) > 0
-    found = placed(filled(analytic_head.make_scan(head, grid, shape), mask), mask)
-    assert found.lesions[0].side == "left"
-    assert found.lesions[0].place != "extra-axial"
+    locations = locate(add_blood(analytic_head.make_scan(head, grid, shape), mask), mask)
+    assert locations.lesions[0].side == "left"
+    assert locations.lesions[0].place != "extra-axial"
 
 
 def test_sheet_along_the_falx_is_extra_axial_and_on_the_midline():
     head, grid = POSES["turned"]
     mask = head.mark_ball(grid, SHAPE, (2.5, -30, 50), (3.5, 40, 14))
-    found = placed(filled(bare("turned"), mask), mask)
-    assert (found.lesions[0].side, found.lesions[0].place) == ("midline", "extra-axial")
+    locations = locate(add_blood(make_bare_scan("turned"), mask), mask)
+    assert (locations.lesions[0].side, locations.lesions[0].place) == ("midline", "extra-axial")
 
 
-def test_bleed_on_one_slice_has_a_side_and_no_place():
+def test_lesion_on_one_slice_has_a_side_and_no_place():
     head, grid = POSES["straight"]
     one = Planes(grid.positions_mm[15:16], grid.row_cosine, grid.column_cosine, grid.pixel_spacing_mm, 5.0)
     mask = head.mark_ball(one, SHAPE, head.to_template_mm(one.positions_mm[0]) * 0 + (30, 10, 5), 14)
     assert mask.any()
-    found = placed(filled(head.make_scan(one, SHAPE), mask), mask)
-    assert words(found.lesions[0]) == ("left", "unsure", "unsure")
-    assert found.blood is None
+    locations = locate(add_blood(head.make_scan(one, SHAPE), mask), mask)
+    assert location_words(locations.lesions[0]) == ("left", "unsure", "unsure")
+    assert locations.ventricular_blood is None
 
 
 def test_pictures_without_a_spacing_have_a_side_and_no_place():
     head, grid = POSES["straight"]
     mask = head.mark_ball(grid, SHAPE, (30, 0, 5), 14)
-    picture = Scan.from_array(filled(bare("straight"), mask).hu, calibrated=False, kind="pictures")
-    found = placed(picture, mask)
-    assert words(found.lesions[0]) == ("left", "unsure", "unsure")
-    assert found.blood is None
+    picture = Scan.from_array(add_blood(make_bare_scan("straight"), mask).hu, calibrated=False, kind="pictures")
+    locations = locate(picture, mask)
+    assert location_words(locations.lesions[0]) == ("left", "unsure", "unsure")
+    assert locations.ventricular_blood is None
 
 
 def test_side_that_the_input_does_not_state_is_unsure():
-    """The midline is the midline whichever side is which."""
+    """The midline does not depend on left and right."""
     head, grid = POSES["straight"]
-    assumed = Remark(code="assumed-sides", severity="warning", message="")
+    remark = Remark(code="assumed-sides", severity="warning", message="")
     for centre, expected in (((30, 0, 5), "unsure"), ((0, -26, -33), "midline")):
         mask = head.mark_ball(grid, SHAPE, centre, 8)
-        scan = filled(bare("straight"), mask).with_remarks(assumed)
-        assert placed(scan, mask).lesions[0].side == expected
+        scan = add_blood(make_bare_scan("straight"), mask).with_remarks(remark)
+        assert locate(scan, mask).lesions[0].side == expected
 
 
-def test_plane_that_is_not_sure_names_only_what_is_clear_of_it():
+def test_unreliable_plane_gives_a_side_only_far_from_it():
     head, grid = POSES["straight"]
     for x, expected in ((45, "left"), (-45, "right"), (14, "unsure")):
         mask = head.mark_ball(grid, SHAPE, (x, 0, 20), 9)
-        seen = sample_head(filled(bare("straight"), mask), mask)
-        labels, count = label(mask, seen.scan)
-        plane = replace(midplane.find_midplane(seen), reliable=False)
-        assert locate_lesions(labels, count, seen, plane).lesions[0].side == expected
+        coarse = sample_head(add_blood(make_bare_scan("straight"), mask), mask)
+        labels, count = label(mask, coarse.scan)
+        plane = replace(midplane.find_midplane(coarse), reliable=False)
+        assert locate_lesions(labels, count, coarse, plane).lesions[0].side == expected
 
 
-def test_without_a_plane_or_a_lesion_nothing_is_said():
+def test_without_a_plane_or_a_lesion_the_location_is_unsure():
     head, grid = POSES["straight"]
     mask = head.mark_ball(grid, SHAPE, (30, 0, 5), 14)
-    seen = sample_head(filled(bare("straight"), mask), mask)
-    found = locate_lesions(*label(mask, seen.scan), seen, None)
-    assert words(found.lesions[0]) == ("unsure", "unsure", "unsure")
-    none = locate_lesions(*label(mask & False, seen.scan), seen, midplane.find_midplane(seen))
+    coarse = sample_head(add_blood(make_bare_scan("straight"), mask), mask)
+    locations = locate_lesions(*label(mask, coarse.scan), coarse, None)
+    assert location_words(locations.lesions[0]) == ("unsure", "unsure", "unsure")
+    none = locate_lesions(*label(mask & False, coarse.scan), coarse, midplane.find_midplane(coarse))
     assert none.lesions == () and none.side is None
     assert none.ventricular_blood.total_ml == 0 and not none.ventricular_blood.present
 
 
-def test_single_pixels_are_placed_without_an_error():
+def test_single_pixels_are_located_without_an_error():
     head, grid = POSES["straight"]
     ball = head.mark_ball(grid, SHAPE, (30, 0, 5), 14)
     mask = np.zeros_like(ball)
     mask[tuple(np.argwhere(ball)[len(np.argwhere(ball)) // 2])] = True
-    assert placed(filled(bare("straight"), mask), mask).lesions[0].side == "left"
+    assert locate(add_blood(make_bare_scan("straight"), mask), mask).lesions[0].side == "left"

@@ -1,4 +1,4 @@
-"""The midline shift of analytic heads, whose septum was pushed by a known length."""
+"""The midline shift of analytic heads with a known displacement of the septum."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from strokeseg.measurements.head import coarse_head, midline, midplane, septum
 from strokeseg.scan import Scan
 
 
-def measured(scan: Scan, blood: np.ndarray | None = None) -> midline.MidlineShift | midline.ShiftNotMeasured:
-    looked = coarse_head.sample_head(scan, np.zeros(scan.shape, dtype=bool) if blood is None else blood)
-    assert looked is not None
-    return midline.measure_shift(looked, midplane.find_midplane(looked))
+def measure(scan: Scan, blood: np.ndarray | None = None) -> midline.MidlineShift | midline.ShiftNotMeasured:
+    head = coarse_head.sample_head(scan, np.zeros(scan.shape, dtype=bool) if blood is None else blood)
+    assert head is not None
+    return midline.measure_shift(head, midplane.find_midplane(head))
 
 
-def assert_shift(found: midline.MidlineShift | midline.ShiftNotMeasured, shift_mm: float) -> None:
-    """Within 1 mm; the side is right from 2 mm on, and never wrong."""
-    assert isinstance(found, midline.MidlineShift), found
-    assert found.shift_mm == pytest.approx(abs(shift_mm), abs=1.0)
+def assert_shift(result: midline.MidlineShift | midline.ShiftNotMeasured, shift_mm: float) -> None:
+    """Assert agreement within 1 mm; the side is stated from 2 mm on, and never wrong."""
+    assert isinstance(result, midline.MidlineShift), result
+    assert result.shift_mm == pytest.approx(abs(shift_mm), abs=1.0)
     side = "left" if shift_mm > 0 else "right"
-    assert found.side in ((side,) if abs(shift_mm) >= 2 else (side, None))
+    assert result.side in ((side,) if abs(shift_mm) >= 2 else (side, None))
 
 
-def two_ellipsoids(
+def make_ellipsoid_head(
     shift_mm: float, gap_mm: float, *, half: tuple[float, float, float] = (9, 25, 12), noise_hu: float = 0.0
 ) -> Scan:
-    """A plain head: bone around brain, and two ellipsoids of fluid beside each other, moved aside together."""
+    """Build a simple head: bone around brain, and two adjacent ellipsoids of fluid, shifted together."""
     z, y, x = np.ogrid[-75:80:5.0, -99:100:0.8, -80:81:0.8]
     hu = np.full(np.broadcast_shapes(z.shape, y.shape, x.shape), -1000.0)
     for size, value in (((73, 92, 82), 900), ((66, 85, 75), 34)):
@@ -44,11 +44,11 @@ def two_ellipsoids(
 
 
 @pytest.mark.parametrize("shift_mm", [-15.0, -9.0, -5.0, -2.0, 0.0, 2.0, 3.5, 7.0, 12.0, 15.0])
-def test_the_septum_is_found_where_it_was_pushed(shift_mm):
+def test_the_septum_is_detected_at_its_displacement(shift_mm):
     truth = AnalyticHead(shift_mm=shift_mm, falx=True)
-    found = measured(make_scan(truth))
-    assert_shift(found, shift_mm)
-    septum = np.asarray(found.midline.septum_lps_mm)
+    result = measure(make_scan(truth))
+    assert_shift(result, shift_mm)
+    septum = np.asarray(result.midline.septum_lps_mm)
     assert np.abs(septum - truth.septum_lps_mm)[[0, 1]] == pytest.approx([0, 0], abs=8)
     assert abs(septum[0] - truth.septum_lps_mm[0]) < 1
 
@@ -73,21 +73,21 @@ def test_the_septum_is_found_where_it_was_pushed(shift_mm):
 def test_however_the_head_lies_and_is_sampled(pose, grid):
     shift_mm = -6.0 if pose.get("yaw_deg", 0) > 0 else 9.0
     truth = AnalyticHead(shift_mm=shift_mm, falx=True, **pose)
-    assert_shift(measured(make_scan(truth, make_axial_planes(**grid), grid.get("shape", (230, 200)))), shift_mm)
+    assert_shift(measure(make_scan(truth, make_axial_planes(**grid), grid.get("shape", (230, 200)))), shift_mm)
 
 
 @pytest.mark.parametrize("septum_mm", [2.0, 3.0])
 def test_a_thin_septum_in_noise_at_full_resolution(septum_mm):
     truth = AnalyticHead(shift_mm=4, septum_mm=septum_mm, yaw_deg=-6)
     planes = make_axial_planes(pixel_mm=0.5, shape=(440, 380), reach_mm=(-15.0, 90.0))
-    assert_shift(measured(make_scan(truth, planes, (440, 380), noise_hu=4)), 4)
+    assert_shift(measure(make_scan(truth, planes, (440, 380), noise_hu=4)), 4)
 
 
 @pytest.mark.parametrize("shift_mm", [-8.0, 8.0])
 @pytest.mark.parametrize("more", [{"narrow": (1.0, 0.92)}, {"opening": "left"}, {"opening": "right"}])
 def test_an_asymmetric_or_open_skull_does_not_change_it(more, shift_mm):
-    """The ideal midline is the chord between the two ends of the falx, wherever the skull's two halves reach."""
-    assert_shift(measured(make_scan(AnalyticHead(shift_mm=shift_mm, falx=True, **more))), shift_mm)
+    """The ideal midline is the chord between the two ends of the falx, even if the skull is asymmetric."""
+    assert_shift(measure(make_scan(AnalyticHead(shift_mm=shift_mm, falx=True, **more))), shift_mm)
 
 
 @pytest.mark.parametrize(
@@ -102,29 +102,29 @@ def test_an_asymmetric_or_open_skull_does_not_change_it(more, shift_mm):
 def test_a_narrow_half_in_a_turned_head_does_not_change_it(shift_mm, narrow, pose):
     yaw, roll, pitch = pose
     truth = AnalyticHead(shift_mm=shift_mm, falx=True, narrow=narrow, yaw_deg=yaw, roll_deg=roll, pitch_deg=pitch)
-    assert_shift(measured(make_scan(truth)), shift_mm)
+    assert_shift(measure(make_scan(truth)), shift_mm)
 
 
-def test_a_bleed_beside_the_ventricles_does_not_change_it():
-    bleed = Ellipsoid((-42, -8, 10), (15, 24, 18))
-    truth = AnalyticHead(shift_mm=10, falx=True, bleeds=(bleed,))
+def test_a_lesion_beside_the_ventricles_does_not_change_it():
+    lesion = Ellipsoid((-42, -8, 10), (15, 24, 18))
+    truth = AnalyticHead(shift_mm=10, falx=True, bleeds=(lesion,))
     scan = make_scan(truth)
-    assert_shift(measured(scan, _between(scan, 55, 90)), 10)
+    assert_shift(measure(scan, mark_between(scan, 55, 90)), 10)
 
 
-def _between(scan: Scan, low: float, high: float) -> np.ndarray:
+def mark_between(scan: Scan, low: float, high: float) -> np.ndarray:
     return (scan.hu > low) & (scan.hu < high)
 
 
 @pytest.mark.parametrize("gap_mm", [3.0, 6.0, 10.0])
 @pytest.mark.parametrize("shift_mm", [-11.0, 0.0, 5.0])
-def test_two_plain_ellipsoids_are_parted_in_the_middle_of_their_gap(shift_mm, gap_mm):
-    assert_shift(measured(two_ellipsoids(shift_mm, gap_mm)), shift_mm)
+def test_the_septum_of_two_ellipsoids_is_the_centre_of_their_gap(shift_mm, gap_mm):
+    assert_shift(measure(make_ellipsoid_head(shift_mm, gap_mm)), shift_mm)
 
 
 @pytest.mark.parametrize("half", [(5, 18, 9), (12, 35, 15)])
 def test_ventricles_may_be_narrow_or_wide(half):
-    assert_shift(measured(two_ellipsoids(6, 4, half=half, noise_hu=4)), 6)
+    assert_shift(measure(make_ellipsoid_head(6, 4, half=half, noise_hu=4)), 6)
 
 
 def test_one_ventricle_full_of_blood_still_shows_the_septum():
@@ -136,12 +136,12 @@ def test_one_ventricle_full_of_blood_still_shows_the_septum():
     hu = scan.hu.copy()
     hu[filled] = 65
     hu = hu + np.random.default_rng(2).normal(0, 4, hu.shape).astype(np.int16)
-    assert_shift(measured(replace(scan, hu=hu), filled), -5)
+    assert_shift(measure(replace(scan, hu=hu), filled), -5)
 
 
 def test_a_single_slice_with_the_frontal_horns_is_measured():
     truth = AnalyticHead(shift_mm=7, falx=True)
-    assert_shift(measured(make_scan(truth, make_axial_planes(reach_mm=(8.0, 9.0)))), 7)
+    assert_shift(measure(make_scan(truth, make_axial_planes(reach_mm=(8.0, 9.0)))), 7)
 
 
 @pytest.mark.parametrize(
@@ -154,18 +154,18 @@ def test_a_single_slice_with_the_frontal_horns_is_measured():
     ],
     ids=["uniform brain", "only a falx", "slices above the ventricles", "no spacing"],
 )
-def test_what_cannot_be_told_is_not_guessed(scan, code):
-    found = measured(scan)
-    assert isinstance(found, midline.ShiftNotMeasured)
-    assert found.code == code
-    assert found.message.endswith(".")
+def test_a_shift_that_cannot_be_measured_is_not_guessed(scan, code):
+    result = measure(scan)
+    assert isinstance(result, midline.ShiftNotMeasured)
+    assert result.code == code
+    assert result.message.endswith(".")
 
 
 def test_a_head_full_of_blood_is_not_guessed():
     scan = make_scan(AnalyticHead(ventricles=False), noise_hu=4)
     inside = make_scan(AnalyticHead(ventricles=False), noise_hu=0).hu == 35
     hu = np.where(inside, scan.hu + 30, scan.hu).astype(np.int16)
-    assert isinstance(measured(replace(scan, hu=hu), inside), midline.ShiftNotMeasured)
+    assert isinstance(measure(replace(scan, hu=hu), inside), midline.ShiftNotMeasured)
 
 
 def test_a_wide_fissure_between_the_hemispheres_is_no_pair_of_ventricles():
@@ -174,7 +174,7 @@ def test_a_wide_fissure_between_the_hemispheres_is_no_pair_of_ventricles():
     fissure = (scan.hu == 35) & (left_mm < 6) & (left_mm > 1) & (np.arange(230) < 140)[:, None]
     hu = np.where(fissure, 8, scan.hu)
     hu = hu + np.random.default_rng(3).normal(0, 3, hu.shape)
-    assert isinstance(measured(replace(scan, hu=hu.astype(np.int16))), midline.ShiftNotMeasured)
+    assert isinstance(measure(replace(scan, hu=hu.astype(np.int16))), midline.ShiftNotMeasured)
 
 
 @pytest.mark.filterwarnings("error")
@@ -189,34 +189,35 @@ def test_one_ventricle_alone_is_not_guessed():
     left = np.zeros(scan.shape, dtype=bool)
     left[:, :, 100:] = True
     hu[left & (hu < 25) & (hu > -100)] = 35
-    assert isinstance(measured(replace(scan, hu=hu)), midline.ShiftNotMeasured)
+    assert isinstance(measure(replace(scan, hu=hu)), midline.ShiftNotMeasured)
 
 
-def test_the_figure_lies_on_the_slice_and_its_ends_inside_the_skull():
+def test_the_midline_lies_on_the_slice_and_its_ends_on_the_inner_table():
     truth = AnalyticHead(shift_mm=8, yaw_deg=12, falx=True)
     scan = make_scan(truth)
-    figure = measured(scan).midline
+    midline_points = measure(scan).midline
     front, back, septum = (
-        np.asarray(place) for place in (figure.front_lps_mm, figure.back_lps_mm, figure.septum_lps_mm)
+        np.asarray(point)
+        for point in (midline_points.front_lps_mm, midline_points.back_lps_mm, midline_points.septum_lps_mm)
     )
     normal = scan.planes.normal
-    for place in (front, back, septum):
-        assert place @ normal == pytest.approx(scan.planes.along_normal_mm[figure.slice], abs=0.01)
+    for point in (front, back, septum):
+        assert point @ normal == pytest.approx(scan.planes.along_normal_mm[midline_points.slice], abs=0.01)
     assert front[1] < septum[1] < back[1]
     inside = np.sqrt((((np.stack([front, back]) - truth.middle_mm) @ truth.turn / [66, 84, 78]) ** 2).sum(1))
     assert inside == pytest.approx([1, 1], abs=0.03)
 
 
 def test_forty_slices_take_less_than_100_ms():
-    coarse = make_scan(AnalyticHead(shift_mm=6), make_axial_planes(4.0, reach_mm=(-70.0, 90.0)))
-    hu = coarse.hu.repeat(2, 1).repeat(2, 2)
-    scan = replace(coarse, hu=hu, planes=replace(coarse.planes, pixel_spacing_mm=(0.5, 0.5)))
-    looked = coarse_head.sample_head(scan, np.zeros(scan.shape, dtype=bool))
-    plane = midplane.find_midplane(looked)
-    took = []
+    scan_2x = make_scan(AnalyticHead(shift_mm=6), make_axial_planes(4.0, reach_mm=(-70.0, 90.0)))
+    hu = scan_2x.hu.repeat(2, 1).repeat(2, 2)
+    scan = replace(scan_2x, hu=hu, planes=replace(scan_2x.planes, pixel_spacing_mm=(0.5, 0.5)))
+    head = coarse_head.sample_head(scan, np.zeros(scan.shape, dtype=bool))
+    plane = midplane.find_midplane(head)
+    durations = []
     for _ in range(7):
         start = time.process_time()
-        found = midline.measure_shift(looked, plane)
-        took.append(time.process_time() - start)
-    assert isinstance(found, midline.MidlineShift)
-    assert min(took) < 0.1 * measure_slowdown()
+        result = midline.measure_shift(head, plane)
+        durations.append(time.process_time() - start)
+    assert isinstance(result, midline.MidlineShift)
+    assert min(durations) < 0.1 * measure_slowdown()

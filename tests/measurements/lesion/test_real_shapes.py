@@ -1,4 +1,4 @@
-"""A real patient's lesions, drawn at 1 mm: measured as they are, on thick slices, and on tilted and turned planes."""
+"""Lesions of a real patient, drawn at 1 mm: measured directly, on thick slices, and on tilted and rotated planes."""
 
 import nibabel
 import numpy as np
@@ -19,8 +19,8 @@ every_kind = pytest.mark.parametrize("kind", list(KINDS.values()), ids=list(KIND
 
 
 @pytest.fixture(scope="module")
-def drawn():
-    """(slices, rows, columns) of 1 mm, as nibabel has it; what its axes point to does not matter to a shape."""
+def label_map():
+    """Load the label map, shape (slices, rows, columns), 1 mm; the orientation of its axes does not affect a shape."""
     image = nibabel.load(find_data_set("lesion_labels_3d") / "scan_0_segmentation.nii.gz")
     assert np.allclose(image.header.get_zooms(), 1)
     return np.ascontiguousarray(np.asarray(image.dataobj).T)
@@ -31,7 +31,7 @@ def at_1_mm(mask):
 
 
 def sampled(mask, planes, shape):
-    """The drawn pixel nearest to each of the planes' pixels, whose places are those of ``mask``'s (z, y, x) in mm."""
+    """Sample the nearest drawn pixel for each pixel of the planes, whose positions are (z, y, x) of ``mask`` in mm."""
     places = np.rint(shapes.compute_points_mm(planes, shape)).astype(int)
     inside = ((places >= 0) & (places < np.array(mask.shape)[::-1])).all(-1)
     x, y, z = (np.where(inside, places[..., axis], 0) for axis in range(3))
@@ -39,27 +39,27 @@ def sampled(mask, planes, shape):
 
 
 def cut_by(mask, *, step, tilt=0.0, turn=0.0, beside=0.0):
-    """Slices every ``step`` mm through a lesion, of pixels of 0.5 mm, on a head turned about its long axis."""
+    """Cut a lesion into slices every ``step`` mm with pixels of 0.5 mm, on a head rotated about its long axis."""
     about = np.radians(turn)
     row, column = np.array([np.cos(about), 0, -np.sin(about)]), np.array([0, 1.0, 0])
-    held = np.argwhere(mask)[:, ::-1]
-    middle = (held.min(0) + held.max(0)) / 2 - 80 * row - 80 * column
+    points = np.argwhere(mask)[:, ::-1]
+    middle = (points.min(0) + points.max(0)) / 2 - 80 * row - 80 * column
     places = np.arange(-70 + beside, 70, step)
     planes = shapes.make_planes(places, (0.5, 0.5), tilt_deg=tilt, row=row, column=column, origin=middle)
     return sampled(mask, planes, (320, 320)), shapes.make_scan(planes, (320, 320))
 
 
 @every_kind
-def test_volumes_are_those_that_counting_gives(drawn, kind):
-    mask = drawn == kind
+def test_volumes_are_those_that_counting_gives(label_map, kind):
+    mask = label_map == kind
     assert volume_ml(mask, at_1_mm(mask)) == pytest.approx(np.count_nonzero(mask) / 1000)
     assert np.count_nonzero(mask) / 1000 == pytest.approx({1: 46, 2: 23, 4: 0.6}[kind], abs=0.5)
 
 
 @every_kind
-def test_components_and_their_shapes_agree_with_simpleitk(drawn, kind):
-    """Number, volume and centre of every component; surface within 2 %, its roundness is our sphericity."""
-    mask = drawn == kind
+def test_components_and_their_shapes_agree_with_simpleitk(label_map, kind):
+    """Number, volume and centre of every component; surface within 2 %; SimpleITK's roundness is the sphericity."""
+    mask = label_map == kind
     scan = at_1_mm(mask)
     labels, count = label(mask, scan)
     image = SimpleITK.RelabelComponent(
@@ -78,9 +78,9 @@ def test_components_and_their_shapes_agree_with_simpleitk(drawn, kind):
     assert sphericity(volumes[0], surface) == pytest.approx(statistics.GetRoundness(1), rel=0.02)
 
 
-def test_components_agree_with_cc3d(drawn):
+def test_components_agree_with_cc3d(label_map):
     cc3d = pytest.importorskip("cc3d")
-    mask = np.isin(drawn, (1, 2, 4))
+    mask = np.isin(label_map, (1, 2, 4))
     labels, count = label(mask, at_1_mm(mask))
     theirs = cc3d.connected_components(mask, connectivity=26)
     pairs = np.unique(np.stack([labels[mask], theirs[mask]]), axis=1)
@@ -89,11 +89,11 @@ def test_components_agree_with_cc3d(drawn):
 
 @pytest.mark.parametrize("first", range(5))
 @pytest.mark.parametrize(("kind", "most"), [(1, 0.03), (2, 0.05), (4, 0.35)])
-def test_slices_of_5_mm_keep_the_volume(drawn, kind, most, first):
-    """Every fifth slice. What is lost is the sampling's: 0.6 ml in the ventricles lie on two or three slices."""
-    mask = (drawn == kind)[first::5]
+def test_slices_of_5_mm_keep_the_volume(label_map, kind, most, first):
+    """Every fifth slice. The difference is due to sampling: 0.6 ml in the ventricles lie on two or three slices."""
+    mask = (label_map == kind)[first::5]
     scan = Scan.from_array(np.zeros(mask.shape), (5, 1, 1))
-    assert volume_ml(mask, scan) == pytest.approx(np.count_nonzero(drawn == kind) / 1000, rel=most)
+    assert volume_ml(mask, scan) == pytest.approx(np.count_nonzero(label_map == kind) / 1000, rel=most)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_slices_of_5_mm_keep_the_volume(drawn, kind, most, first):
     ],
     ids=str,
 )
-def test_tilted_and_turned_planes_keep_volume_and_main_lesion(drawn, given):
-    """The largest bleed stays one, with its volume and its centre; smaller ones may fall between thick slices."""
-    straight = at_1_mm(drawn)
-    one = label(drawn == 1, straight)[0] == 1
+def test_tilted_and_turned_planes_keep_volume_and_main_lesion(label_map, given):
+    """The largest lesion keeps its volume and centre; smaller ones may fall between thick slices."""
+    straight = at_1_mm(label_map)
+    one = label(label_map == 1, straight)[0] == 1
     part, scan = cut_by(one, **given)
     most = 0.02 if given["step"] < 5 else 0.05
     assert volume_ml(part, scan) == pytest.approx(np.count_nonzero(one) / 1000, rel=most)
@@ -122,9 +122,9 @@ def test_tilted_and_turned_planes_keep_volume_and_main_lesion(drawn, given):
     assert main > 0.97
 
 
-def test_the_diameter_is_that_of_the_hulls_corners(drawn):
-    """Over all pairs of pixels on every slice, here without a hull; a pixel is 1 mm wide."""
-    mask = label(drawn == 2, at_1_mm(drawn))[0] == 1
+def test_the_diameter_is_that_of_the_hulls_corners(label_map):
+    """Maximum over all pairs of pixels on every slice, without a hull; a pixel is 1 mm wide."""
+    mask = label(label_map == 2, at_1_mm(label_map))[0] == 1
     longest = 0.0
     for plane in mask[mask.any((1, 2))]:
         edge = np.argwhere(plane & ~ndimage.binary_erosion(plane))
@@ -132,9 +132,9 @@ def test_the_diameter_is_that_of_the_hulls_corners(drawn):
     assert longest < max_diameter_mm(mask, at_1_mm(mask)) <= longest + np.sqrt(2)
 
 
-def test_abc2_of_the_real_bleed_by_its_own_three_lengths(drawn):
-    """A, B and C by hand on the drawn map: all pairs of corners, runs along lines 0.1 mm apart, areas."""
-    mask = label(drawn == 1, at_1_mm(drawn))[0] == 1
+def test_abc2_of_the_real_lesion_by_its_own_three_lengths(label_map):
+    """A, B and C computed directly: all pairs of corners, runs along lines 0.1 mm apart, areas."""
+    mask = label(label_map == 1, at_1_mm(label_map))[0] == 1
     areas = mask.sum((1, 2))
     plane = ndimage.binary_fill_holes(mask[areas.argmax()])
     edge = np.argwhere(plane & ~ndimage.binary_erosion(plane))

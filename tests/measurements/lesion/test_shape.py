@@ -1,4 +1,4 @@
-"""Volumes, diameters, ABC/2 and surfaces against solids whose numbers a hand can work out, and other libraries."""
+"""Volumes, diameters, ABC/2 and surfaces, compared with analytic solids and other libraries."""
 
 import itertools
 import time
@@ -23,7 +23,7 @@ PIXEL = (0.5, 0.45)
 
 
 def a_stack(tilt=0.0, head=(0.0, 0.0), uneven=False, step=1.25, seed=0):
-    """Planes around the origin for solids of up to 70 mm: tilted, on a turned head (degrees), unevenly spaced."""
+    """Build planes around the origin for solids up to 70 mm: tilted, rotated (degrees), or unevenly spaced."""
     rng = np.random.default_rng(seed)
     gaps = rng.uniform(0.7, 1.3, round(80 / step)) * step if uneven else np.full(round(80 / step), step)
     places = np.cumsum(gaps) - gaps.sum() / 2 + rng.uniform(-0.5, 0.5) * step
@@ -53,7 +53,7 @@ every_stack = pytest.mark.parametrize("given", list(STACKS.values()), ids=list(S
 
 
 def lens_mm3(big, small, apart):
-    """The volume that two balls share."""
+    """Return the volume of the intersection of two balls."""
     return (
         np.pi
         * (big + small - apart) ** 2
@@ -63,13 +63,13 @@ def lens_mm3(big, small, apart):
 
 
 def section_mm(half, normal):
-    """The longest diameter of an ellipsoid's section through its centre."""
+    """Return the longest diameter of an ellipsoid's section through its centre."""
     across = np.linalg.svd(normal[None])[2][1:]
     return 2 / np.sqrt(np.linalg.eigvalsh(across @ np.diag(1 / np.asarray(half) ** 2) @ across.T).min())
 
 
 def ellipsoid_mm2(half):
-    """The surface of an ellipsoid, by summing its patches."""
+    """Return the surface of an ellipsoid as the sum of patches."""
     a, b, c = half
     polar, turn = (np.arange(1500)[:, None] + 0.5) * np.pi / 1500, (np.arange(1500) + 0.5) * 2 * np.pi / 1500
     patch = np.sin(polar) * np.sqrt(
@@ -94,7 +94,7 @@ def test_an_ellipsoid_keeps_volume_diameter_centre_and_surface(half, given):
 
 @every_stack
 def test_a_crescent_keeps_volume_and_diameter(given):
-    """A ball of 30 mm without what a ball of 28 mm, 9 mm beside it, shares with it."""
+    """A ball of 30 mm without its intersection with a ball of 28 mm, 9 mm beside it."""
     planes = a_stack(**given)
     scan = a_scan(planes)
     mask = a_ball(planes, 30) & ~a_ball(planes, 28, (0, 9, 0))
@@ -173,7 +173,7 @@ def test_what_lies_on_both_sides_of_missing_slices_has_two_surfaces():
 
 
 def test_the_outlines_length_and_the_area_agree_with_simpleitk():
-    """On one slice of 1 mm, what is left of the surface without the two faces is the outline."""
+    """On one slice of 1 mm, the surface without the two faces is the outline."""
     for seed in range(4):
         plane = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((120, 120)), 7) > 0.02
         parts, _ = ndimage.label(plane)
@@ -196,7 +196,7 @@ def test_the_outlines_length_and_the_area_agree_with_simpleitk():
 
 @every_stack
 def test_abc2_of_a_ball_is_what_a_hand_gets(given):
-    """A = B = 40 mm on the middle slice; a slice z mm off the middle has 1 - (z / 20)² of its area."""
+    """A = B = 40 mm on the middle slice; a slice z mm from it has 1 - (z / 20)² of its area."""
     planes = a_stack(step=5.0, **given)
     mask = a_ball(planes, 20)
     z = planes.along_normal_mm
@@ -229,7 +229,7 @@ def test_b_of_a_ring_counts_its_hole_as_inside():
 def test_b_does_not_run_through_what_is_not_the_lesion():
     """A ring of 16 to 20 mm, open on one side: its longest unbroken line is a tangent's, 2 sqrt(20² - 16²) = 24 mm.
 
-    Across its middle there are 32 mm that are open to the outside.
+    The 32 mm across its middle are open to the outside.
     """
     planes = shapes.make_planes([0.0], (0.25, 0.25), origin=(-40, -40, 0))
     points = shapes.compute_points_mm(planes, (320, 320))
@@ -240,7 +240,7 @@ def test_b_does_not_run_through_what_is_not_the_lesion():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_b_is_the_longest_run_that_stepping_along_lines_finds(seed):
-    """Blobs of any shape; A is found over all pairs of corners here, and B by steps of 0.02 mm; ties for A count."""
+    """Random blobs; here A is the maximum over all pairs of corners, and B is sampled at 0.02 mm; ties for A count."""
     rng = np.random.default_rng(seed)
     plane = ndimage.gaussian_filter(rng.standard_normal((40, 40)), 3) > 0.02
     parts, _ = ndimage.label(plane)
@@ -250,7 +250,7 @@ def test_b_is_the_longest_run_that_stepping_along_lines_finds(seed):
     corners = np.unique(corners, axis=0)
     apart = corners[:, None] - corners
     lengths = np.linalg.norm(apart, axis=2)
-    found = []
+    diameters = []
     for along in np.unique(np.round(apart[lengths > lengths.max() - 1e-9] / lengths.max(), 9), axis=0):
         steps = np.arange(-40, 40, 0.02)[:, None] * np.array([-along[1], along[0]])
         runs = [0]
@@ -260,10 +260,10 @@ def test_b_is_the_longest_run_that_stepping_along_lines_finds(seed):
             inside[inside] = plane[tuple(line[inside].T)]
             ends = np.flatnonzero(np.diff(np.concatenate([[0], inside, [0]])))
             runs.append(int(np.diff(ends)[::2].max(initial=0)))
-        found.append(max(runs) * 0.02)
+        diameters.append(max(runs) * 0.02)
     planes = Planes(np.zeros((1, 3)), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.8, 0.5), 5.0)
     b_mm = abc2_ml(plane[None], a_scan(planes, (40, 40))) * 2000 / 5 / lengths.max()
-    assert np.abs(np.array(found) - b_mm).min() < 0.4
+    assert np.abs(np.array(diameters) - b_mm).min() < 0.4
 
 
 def test_abc2_differs_from_30_percent_on_and_never_for_tiny_lesions():
@@ -322,7 +322,7 @@ def test_one_slice_of_unknown_thickness_has_lengths_and_no_volume(measure):
 
 @pytest.mark.parametrize("tilt", [0.0, 20.0])
 def test_a_mask_that_fills_the_scan_is_a_block(tilt):
-    """80 x 60 mm, 40 mm high. Its last half slices end as those of a ball do, which is 7 % less than a block has."""
+    """80 x 60 mm, 40 mm high. Its end slices are capped like a ball's, 7 % less than a block's surface."""
     planes = shapes.make_planes(np.arange(8) * 5.0, (1, 1), tilt_deg=tilt)
     scan = a_scan(planes, (80, 60))
     mask = np.ones(scan.shape, bool)
@@ -342,8 +342,8 @@ def test_a_few_pixels_have_no_surface():
 
 
 def test_all_of_it_is_quick():
-    """40 x 512 x 512, three lesions of 5 to 60 ml: a quarter of a second of one processor, signs included."""
-    drawn = shapes.make_planes(np.arange(40) * 4.0, (1.8, 1.8), tilt_deg=18.5, origin=(0, 0, 0))
+    """40 x 512 x 512, three lesions of 5 to 60 ml: a quarter of a second of processor time, signs included."""
+    grid = shapes.make_planes(np.arange(40) * 4.0, (1.8, 1.8), tilt_deg=18.5, origin=(0, 0, 0))
     planes = shapes.make_planes(np.arange(40) * 4.0, (0.45, 0.45), tilt_deg=18.5, origin=(0, 0, 0))
     lean = np.tan(np.radians(18.5))
     mask = np.zeros((40, 128, 128), bool)
@@ -352,7 +352,7 @@ def test_all_of_it_is_quick():
         ((150, 130, 70), (20, 16, 14)),
         ((100, 170, 100), (12, 10, 10)),
     ]:
-        mask |= shapes.mark_ellipsoid(drawn, (128, 128), (x, y - 20 + lean * z, z), half)
+        mask |= shapes.mark_ellipsoid(grid, (128, 128), (x, y - 20 + lean * z, z), half)
     mask = mask.repeat(4, axis=1).repeat(4, axis=2)
     hu = np.random.default_rng(0).normal(60, 5, (4, 512, 512))
     scan = a_scan(planes, (512, 512), hu=np.tile(hu, (10, 1, 1)))

@@ -1,4 +1,4 @@
-"""Lesions drawn with and without each sign, blurred and noisy as a CT is; no set with signs read by people exists."""
+"""Synthetic lesions with and without each sign, blurred and noisy like a CT; no data set of read signs is available."""
 
 import functools
 
@@ -16,14 +16,14 @@ FINE = 5  # draws a slice from so many thinner ones: partial volume
 
 
 def a_head(step=5.0, tilt=0.0, pixel=0.5, shape=(110, 110)):
-    """A block of brain around the origin, 60 mm high."""
+    """Build a block of brain around the origin, 60 mm high."""
     places = np.arange(-30, 30.1, step)
     return shapes.make_planes(places, (pixel, pixel), tilt_deg=tilt, origin=(-27, -27, 0)), shape
 
 
 @functools.cache
 def a_lesion(paint=None, step=5.0, tilt=0.0, **given):
-    """HU without noise and the mask of an ellipsoid of 33 ml; ``paint`` (points, hu) changes its inside in place."""
+    """Build the HU without noise and the mask of an ellipsoid of 33 ml; ``paint`` changes its interior in place."""
     grid, shape = a_head(step, tilt)
     thin = np.repeat(grid.positions_mm, FINE, 0)
     places = np.tile((np.arange(FINE) + 0.5) / FINE - 0.5, len(grid.positions_mm)) * step
@@ -42,7 +42,7 @@ def a_lesion(paint=None, step=5.0, tilt=0.0, **given):
 
 
 def read(lesion, seed=0, sd=5.0):
-    """Ask for the signs, with noise of which half the variance is grained, as a reconstruction kernel leaves it."""
+    """Detect the signs, with noise that is half white and half correlated, as after a reconstruction kernel."""
     hu, mask, grid = lesion
     rng = np.random.default_rng(seed)
     grain = ndimage.gaussian_filter(rng.standard_normal(hu.shape), (0, 1, 1))
@@ -65,12 +65,12 @@ def front(hu, from_mm=4.0):
 
 
 def ramp(points, values, inside):
-    """50 HU less from one side to the other, evenly: no margin."""
+    """Lower the density evenly by 50 HU from one side to the other: no margin."""
     values[inside] = (BLOOD + 10 - 50 * (points[..., 0] + HALF[0]) / (2 * HALF[0]))[inside]
 
 
 def bay(points, values, inside):
-    """A dark inlet, open to the brain."""
+    """Paint a dark bay, open to the brain."""
     values[inside & (np.abs(points[..., 1]) < 4) & (points[..., 0] > -4)] = BLOOD - 32
 
 
@@ -102,22 +102,22 @@ FAINT_BLEND = front(BLOOD - 12)
         pytest.param(bay, (None, False, None), id="what is open to the brain is no black hole"),
     ],
 )
-def test_each_sign_is_seen_where_it_was_drawn_and_nowhere_else(paint, expected, step, tilt):
-    found = read(a_lesion(paint, step, tilt))
+def test_each_sign_is_detected_only_where_it_was_drawn(paint, expected, step, tilt):
+    detected = read(a_lesion(paint, step, tilt))
     for name, want in zip(("swirl", "black_hole", "blend"), expected, strict=True):
         if want is not None:
-            assert getattr(found, name) is want, name
+            assert getattr(detected, name) is want, name
 
 
 def test_an_even_noisy_lesion_has_no_sign_in_95_of_100_draws():
     lesion = a_lesion()
-    found = [read(lesion, seed, sd=6.0) for seed in range(100)]
-    assert sum(one.swirl or one.black_hole or one.blend for one in found) <= 5
+    detected = [read(lesion, seed, sd=6.0) for seed in range(100)]
+    assert sum(one.swirl or one.black_hole or one.blend for one in detected) <= 5
 
 
 def test_thin_and_noisier_slices_raise_no_sign():
-    found = [read(a_lesion(None, 1.25), seed, sd=9.0) for seed in range(5)]
-    assert not any(one.swirl or one.black_hole or one.blend for one in found)
+    detected = [read(a_lesion(None, 1.25), seed, sd=9.0) for seed in range(5)]
+    assert not any(one.swirl or one.black_hole or one.blend for one in detected)
 
 
 @pytest.mark.parametrize("wider_mm", [2, 3, 4])
@@ -125,12 +125,12 @@ def test_a_mask_drawn_too_wide_raises_no_sign(wider_mm):
     hu, mask, grid = a_lesion()
     wide = np.stack([ndimage.distance_transform_edt(~plane, sampling=0.5) <= wider_mm for plane in mask])
     wide &= mask.any((1, 2))[:, None, None]
-    found = [read((hu, wide, grid), seed) for seed in range(5)]
-    assert not any(one.swirl or one.black_hole or one.blend for one in found)
+    detected = [read((hu, wide, grid), seed) for seed in range(5)]
+    assert not any(one.swirl or one.black_hole or one.blend for one in detected)
 
 
 def test_a_part_that_ends_within_a_slice_is_no_blend():
-    """Its last slice holds 2/5 blood and 3/5 brain: 19 HU less than beside it, and with a sharp margin."""
+    """The last slice contains 2/5 blood and 3/5 brain: 19 HU less than beside it, with a sharp margin."""
 
     def ends(points, values, inside):
         values[(points[..., 0] > 2) & (points[..., 2] > 9.5)] = BRAIN
@@ -140,11 +140,11 @@ def test_a_part_that_ends_within_a_slice_is_no_blend():
     mask = mask & ~((points[..., 0] > 2) & (points[..., 2] > 10.5))
     assert hu[mask & (points[..., 0] > 5) & (points[..., 2] > 9)].mean() < BLOOD - 18
     for seed in range(4):
-        found = read((hu, mask, grid), seed)
-        assert not found.blend and not found.black_hole
+        detected = read((hu, mask, grid), seed)
+        assert not detected.blend and not detected.black_hole
 
 
-def test_a_dark_area_that_the_mask_leaves_out_is_looked_at():
+def test_a_dark_area_that_the_mask_leaves_out_is_included():
     hu, mask, grid = a_lesion(BLACK_HOLE)
     open_ = mask & (hu > BLOOD - 17)
     assert open_.sum() < mask.sum() - 100
@@ -152,13 +152,13 @@ def test_a_dark_area_that_the_mask_leaves_out_is_looked_at():
 
 
 def test_two_thin_slices_are_not_tall_enough_for_a_swirl():
-    """Very dark, but on two slices of 2.5 mm only; twice as tall it is one."""
+    """Very dark, but only on two slices of 2.5 mm; with twice the height it is a swirl."""
     assert not read(a_lesion(hole(5.0, (9, 4, 1.9), (0, 0, 1.25)), 2.5)).swirl
     assert read(a_lesion(hole(5.0, (9, 4, 4.5), (0, 0, 1.25)), 2.5)).swirl
 
 
 def test_a_ring_around_brain_has_no_black_hole():
-    """Half and more of what it surrounds is brain."""
+    """At least half of the enclosed area is brain."""
     lesion = a_lesion(hole(BRAIN, (16, 13, 30)))
     assert not read(lesion).black_hole
     assert read(a_lesion(hole(BRAIN, (8, 6, 30)))).black_hole

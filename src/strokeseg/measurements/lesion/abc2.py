@@ -112,7 +112,7 @@ def _longest_perpendicular_mm(plane: Mask, along: Floats, spacing_mm: tuple[floa
 
 
 def _edges_mm(plane: Mask, spacing_mm: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Ends of all edges between pixels inside and outside, two arrays of shape (n, 2), mm (down, right)."""
+    """Return the ends of all edges between pixels inside and outside, two arrays of shape (n, 2), mm (down, right)."""
     inside = np.pad(ndimage.binary_fill_holes(plane), 1)
     horizontal = np.argwhere(inside[1:] != inside[:-1])
     upright = np.argwhere(inside[:, 1:] != inside[:, :-1])

@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 TYPES: Final[tuple[HemorrhageType, ...]] = get_args(HemorrhageType)
 
 EXPERIMENTAL = True
-"""Types are reported only on request: their macro-F1 on unseen patients is 0.66 (docs/types.md)."""
+"""Types are reported only on request: on unseen patients their macro-F1 is 0.66, below 0.7 (docs/types.md)."""
 
 
 def predict_probabilities(
