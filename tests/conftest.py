@@ -8,20 +8,20 @@ import pytest
 
 from data_sets import find_data_set
 
-# A shell starts what runs in the background deaf to Ctrl-C, and children inherit that: here it must be heard.
+# A shell starts background processes with SIGINT ignored, and children inherit that; the tests need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def shared_data():
-    """The folder of the data sets."""
+    """Return the folder of the data sets."""
     return find_data_set()
 
 
 @pytest.fixture
 def plain_user():
-    """A folder to work in, and a call after which this process has no more rights than any user; root may do all."""
+    """Yield a working folder, and a function that drops root's rights, for root may write anywhere."""
     folder = Path(tempfile.mkdtemp(prefix="strokeseg-test-"))
     folder.chmod(0o755)
     is_root = os.geteuid() == 0

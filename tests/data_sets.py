@@ -1,4 +1,4 @@
-"""The data sets beside the repository, which may not be shipped: the one place that finds them, or skips."""
+"""Data sets beside the repository, which may not be shipped."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def find_data_set(name=""):
-    """Give a path under ../shared/data, or skip the test that asks for it."""
+    """Return a path under ../shared/data, or skip the test if it does not exist."""
     path = DATA / name
     if not path.exists():
-        pytest.skip(f"shared/data/{name}, which may not be shipped, is not beside the repository")
+        pytest.skip(f"shared/data/{name}, which may not be shipped, is missing beside the repository")
     return path

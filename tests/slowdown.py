@@ -1,4 +1,4 @@
-"""How quick this processor is just now, so that a bound on seconds means the same on every machine."""
+"""Speed of this processor at the moment, so that time limits of tests mean the same on every machine."""
 
 import time
 
@@ -6,20 +6,20 @@ import numpy as np
 from scipy import ndimage
 
 _REFERENCE_S = 0.018
-"""What :func:`_work` takes on an idle core of the machine on which the tests' bounds were set, an AMD EPYC (Zen 4)."""
+"""Duration of the reference work on an idle core of the machine that the limits were set on, an AMD EPYC (Zen 4)."""
 
 
 def measure_slowdown():
-    """How many times longer work takes here and now than on that machine; never below 1.
+    """Return how many times longer work takes now than on that machine, at least 1.
 
-    The same kinds of work as ours: filters and sorts of whole arrays, and plain Python.
+    The work resembles that of StrokeSeg: filters and sorts of whole arrays, and plain Python.
     """
-    took = []
+    durations = []
     for _ in range(5):
         start = time.process_time()
         _run_reference_work()
-        took.append(time.process_time() - start)
-    return max(1.0, min(took) / _REFERENCE_S)
+        durations.append(time.process_time() - start)
+    return max(1.0, min(durations) / _REFERENCE_S)
 
 
 def _run_reference_work():

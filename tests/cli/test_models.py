@@ -63,9 +63,9 @@ def own(tmp_path, monkeypatch):
 def test_a_network_of_ones_own_is_added_used_and_removed(run, models, own, tmp_path):
     assert run("models", "add", own) == (0, "mine: added; use it with --model mine\n", "")
     assert {"default", "mine"} <= {card["name"] for card in json.loads(run("models", "list", "--json")[1])}
-    assert "mine: whole" in run("models", "verify", "mine")[1]
+    assert "mine: intact" in run("models", "verify", "mine")[1]
     code, _, complaints = run("models", "add", own)
-    assert code == 2 and "'mine' is installed already" in complaints
+    assert code == 2 and "named 'mine' is already installed" in complaints
     assert run("models", "remove", "mine")[0] == 0
     assert run("models", "show", "mine")[0] == 3
     assert not list((tmp_path / "home" / ".strokeseg" / "models").iterdir())
@@ -113,7 +113,7 @@ def test_a_card_is_drawn_up_and_must_be_filled_in(run, models, own, tmp_path):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"size": 96}, "does not take (1, 1, 96, 96)"),
+        ({"size": 96}, "does not accept float32 of shape (1, 1, 96, 96)"),
         ({"name": "../mine"}, "name: "),
         ({"threshold": 1.5}, "threshold: "),
         ({"smallest_mm3": -1.0}, "smallest_mm3: "),
@@ -163,7 +163,7 @@ def test_a_file_too_large_for_onnx_is_not_read(run, models, tmp_path):
 
 def test_the_remedy_for_a_broken_file_of_ones_own_is_not_to_install_strokeseg_again(run, models, own, tmp_path):
     (tmp_path / "text.onnx").write_bytes(b"no network")
-    assert "Export it to ONNX again" in run("models", "card", tmp_path / "text.onnx")[2]
+    assert "Export the network to ONNX again" in run("models", "card", tmp_path / "text.onnx")[2]
     assert run("models", "add", own)[0] == 0
     (tmp_path / "home/.strokeseg/models/mine.onnx").write_bytes(b"")
     assert "strokeseg models remove mine" in run("models", "verify", "mine")[2]

@@ -71,7 +71,7 @@ def test_results_go_to_a_folder_named_after_the_input(run, tmp_path, name, folde
 def test_pictures_have_a_volume_only_with_their_spacing(run, tmp_path):
     source = pictures(tmp_path / "stack", head())
     _, said, _ = run("segment", source, "-o", tmp_path / "a", "--formats", "json", "--window", "40,80")
-    assert "volume unknown" in said and "spacing is not known" in said and "Pixels" in said
+    assert "volume unknown" in said and "spacing is unknown" in said and "Pixels" in said
     found = run("segment", source, "-o", tmp_path / "b", "--json", "--window", "40,80", "--spacing", "5,1.5,1.5")[1]
     assert json.loads(found)["findings"]["volume_ml"] == pytest.approx(BLEED_ML, rel=0.1)
     assert json.loads(found)["input"]["window"] == [40, 80]
@@ -91,7 +91,7 @@ def test_results_inside_the_input_are_refused(run, tmp_path, monkeypatch):
 def test_an_option_without_use_is_said(run, bleeding, tmp_path):
     code, said, complaints = run("segment", bleeding, "-o", tmp_path / "o", "--window", "40,80", "--formats", "json")
     assert (code, complaints) == (0, "")
-    assert "warning: --window given, but without meaning for this kind of input: not used." in said
+    assert "warning: --window not used: not applicable to this kind of input." in said
 
 
 def test_flip_and_threads_answer_alike(run, bleeding, tmp_path):

@@ -143,7 +143,7 @@ def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
         since = datetime.fromtimestamp(row["first_at"]).strftime("%Y-%m-%d %H:%M")
         return [row["id"][:8], row["state"], row["kind"], row["target"], since, str(row["tries"]), row["error"]]
 
-    _print_table(["id", "state", "what", "to", "since", "tries", "last answer"], [line(row) for row in rows])
+    _print_table(["id", "state", "kind", "target", "since", "tries", "last answer"], [line(row) for row in rows])
 
 
 def _run_node(settings: NodeSettings, database: str, storage: str, workers: int) -> None:

@@ -17,7 +17,7 @@ Examples:
   strokeseg segment head.nii.gz --formats json,nifti
   strokeseg segment slices/ --spacing 5,0.45,0.45 --window 40,80      pictures of known scale
   strokeseg segment study.zip -o results --json | jq .findings.volume_ml
-  strokeseg segment study.zip -o results --formats stl,turn --skull      for 3D printing, and a turning image
+  strokeseg segment study.zip -o results --formats stl,turn --skull      solids and a turning image
 """
 INSPECT_EXAMPLES = """\b
 Examples:

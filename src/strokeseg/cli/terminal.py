@@ -43,8 +43,23 @@ def set_debug(on: bool) -> None:
         logging.lastResort = None
 
 
-def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
-    """Run an app, print any error on stderr and return the exit code."""
+def run_app(app: typer.Typer, arguments: Sequence[str] | None, program: str = "strokeseg") -> int:
+    """Run an app, print any error on stderr and return the exit code.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The app.
+    arguments : sequence of str, optional
+        Those of the process where None.
+    program : str, default: "strokeseg"
+        Name of the program in help texts and messages.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     _state["debug"] = False
     if arguments is None:
         # Exit by an exception, so that half-written files are removed.
@@ -55,7 +70,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     own.addHandler(notes)
     try:
         with warnings.catch_warnings():
-            return _run_app(app, arguments)
+            return _run_app(app, arguments, program)
     finally:
         own.removeHandler(notes)
 
@@ -67,9 +82,9 @@ class _NoteHandler(logging.Handler):
         print_note(f"warning: {record.getMessage()}")
 
 
-def _run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
+def _run_app(app: typer.Typer, arguments: Sequence[str] | None, program: str) -> int:
     try:
-        code = app(None if arguments is None else list(arguments), prog_name="strokeseg", standalone_mode=False)
+        code = app(None if arguments is None else list(arguments), prog_name=program, standalone_mode=False)
     except StrokesegError as error:
         _print_traceback(error)
         return _print_error(error.code, error.message, error.remedy, error.exit_code)
