@@ -19,7 +19,7 @@ _REMEDY = "Choose another folder with -o."
 class ExportSummary:
     """The result of an export.
 
-    Parameters
+    Attributes
     ----------
     studies : int
         Number of exported studies.

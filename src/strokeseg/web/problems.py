@@ -23,6 +23,7 @@ from strokeseg.errors import (
     TooLarge,
     Unauthorized,
     UsageError,
+    describe_fault,
 )
 
 log = logging.getLogger("strokeseg.serve")
@@ -141,12 +142,7 @@ def _handle_invalid_request(_request: Request, error: Exception) -> Response:
 
 
 def _handle_fault(request: Request, error: Exception) -> Response:
-    # The exception's message may contain patient data: its class and line are enough to locate it.
-    trace, line = error.__traceback__, "?"
-    while trace:
-        line = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    log.error("fault in %s %s: %s at %s", request.method, _get_route(request), type(error).__name__, line)
+    log.error("%s %s: %s", request.method, _get_route(request), describe_fault(error))
     return _create_problem(500, "error", "internal error in StrokeSeg", "Report it with the line in the server's log.")
 
 

@@ -96,7 +96,22 @@ def send_file(request: Request, storage: Storage, key: str, file: ResultFile) ->
 
 
 def stream_zip(storage: Storage, prefix: str, files: list[ResultFile]) -> Iterator[bytes]:
-    """Yield a zip of files while it is created, uncompressed: most of the files are compressed already."""
+    """Create a zip of files block by block, uncompressed: most of the files are compressed already.
+
+    Parameters
+    ----------
+    storage : Storage
+        The files.
+    prefix : str
+        Key of their folder.
+    files : list of ResultFile
+        Their entries in the manifest.
+
+    Yields
+    ------
+    bytes
+        The next block of the zip.
+    """
     buffer = _ZipBuffer()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         for file in files:

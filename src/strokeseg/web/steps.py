@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from strokeseg.errors import InputError, ModelError, NotFound, StrokesegError, UsageError
+from strokeseg.errors import InputError, ModelError, NotFound, StrokesegError, UsageError, describe_fault
 from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 from strokeseg.web import intermediates, worker
 from strokeseg.web.comparison_store import ComparisonStore
@@ -211,6 +211,4 @@ def classify_error(error: Exception) -> tuple[str, StrokesegError]:
         return "refused", error
     if isinstance(error, StrokesegError):
         return "failed", error
-    return "failed", StrokesegError(
-        f"internal error, or a fault of the machine: {type(error).__name__}", "Try again; see the server's log."
-    )
+    return "failed", StrokesegError(describe_fault(error), "Try again; see the server's log.")

@@ -21,7 +21,7 @@ from strokeseg.web.study_store import NewStudy
 class StudyRequest:
     """A request to create a study.
 
-    Parameters
+    Attributes
     ----------
     user : User
         The user; owner of the study.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from strokeseg.errors import EmptyInput, UsageError
+from strokeseg.scan_options import parse_spacing, parse_window
 from strokeseg.web.schemas import StudyOptions
 
 _SUFFIX = re.compile(r"(\.nii|\.tar)?\.[a-z0-9]{1,8}$")
@@ -21,7 +22,7 @@ _SUFFIX = re.compile(r"(\.nii|\.tar)?\.[a-z0-9]{1,8}$")
 class ReceivedFile:
     """A received file.
 
-    Parameters
+    Attributes
     ----------
     name : str
         The user's name for it, made safe; may be a relative path.
@@ -131,22 +132,16 @@ def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
         `usage`, if one is malformed.
     """
     return {
-        "window": _parse_numbers(options.window, 2, "window", "CENTRE,WIDTH such as 40,80", minimum=None),
-        "spacing_mm": _parse_numbers(
-            options.spacing, 3, "spacing", "SLICE,ROW,COLUMN in mm such as 5,0.45,0.45", minimum=0
-        ),
+        "window": _parse_numbers("window", options.window, parse_window),
+        "spacing_mm": _parse_numbers("spacing", options.spacing, parse_spacing),
         "series": clean_text(options.series, 64) or None,
     }
 
 
-def _parse_numbers(text: str, count: int, field: str, expected: str, minimum: float | None) -> list[float] | None:
+def _parse_numbers(field: str, text: str, parse: Callable[[str], tuple[float, ...]]) -> list[float] | None:
     if not text.strip():
         return None
     try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    valid = len(numbers) == count and all(abs(number) < 1e5 for number in numbers)
-    if not valid or (minimum is not None and min(numbers) <= minimum) or (field == "window" and numbers[1] <= 0):
-        raise UsageError(f"{field}: expected {expected}", "Correct it, or leave it out.")
-    return numbers
+        return list(parse(text))
+    except ValueError as error:
+        raise UsageError(f"{field}: {error}", "Correct it, or leave it out.") from None

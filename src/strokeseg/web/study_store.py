@@ -23,7 +23,7 @@ from strokeseg.web.version_store import VersionStore
 class NewStudy:
     """The data of a study to be added.
 
-    Parameters
+    Attributes
     ----------
     id : str
         ID of the study; its upload is already stored under it.

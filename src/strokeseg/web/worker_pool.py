@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import queue
@@ -16,9 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from strokeseg.errors import StrokesegError, TooLarge
+from strokeseg.errors import StrokesegError, TooLarge, describe_fault
 
-log = logging.getLogger("strokeseg.web")
 _POLL_S = 0.3  # interval at which a waiting parent checks whether the study was cancelled
 _spawn = multiprocessing.get_context("spawn")
 
@@ -227,11 +225,7 @@ def _call_step(step: Callable[..., Any], arguments: tuple[Any, ...], report: Cal
     except OSError as error:
         return "error", OSError(error.errno, error.strerror)  # without the file's name
     except Exception as error:
-        # The exception's message may contain patient data.
-        trace, line = error.__traceback__, ""
-        while trace:
-            line, trace = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}", trace.tb_next
-        return "error", StrokesegError(f"internal error in StrokeSeg: {type(error).__name__} in {line}", "Report it.")
+        return "error", StrokesegError(describe_fault(error), "Report it.")
 
 
 def _exit_with_parent(parent: int) -> None:

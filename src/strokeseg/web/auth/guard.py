@@ -11,7 +11,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy import Engine
 
 from strokeseg.errors import Busy, Unauthorized
-from strokeseg.web.auth import config, credentials, rate_limit, sessions, tokens
+from strokeseg.web.auth import config, credentials, oidc, rate_limit, sessions, tokens
 from strokeseg.web.auth.audit import AuditLog
 from strokeseg.web.auth.headers import SAFE_METHODS
 from strokeseg.web.auth.users import LOCAL_USER, Scope, User
@@ -68,6 +68,8 @@ class Guard:
     ----------
     mode : {"off", "token", "oidc"}
         "off" if only this machine can send requests; "oidc" if people can also sign in at a sign-in service.
+    provider : Provider or None
+        The sign-in service, if there is one.
     login_path : str or None
         Where signing in starts, relative to the page; None without a sign-in service.
     """
@@ -77,6 +79,7 @@ class Guard:
         # Behind a proxy every request comes from 127.0.0.1, so the address does not identify the sender.
         is_local = settings.is_loopback and not (settings.trusted_proxies or settings.base_path or settings.auth_config)
         self.mode: Literal["off", "token", "oidc"] = "off" if is_local else "oidc" if self.config.oidc else "token"
+        self.provider = oidc.Provider(self.config.oidc) if self.config.oidc and self.mode == "oidc" else None
         self.login_path = f"{API_PREFIX}/auth/login".lstrip("/") if self.mode == "oidc" else None
         self.cookie_path = settings.base_path or "/"
         self._audit = AuditLog(settings.audit)

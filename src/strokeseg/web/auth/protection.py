@@ -33,7 +33,7 @@ def protect(app: FastAPI, guard: Guard) -> None:
         If a route does not require a scope.
     """
     app.state.guard = guard
-    app.include_router(routes.create_router(guard), prefix=f"{API_PREFIX}/auth", tags=["sign-in"])
+    app.include_router(routes.router, prefix=f"{API_PREFIX}/auth", tags=["sign-in"])
     documentation = {app.openapi_url, app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
     unprotected = sorted(find_open_routes(app) - PUBLIC_PATHS - documentation)
     if unprotected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
@@ -35,79 +35,78 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
+router = APIRouter()
 TokenText = Annotated[str, Body(embed=True, alias="token", max_length=200)]
 
 
-def create_router(guard: Guard) -> APIRouter:
-    """Create the routes under /auth."""
-    router = APIRouter()
-    _add_token_routes(router, guard)
-    _add_service_routes(router, guard)
-    return router
+def get_guard(request: Request) -> Guard:
+    """Return the guard of the application that received a request."""
+    guard: Guard = request.app.state.guard
+    return guard
 
 
-def _add_token_routes(router: APIRouter, guard: Guard) -> None:
-    @router.post("/session", status_code=204, responses=document_problems(401, 403, 422, 429, 507))
-    def sign_in(request: Request, text: TokenText) -> Response:
-        """Sign in with a token; the response sets the session cookie. Requires the header X-StrokeSeg: 1."""
-        check_csrf_header(request)
-        token = tokens.find_valid_token(guard.engine, text)
-        if token is None:
-            raise guard.record_failure(request)
-        guard.audit(token.user, "sign-in", None, "done", request)
-        value = sessions.create_session(guard.engine, token.user, guard.config.session_hours, token)
-        return _set_session_cookie(guard, request, Response(status_code=204), value)
-
-    @router.post("/logout", status_code=204, responses=document_problems(403, 507))
-    def sign_out(request: Request) -> Response:
-        """Sign out; the session ends at once. Requires the header X-StrokeSeg: 1."""
-        check_csrf_header(request)
-        value = request.cookies.get(SESSION_COOKIE)
-        if value:
-            guard.audit(sessions.find_user(guard.engine, value), "sign-out", None, "done", request)
-            sessions.delete_session(guard.engine, value)
-        response = Response(status_code=204)
-        response.delete_cookie(SESSION_COOKIE, path=guard.cookie_path, httponly=True, samesite="strict")
-        return response
+CurrentGuard = Annotated[Guard, Depends(get_guard)]
 
 
-def _add_service_routes(router: APIRouter, guard: Guard) -> None:
-    config = guard.config
-    provider = oidc.Provider(config.oidc) if guard.mode == "oidc" and config.oidc else None
+@router.post("/session", status_code=204, responses=document_problems(401, 403, 422, 429, 507))
+def sign_in(guard: CurrentGuard, request: Request, text: TokenText) -> Response:
+    """Sign in with a token; the response sets the session cookie. Requires the header X-StrokeSeg: 1."""
+    check_csrf_header(request)
+    token = tokens.find_valid_token(guard.engine, text)
+    if token is None:
+        raise guard.record_failure(request)
+    guard.audit(token.user, "sign-in", None, "done", request)
+    value = sessions.create_session(guard.engine, token.user, guard.config.session_hours, token)
+    return _set_session_cookie(guard, request, Response(status_code=204), value)
 
-    @router.get("/login", status_code=302, responses=document_problems(404, 503))
-    async def start_login(request: Request) -> Response:
-        """Redirect to the sign-in service."""
-        try:
-            response, cookie = await _require_provider(provider).start_login(request)
-        except HttpRefusal as refusal:
-            return _send_error_page(guard, request, refusal)
-        # SameSite=Lax: the browser returns from the service's page and must send this cookie.
-        response.set_cookie(
-            oidc.LOGIN_COOKIE,
-            cookie,
-            max_age=oidc.LOGIN_TIMEOUT_S,
-            path=guard.cookie_path,
-            secure=_is_encrypted(request),
-            httponly=True,
-            samesite="lax",
-        )
-        return response
 
-    @router.get("/callback", status_code=303, responses=document_problems(401, 403, 404, 429, 503, 507))
-    async def finish_login(request: Request) -> Response:
-        """Return from the sign-in service and continue to the page."""
-        service = _require_provider(provider)
-        try:
-            user = await service.finish_login(request)
-        except HttpRefusal as refusal:
-            counted = await run_in_threadpool(guard.record_failure, request)
-            return _send_error_page(guard, request, counted if counted.status == 429 else refusal)
-        await run_in_threadpool(guard.audit, user, "sign-in", None, "done", request)
-        value = await run_in_threadpool(sessions.create_session, guard.engine, user, config.session_hours)
-        response = RedirectResponse(f"{guard.cookie_path.rstrip('/')}/", 303)
-        response.delete_cookie(oidc.LOGIN_COOKIE, path=guard.cookie_path, httponly=True, samesite="lax")
-        return _set_session_cookie(guard, request, response, value)
+@router.post("/logout", status_code=204, responses=document_problems(403, 507))
+def sign_out(guard: CurrentGuard, request: Request) -> Response:
+    """Sign out; the session ends at once. Requires the header X-StrokeSeg: 1."""
+    check_csrf_header(request)
+    value = request.cookies.get(SESSION_COOKIE)
+    if value:
+        guard.audit(sessions.find_user(guard.engine, value), "sign-out", None, "done", request)
+        sessions.delete_session(guard.engine, value)
+    response = Response(status_code=204)
+    response.delete_cookie(SESSION_COOKIE, path=guard.cookie_path, httponly=True, samesite="strict")
+    return response
+
+
+@router.get("/login", status_code=302, responses=document_problems(404, 503))
+async def start_login(guard: CurrentGuard, request: Request) -> Response:
+    """Redirect to the sign-in service."""
+    try:
+        response, cookie = await _require_provider(guard).start_login(request)
+    except HttpRefusal as refusal:
+        return _send_error_page(guard, request, refusal)
+    # SameSite=Lax: the browser returns from the service's page and must send this cookie.
+    response.set_cookie(
+        oidc.LOGIN_COOKIE,
+        cookie,
+        max_age=oidc.LOGIN_TIMEOUT_S,
+        path=guard.cookie_path,
+        secure=_is_encrypted(request),
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+@router.get("/callback", status_code=303, responses=document_problems(401, 403, 404, 429, 503, 507))
+async def finish_login(guard: CurrentGuard, request: Request) -> Response:
+    """Return from the sign-in service and continue to the page."""
+    provider = _require_provider(guard)
+    try:
+        user = await provider.finish_login(request)
+    except HttpRefusal as refusal:
+        counted = await run_in_threadpool(guard.record_failure, request)
+        return _send_error_page(guard, request, counted if counted.status == 429 else refusal)
+    await run_in_threadpool(guard.audit, user, "sign-in", None, "done", request)
+    value = await run_in_threadpool(sessions.create_session, guard.engine, user, guard.config.session_hours)
+    response = RedirectResponse(f"{guard.cookie_path.rstrip('/')}/", 303)
+    response.delete_cookie(oidc.LOGIN_COOKIE, path=guard.cookie_path, httponly=True, samesite="lax")
+    return _set_session_cookie(guard, request, response, value)
 
 
 def _send_error_page(guard: Guard, request: Request, refusal: HttpRefusal) -> Response:
@@ -124,10 +123,10 @@ def _send_error_page(guard: Guard, request: Request, refusal: HttpRefusal) -> Re
     return HTMLResponse(text, refusal.status or problems.get_status(error), refusal.headers)
 
 
-def _require_provider(provider: oidc.Provider | None) -> oidc.Provider:
-    if provider is None:
+def _require_provider(guard: Guard) -> oidc.Provider:
+    if guard.provider is None:
         raise NotFound("no sign-in service is configured", "Use a token; docs/security.md explains sign-in services.")
-    return provider
+    return guard.provider
 
 
 def _set_session_cookie(guard: Guard, request: Request, response: Response, value: str) -> Response:

@@ -43,7 +43,7 @@ def expand_scopes(names: Iterable[str]) -> frozenset[str]:
 class User:
     """An authenticated user.
 
-    Parameters
+    Attributes
     ----------
     name : str
         Name of a person or a program; the owner of what they upload.
