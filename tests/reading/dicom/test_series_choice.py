@@ -7,7 +7,7 @@ from phantoms import head_series
 from phantoms.head_series import Geometry
 from strokeseg.errors import NotCT, SeveralSeries, UnreadableFile
 from strokeseg.reading import read, read_one
-from strokeseg.reading.dicom import decoding, volume
+from strokeseg.reading.dicom import decoding, series_decoder
 
 THICK = Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 6.0)))
 THIN = Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 1.5)))
@@ -32,7 +32,7 @@ def decoded_uids(monkeypatch):
         uids.append(header.series_uid)
         return real(frame, header)
 
-    monkeypatch.setattr(volume, "decode_hounsfield", record_series)
+    monkeypatch.setattr(series_decoder, "decode_hounsfield", record_series)
     return uids
 
 

@@ -12,7 +12,7 @@ from phantoms import head_series
 from phantoms.head_series import Geometry
 from slowdown import measure_slowdown
 from strokeseg.reading import input_file, read_one
-from strokeseg.reading.dicom import header_reader, series, volume
+from strokeseg.reading.dicom import header_reader, series, series_decoder
 
 MEASURE = """
 import json, sys, threading, time
@@ -78,7 +78,7 @@ def test_forty_uncompressed_slices_are_read_at_once(tmp_path):
     def time_reading():
         cpu_start, wall_start = time.process_time(), time.perf_counter()
         headers = [item for file in input_file.list_folder(folder) for item in header_reader.read_headers(file)]
-        volume.read_series(series.select_consistent(headers))
+        series_decoder.read_series(series.select_consistent(headers))
         return time.process_time() - cpu_start, time.perf_counter() - wall_start
 
     cpu_s, wall_s = (min(column) for column in zip(*[time_reading() for _ in range(10)], strict=True))

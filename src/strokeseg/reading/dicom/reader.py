@@ -11,9 +11,9 @@ from strokeseg.reading.dicom import header_reader
 from strokeseg.reading.dicom.dicomdir import check_missing_files
 from strokeseg.reading.dicom.header import DICOMDIR_SOP_CLASS, SliceHeader
 from strokeseg.reading.dicom.series import Series, select_consistent
+from strokeseg.reading.dicom.series_decoder import read_preview, read_series
 from strokeseg.reading.dicom.series_grouping import group_into_series
 from strokeseg.reading.dicom.series_preference import select_preferred
-from strokeseg.reading.dicom.volume import read_preview, read_series
 from strokeseg.reading.input_file import InputFile
 from strokeseg.reading.progress import Progress
 from strokeseg.result import Remark

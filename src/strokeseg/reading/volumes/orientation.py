@@ -64,13 +64,7 @@ def orient_volume(
             values = np.flip(values, axis)
     values = np.transpose(values, axes)
     slice_step, row_step, column_step = (affine[:3, axis] for axis in axes)
-    if abs(row_step @ column_step) > 0.01 * np.linalg.norm(row_step) * np.linalg.norm(column_step):
-        raise InconsistentGeometry(f"{name}: rows and columns are not at right angles", "Resample the volume.")
-    positions = affine[:3, 3] + np.arange(len(values))[:, None] * slice_step
-    row_mm, column_mm = float(np.linalg.norm(row_step)), float(np.linalg.norm(column_step))
-    column_cosine, row_cosine = row_step / row_mm, column_step / column_mm
-    thickness = abs(float(slice_step @ np.cross(row_cosine, column_cosine)))
-    planes = Planes(positions, row_cosine, column_cosine, (row_mm, column_mm), thickness)
+    planes = _make_planes(slice_step, row_step, column_step, affine[:3, 3], len(values), name)
     hu, remarks = _to_hounsfield(values, scale, name)
     if not oriented:
         message = "The file states no orientation: left and right are not known."
@@ -99,6 +93,19 @@ def _choose_axes(matrix: Floats, name: str) -> tuple[tuple[int, int, int], tuple
     best = max(permutations(range(3)), key=lambda p: abs(unit[2, p[0]]) + abs(unit[1, p[1]]) + abs(unit[0, p[2]]))
     flips = (unit[2, best[0]] < 0, unit[1, best[1]] < 0, unit[0, best[2]] < 0)
     return (best[0], best[1], best[2]), (bool(flips[0]), bool(flips[1]), bool(flips[2]))
+
+
+def _make_planes(
+    slice_step: Floats, row_step: Floats, column_step: Floats, origin: Floats, count: int, name: str
+) -> Planes:
+    """Make the planes of ``count`` slices from the vectors (LPS mm) between neighbouring slices, rows and columns."""
+    if abs(row_step @ column_step) > 0.01 * np.linalg.norm(row_step) * np.linalg.norm(column_step):
+        raise InconsistentGeometry(f"{name}: rows and columns are not at right angles", "Resample the volume.")
+    positions = origin + np.arange(count)[:, None] * slice_step
+    row_mm, column_mm = float(np.linalg.norm(row_step)), float(np.linalg.norm(column_step))
+    column_cosine, row_cosine = row_step / row_mm, column_step / column_mm
+    thickness_mm = abs(float(slice_step @ np.cross(row_cosine, column_cosine)))
+    return Planes(positions, row_cosine, column_cosine, (row_mm, column_mm), thickness_mm)
 
 
 def _to_hounsfield(
