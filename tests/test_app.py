@@ -64,7 +64,7 @@ def test_a_zip_is_answered_as_the_command_line_answers_it(page, tmp_path):
     told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     found = told["findings"]
     metrics = {metric.label: metric.value for metric in page.metric}
-    assert metrics["Probability of blood"] == f"{found['confidence']:.2f}"
+    assert metrics["Probability of hemorrhage"] == f"{found['confidence']:.2f}"
     if found["hemorrhage"]:
         assert metrics["Volume"] == f"{found['volume_ml']:.1f} ml"
     for remark in told["remarks"]:
@@ -91,7 +91,7 @@ def test_pictures_have_their_slices_outline_lesions_and_remarks(page):
 @pytest.mark.slow
 def test_a_known_scale_gives_millilitres_and_a_new_one_is_answered_anew(page):
     upload(page, *PICTURES)
-    assert "ml" not in {m.label: m.value for m in page.metric}.get("Volume", "not known")
+    assert "ml" not in {m.label: m.value for m in page.metric}.get("Volume", "unknown")
     page.toggle(key="scale_known").set_value(True).run()
     first = volume(page)
     page.number_input(key="spacing_Slices").set_value(10.0).run()
@@ -187,7 +187,7 @@ def test_a_person_uploads_looks_and_downloads(address, tmp_path):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
         page.locator("input[type=file]").set_input_files([str(path) for path in PICTURES])
-        expect(page.get_by_text("Bleeding was found")).to_be_visible(timeout=120_000)
+        expect(page.get_by_text("Hemorrhage was detected")).to_be_visible(timeout=120_000)
         picture = page.locator("[data-testid=stImage] img").first
         first = picture.get_attribute("src")
         page.get_by_role("slider").press("ArrowRight")

@@ -24,6 +24,10 @@ class Spacing(NamedTuple):
     column: float
 
 
+BRAIN_WINDOW = Window(40.0, 80.0)
+"""The window of the networks' input, which all training sets cover, and of the output images."""
+
+
 def parse_window(text: str) -> Window:
     """Parse a window such as "40,80".
 

@@ -21,6 +21,7 @@ from strokeseg.outputs.volumes import nifti
 from strokeseg.outputs.volumes.regular_grid import make_regular
 from strokeseg.result import Lesion, ResultDocument
 from strokeseg.scan import Scan
+from strokeseg.scan_options import BRAIN_WINDOW
 
 if TYPE_CHECKING:
     from ipyniivue import NiiVue
@@ -140,7 +141,7 @@ def open_viewer(scan: Scan, labels: Labels) -> NiiVue:
     with tempfile.TemporaryDirectory() as folder:
         files = nifti.save(Path(folder), scan, make_regular(scan, labels))
         ct, lesions = ((Path(folder) / files[name]).read_bytes() for name in ("ct", "lesion_volume"))
-    centre, width = slice_images.BRAIN_WINDOW
+    centre, width = BRAIN_WINDOW
     widget = NiiVue()
     widget.load_volumes(
         [

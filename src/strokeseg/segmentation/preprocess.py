@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-BRAIN_WINDOW = (40.0, 80.0)
-"""(centre, width) of the network's input, Hounsfield units: the brain window, which all training sets cover."""
+from strokeseg.scan_options import BRAIN_WINDOW
 
 _TISSUE_HU = 10.0
 _MARGIN = 0.04

@@ -21,8 +21,8 @@ from strokeseg.dicom_source import DicomSource
 from strokeseg.pipeline import Prediction, Result
 from strokeseg.result import Findings, ModelInfo, Remark, Timing
 from strokeseg.scan import Planes, Scan
+from strokeseg.scan_options import BRAIN_WINDOW
 from strokeseg.segmentation import models
-from strokeseg.segmentation.preprocess import BRAIN_WINDOW
 from strokeseg.web.schemas import SliceGeometry
 
 SCAN_FILES = ("scan.json", "slices.bin")

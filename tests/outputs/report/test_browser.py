@@ -156,7 +156,7 @@ def test_slices_scroll_by_wheel_keys_slider_touch_and_a_click_on_a_small_one(ope
     assert at(page) > dragged
     page.locator(".slice").nth(1).focus()
     page.keyboard.press("Enter")
-    assert comes(page, 4, "40/40") and slider.get_attribute("aria-valuetext") == "Slice 5 of 12, bleeding in region 1"
+    assert comes(page, 4, "40/40") and slider.get_attribute("aria-valuetext") == "Slice 5 of 12, lesion 1"
 
 
 def test_the_outline_can_be_hidden_and_lies_around_the_bleeding(opened):

@@ -14,6 +14,7 @@ from strokeseg.outputs.dicom import codes
 from strokeseg.outputs.dicom.context import MANUFACTURER, MODEL_NAME, RESEARCH_NOTE, ObjectContext, make_code_items
 from strokeseg.outputs.images import slice_images
 from strokeseg.scan import Scan
+from strokeseg.scan_options import BRAIN_WINDOW
 
 KIND = "capture"
 _SERIES_NUMBER = 7005
@@ -47,7 +48,7 @@ def make_captures(context: ObjectContext, scan: Scan, mask: NDArray[np.bool_], l
 
 def _make_capture(context: ObjectContext, scan: Scan, mask: NDArray[np.bool_], index: int, number: int) -> SCImage:
     pixels = np.asarray(slice_images.draw_key_slice(scan, mask, index))
-    centre, width = slice_images.BRAIN_WINDOW
+    centre, width = BRAIN_WINDOW
     capture = SCImage(
         pixel_array=pixels,
         photometric_interpretation=PhotometricInterpretationValues.RGB,

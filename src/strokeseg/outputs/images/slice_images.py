@@ -14,9 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from strokeseg.imaging.components import Labels
 from strokeseg.result import are_sides_known
 from strokeseg.scan import Scan
-
-BRAIN_WINDOW = (40.0, 80.0)
-"""(centre, width), Hounsfield units."""
+from strokeseg.scan_options import BRAIN_WINDOW
 
 OUTLINE_COLOUR = (255, 208, 46)
 LETTER_COLOUR = (200, 208, 216)

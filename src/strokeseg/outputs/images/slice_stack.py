@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from strokeseg.imaging import downsample
-from strokeseg.outputs.images.slice_images import BRAIN_WINDOW, Polyline, trace_outlines
+from strokeseg.outputs.images.slice_images import Polyline, trace_outlines
 from strokeseg.scan import Floats, Scan
+from strokeseg.scan_options import BRAIN_WINDOW
 
 VIEWER_WINDOWS = {
     "brain": BRAIN_WINDOW,

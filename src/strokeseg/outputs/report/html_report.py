@@ -19,6 +19,7 @@ from strokeseg.outputs.meshes import gltf
 from strokeseg.outputs.report import wording
 from strokeseg.outputs.report.texts import Texts, load_texts
 from strokeseg.result import ResultDocument, are_sides_known
+from strokeseg.scan_options import BRAIN_WINDOW
 
 NAME = "report.html"
 
@@ -50,7 +51,7 @@ def render_html(document: ResultDocument, images: ResultImages, language: str = 
     scripts = [read_template(environment, name) for name in names]
     columns = wording.list_columns(document, texts)
     chosen = slice_images.draw_report_slices(images.scan, images.mask)
-    centre, width = slice_images.BRAIN_WINDOW
+    centre, width = BRAIN_WINDOW
     return environment.get_template("report.html.j2").render(
         texts=texts,
         wording=wording,

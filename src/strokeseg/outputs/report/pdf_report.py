@@ -16,12 +16,12 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Paragraph, Table, TableStyle
 
-from strokeseg.outputs.images import slice_images
 from strokeseg.outputs.images.result_images import ResultImages
 from strokeseg.outputs.report import wording
 from strokeseg.outputs.report.pdf_fonts import BOLD, PLAIN, escape_markup, make_style
 from strokeseg.outputs.report.texts import Texts, load_texts
 from strokeseg.result import Remark, ResultDocument
+from strokeseg.scan_options import BRAIN_WINDOW
 
 NAME = "report.pdf"
 
@@ -299,7 +299,7 @@ def _caption_slice(index: int, document: ResultDocument, texts: Texts) -> str:
 
 
 def _describe_window(texts: Texts) -> str:
-    centre, width = slice_images.BRAIN_WINDOW
+    centre, width = BRAIN_WINDOW
     return texts("pdf.windows", centre=f"{centre:g}", width=f"{width:g}")
 
 
