@@ -1,8 +1,8 @@
-"""The atlas of `strokeseg.measure`, derived from the ICBM 152 template: ``python -m tools.derive_atlas``.
+"""Derive the atlas of `strokeseg.measurements` from the ICBM 152 template: ``python -m tools.derive_atlas``.
 
-The template is the MNI ICBM 152 2009a nonlinear symmetric one (T1, grey and white matter at 1 mm), as the data files of
-the package nilearn hold it. Only these files are read. Its notice, which goes with every derived file, is in
-`measure/atlas.md`.
+The template is the MNI ICBM 152 2009a nonlinear symmetric one (T1, grey and white matter at 1 mm) in the data files of
+the package nilearn. Only these files are read. The template's notice, which must accompany every derived file, is in
+`measurements/head/atlas.md`.
 
 Fonov V et al. Unbiased nonlinear average age-appropriate brain templates from birth to adulthood. NeuroImage
 2009;47:S102. Fonov V et al. Unbiased average age-appropriate atlases for pediatric studies. NeuroImage 2011;54:313-327.
@@ -32,29 +32,32 @@ Floats = NDArray[np.float64]
 _FILE = "nilearn/datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 _ORIGIN_MM = (-98, -134, -72)
 _SHAPE = (197, 233, 189)
-# The template's mask follows the gyri; the skull's inner surface, which a CT shows, spans them, about so far out.
+# The template's mask follows the gyri. The skull's inner surface, visible in CT, spans them at about this distance.
 _SUBARACHNOID_MM = 3.0
 _BRIDGED_MM = 10.0
-# The third and the fourth ventricle widen less with age than the lateral ones: their distances are stretched.
+# The third and the fourth ventricle widen less with age than the lateral ones, so their distances are stretched.
 _STRETCH = {"lateral": 1.0, "third": 1.6, "fourth": 2.5}
-# The horns are closed in the template's young heads, and open, or full of blood, in others: where they run, |x|, y, z,
-# mm, laid on the template by eye, and their radius.
+# The horns are closed in the template's young heads, and open or filled with blood in others. Their axes, |x|, y, z in
+# mm, were drawn on the template by hand.
 _HORNS_MM = (((27, -50, 4), (24, -76, 4)), ((28, -44, 0), (33, -26, -13)), ((33, -26, -13), (30, -8, -20)))
 _HORN_RADIUS_MM = 2.0
 
 
 def read_template() -> Maps:
-    """Read the template's T1, grey and white matter, made wholly symmetric.
+    """Read the template's T1, grey and white matter, averaged with their mirror images.
 
     Returns
     -------
-    float32, 0 to 1, (x, y, z) in the template's frame: 1 mm, x to the right, y to the front, z to the vertex, the
-    first voxel at (-98, -134, -72) mm
+    dict of str to ndarray of float32, shape (x, y, z)
+        Values from 0 to 1 at 1 mm, x to the right, y to the front, z to the vertex; the first voxel is at
+        (-98, -134, -72) mm.
 
     Raises
     ------
     FileNotFoundError
-        if nilearn is not installed
+        If nilearn is not installed.
+    ValueError
+        If the installed template is another one.
     """
     try:
         package = distribution("nilearn")
@@ -71,64 +74,81 @@ def read_template() -> Maps:
 
 
 def segment_template(maps: Maps) -> dict[str, Mask]:
-    """Part the template: bool, (x, y, z), by name."""
-    brain = maps["t1"] > 0.05
-    below = _segment_infratentorial(maps, brain)
-    fluid = ndimage.gaussian_filter(np.where(brain, np.clip(1 - maps["gm"] - maps["wm"], 0, 1), 0), 0.7) > 0.4
-    found = {"brain": brain, "infratentorial": below, "supratentorial": brain & ~below, **_segment_ventricles(fluid)}
-    found["brainstem"] = _segment_brainstem(below)
-    found["deep"] = _segment_deep(found)
-    return found
-
-
-def compute_distances(found: dict[str, Mask]) -> dict[str, Floats]:
-    """Give the signed distances that the atlas holds, mm, negative inside.
+    """Segment the template.
 
     Parameters
     ----------
-    found : of the half from x = 0 on: what is nearest to a place of a symmetric head lies on its own side
+    maps : dict of str to ndarray of float32
+        From :func:`read_template`.
+
+    Returns
+    -------
+    dict of str to ndarray of bool, shape (x, y, z)
+        Masks by name.
     """
-    far = ndimage.distance_transform_edt(~found["brain"])
-    spanned = ndimage.distance_transform_edt(far <= _BRIDGED_MM) > _BRIDGED_MM - _SUBARACHNOID_MM
-    ventricle = np.min([_signed_distance_mm(found[name]) * stretch for name, stretch in _STRETCH.items()], axis=0)
-    # Half-way between the two is the tentorium, also where fluid or bone lies between them.
-    apart = [ndimage.distance_transform_edt(~found[name]) for name in ("infratentorial", "supratentorial")]
+    brain = maps["t1"] > 0.05
+    below = _segment_infratentorial(maps, brain)
+    fluid = ndimage.gaussian_filter(np.where(brain, np.clip(1 - maps["gm"] - maps["wm"], 0, 1), 0), 0.7) > 0.4
+    masks = {"brain": brain, "infratentorial": below, "supratentorial": brain & ~below, **_segment_ventricles(fluid)}
+    masks["brainstem"] = _segment_brainstem(below)
+    masks["deep"] = _segment_deep(masks)
+    return masks
+
+
+def compute_distances(masks: dict[str, Mask]) -> dict[str, Floats]:
+    """Compute the signed distances of the atlas.
+
+    Parameters
+    ----------
+    masks : dict of str to ndarray of bool
+        Masks of the half from x = 0 on; in a symmetric head the nearest point is on the same side.
+
+    Returns
+    -------
+    dict of str to ndarray of float
+        Distances in mm, negative inside, by name.
+    """
+    far = ndimage.distance_transform_edt(~masks["brain"])
+    inside = ndimage.distance_transform_edt(far <= _BRIDGED_MM) > _BRIDGED_MM - _SUBARACHNOID_MM
+    ventricle = np.min([_signed_distance_mm(masks[name]) * stretch for name, stretch in _STRETCH.items()], axis=0)
+    # The tentorium is half-way between the two, also where fluid or bone is between them.
+    distances = [ndimage.distance_transform_edt(~masks[name]) for name in ("infratentorial", "supratentorial")]
     return {
-        "inside": _signed_distance_mm(spanned),
+        "inside": _signed_distance_mm(inside),
         "ventricle": ventricle,
-        "infratentorial": apart[0] - apart[1],
-        "brainstem": _signed_distance_mm(found["brainstem"]),
-        "deep": _signed_distance_mm(found["deep"]),
+        "infratentorial": distances[0] - distances[1],
+        "brainstem": _signed_distance_mm(masks["brainstem"]),
+        "deep": _signed_distance_mm(masks["deep"]),
     }
 
 
 def derive_atlas() -> dict[str, NDArray[np.int8]]:
-    """Derive the atlas: int8 maps of half the head, x from the mid-sagittal plane on."""
+    """Derive the atlas: int8 maps of half the head, x from the mid-sagittal plane."""
     step = int(atlas.STEP_MM)
     start = [(first - origin) % step for first, origin in zip(atlas.ORIGIN_MM, _ORIGIN_MM, strict=True)]
-    made = {}
+    maps = {}
     half = {name: mask[-_ORIGIN_MM[0] :] for name, mask in segment_template(read_template()).items()}
     for name, distance in compute_distances(half).items():
         coarse = distance[::step, start[1] :: step, start[2] :: step]
-        made[name] = np.rint(np.clip(coarse, -atlas.MAX_DISTANCE_MM, atlas.MAX_DISTANCE_MM) / atlas.UNIT_MM).astype(
+        maps[name] = np.rint(np.clip(coarse, -atlas.MAX_DISTANCE_MM, atlas.MAX_DISTANCE_MM) / atlas.UNIT_MM).astype(
             np.int8
         )
-    return made
+    return maps
 
 
 def main() -> int:
-    """Write `measure/atlas.npz`."""
-    goal = Path(atlas.__file__).with_name("atlas.npz")
+    """Write `measurements/head/atlas.npz`."""
+    path = Path(atlas.__file__).with_name("atlas.npz")
     content = io.BytesIO()
     maps: dict[str, Any] = {**derive_atlas()}
     np.savez_compressed(content, **maps)
-    atomic_write.write_file(goal, content.getvalue(), "run it in a checkout that you may write to")
-    print(f"{goal}: {goal.stat().st_size / 1000:.0f} kB")
+    atomic_write.write_file(path, content.getvalue(), "Run the command in a writable clone.")
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     return 0
 
 
 def _make_grid() -> tuple[NDArray[np.int64], ...]:
-    """|x|, y, z of every voxel, mm; they broadcast."""
+    """Return |x|, y, z of every voxel in mm, to be broadcast."""
     x, y, z = np.meshgrid(
         *(np.arange(n) + o for n, o in zip(_SHAPE, _ORIGIN_MM, strict=True)), indexing="ij", sparse=True
     )
@@ -136,22 +156,22 @@ def _make_grid() -> tuple[NDArray[np.int64], ...]:
 
 
 def _mark_ellipsoids(*centres_and_halves: tuple[tuple[int, int, int], tuple[int, int, int]]) -> Mask:
-    """Both sides' ellipsoids, (|x|, y, z) mm."""
-    made = np.zeros(_SHAPE, dtype=bool)
+    """Mark ellipsoids on both sides; centres and half axes as (|x|, y, z) in mm."""
+    mask = np.zeros(_SHAPE, dtype=bool)
     for centre, half in centres_and_halves:
-        made |= sum(((a - c) / h) ** 2 for a, c, h in zip(_make_grid(), centre, half, strict=True)) <= 1
-    return made
+        mask |= sum(((a - c) / h) ** 2 for a, c, h in zip(_make_grid(), centre, half, strict=True)) <= 1
+    return mask
 
 
 def _mark_box(x: tuple[int, int], y: tuple[int, int], z: tuple[int, int]) -> Mask:
-    """Both sides' boxes, |x|, y, z, mm, ends included."""
+    """Mark boxes on both sides; ranges of |x|, y, z in mm, ends included."""
     return np.logical_and.reduce(
         np.broadcast_arrays(*((a >= low) & (a <= high) for a, (low, high) in zip(_make_grid(), (x, y, z), strict=True)))
     )
 
 
 def _segment_infratentorial(maps: Maps, brain: Mask) -> Mask:
-    """Part what lies below the tentorium: a watershed along the gap in the tissue, from marks well inside of both."""
+    """Segment what is below the tentorium: a watershed along the gap in the tissue, from markers on both sides."""
     _, y, z = _make_grid()
     marks = np.zeros(_SHAPE, dtype=np.int8)
     marks[np.broadcast_to(z > 12, _SHAPE)] = 1
@@ -177,12 +197,12 @@ def _segment_infratentorial(maps: Maps, brain: Mask) -> Mask:
     marks[~brain] = 0
     gap = 1 - ndimage.gaussian_filter(maps["gm"] + maps["wm"], 1)
     below = watershed(gap, marks, mask=brain) == 2  # type: ignore[no-untyped-call]
-    # The peduncles pass into the capsule without a gap.
+    # There is no gap between the peduncles and the internal capsule.
     return np.asarray(below & ~_mark_box((18, 98), (-42, 40), (-18, 40)) & ~_mark_box((0, 98), (-30, 40), (-6, 40)))
 
 
 def _segment_ventricles(fluid: Mask) -> dict[str, Mask]:
-    """Take the ventricles out of the fluid; the cisterns next to them are left out by place."""
+    """Segment the ventricles in the fluid; the adjacent cisterns are excluded by their location."""
     lateral = fluid & _mark_box((0, 42), (-80, 38), (-4, 34))
     lateral &= (
         ~_mark_box((0, 14), (-80, -23), (-4, 9))
@@ -191,10 +211,10 @@ def _segment_ventricles(fluid: Mask) -> dict[str, Mask]:
     )
     marks = _mark_ellipsoids(((8, 15, 8), (6, 8, 8)), ((26, -46, 6), (6, 10, 6)), ((14, -20, 20), (8, 15, 5)))
     numbers, count = ndimage.label(lateral)
-    held = np.bincount(numbers[marks & lateral], minlength=count + 1) > 50
-    held[0] = False
-    # The choroid plexus is no fluid, and within the ventricle.
-    lateral = ndimage.binary_closing(held[numbers], iterations=3)
+    is_marked = np.bincount(numbers[marks & lateral], minlength=count + 1) > 50
+    is_marked[0] = False
+    # The choroid plexus is inside the ventricle, but is not fluid.
+    lateral = ndimage.binary_closing(is_marked[numbers], iterations=3)
     third = ndimage.binary_opening(fluid & _mark_box((0, 6), (-29, 4), (-10, 9)))
     fourth = ndimage.binary_opening(fluid & _mark_box((0, 16), (-54, -32), (-46, -20)))
     numbers, count = ndimage.label(fourth)
@@ -204,26 +224,26 @@ def _segment_ventricles(fluid: Mask) -> dict[str, Mask]:
 
 
 def _mark_tube(start: NDArray[np.int64], end: NDArray[np.int64]) -> Mask:
-    """Both sides' tubes around a line, (|x|, y, z) mm."""
+    """Mark tubes around a line on both sides, (|x|, y, z) in mm."""
     along = end - start
-    apart = [a - s for a, s in zip(_make_grid(), start, strict=True)]
-    part = np.clip(sum(a * d for a, d in zip(apart, along, strict=True)) / (along @ along), 0, 1)
-    away = sum((a - part * d) ** 2 for a, d in zip(apart, along, strict=True))
-    return np.asarray(away <= _HORN_RADIUS_MM**2)
+    offsets = [a - s for a, s in zip(_make_grid(), start, strict=True)]
+    share = np.clip(sum(a * d for a, d in zip(offsets, along, strict=True)) / (along @ along), 0, 1)
+    squared_distance = sum((a - share * d) ** 2 for a, d in zip(offsets, along, strict=True))
+    return np.asarray(squared_distance <= _HORN_RADIUS_MM**2)
 
 
 def _segment_brainstem(below: Mask) -> Mask:
-    """Cut the brainstem off along the floor of the fourth ventricle, and the peduncles at 16 mm from the midline."""
+    """Segment the brainstem, bounded by the floor of the fourth ventricle and 16 mm from the midline."""
     x, y, z = _make_grid()
     back = np.interp(z, (-72, -60, -45, -35, -20, -5), (-58, -52, -42, -36, -36, -38))
     half = np.interp(z, (-72, -48, -40), (11, 11, 16))
     return np.asarray(below & (y > back) & (x < half))
 
 
-def _segment_deep(found: dict[str, Mask]) -> Mask:
-    """Put together basal ganglia, thalamus, the capsules between them, and the white matter at the ventricles' walls.
+def _segment_deep(masks: dict[str, Mask]) -> Mask:
+    """Segment basal ganglia, thalamus, the capsules between them, and the periventricular white matter.
 
-    The nuclei are ellipsoids laid on the template by eye.
+    The nuclei are ellipsoids drawn on the template by hand.
     """
     nuclei = _mark_ellipsoids(
         ((24, 2, 1), (9, 21, 12)),  # putamen, pallidum
@@ -232,14 +252,14 @@ def _segment_deep(found: dict[str, Mask]) -> Mask:
         ((12, -19, 6), (13, 17, 11)),  # thalamus
     )
     joined = ndimage.distance_transform_edt(ndimage.distance_transform_edt(~nuclei) <= 12) > 12
-    walls = ndimage.distance_transform_edt(~(found["lateral"] | found["third"])) <= 5
+    walls = ndimage.distance_transform_edt(~(masks["lateral"] | masks["third"])) <= 5
     near = joined | (walls & _mark_box((0, 34), (-45, 40), (-8, 40)))
-    return np.asarray(near & found["supratentorial"])
+    return np.asarray(near & masks["supratentorial"])
 
 
 def _signed_distance_mm(mask: Mask) -> Floats:
     out = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
-    # Half a voxel: the border runs between the centres of two voxels.
+    # Half a voxel: the border is between the centres of two voxels.
     return np.asarray(out - 0.5 * np.sign(out))
 
 

@@ -1,8 +1,7 @@
-"""Damaged files of every kind through `read`: each ends in a scan or an error of ours, in time and little memory.
+"""Fuzz `read` with damaged files of every kind: each must end in a scan or a StrokesegError, in time and memory.
 
-`make fuzz` runs 10,000 of them and prints what became of them; `tests/reading/test_fuzz.py` runs some in `make test`.
-Every mutation follows from (seed, kind, number), so that one can be made again alone:
-`python -m fuzz KIND NUMBER SEED`.
+`make fuzz` reads 10,000 of them and prints the outcomes; `tests/reading/test_fuzz.py` reads some in `make test`. Every
+mutation follows from (seed, kind, number) and can be repeated alone: `python -m stress.fuzz KIND NUMBER SEED` in tests/.
 """
 
 import faulthandler
