@@ -1,3 +1,5 @@
+"""The public names of the package."""
+
 import subprocess
 import sys
 import time
@@ -13,12 +15,15 @@ from strokeseg.result import ModelInfo, Timing
 ROOT = Path(__file__).parents[1]
 
 
-def run(code):
+def run_code(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_every_public_name_is_there():
-    assert run("import strokeseg; print(*(hasattr(strokeseg, name) for name in strokeseg.__all__))").count("False") == 0
+    assert (
+        run_code("import strokeseg; print(*(hasattr(strokeseg, name) for name in strokeseg.__all__))").count("False")
+        == 0
+    )
 
 
 def test_public_functions_stay_functions_whatever_is_imported():
@@ -28,7 +33,7 @@ import strokeseg.pipeline, strokeseg.reading.dispatch, strokeseg.measurements.le
 from strokeseg import Scan, segment
 print(callable(strokeseg.read), callable(strokeseg.measure), callable(strokeseg.segment))
 """
-    assert run(code) == ["True", "True", "True"]
+    assert run_code(code) == ["True", "True", "True"]
 
 
 def test_dir_lists_the_public_names():
@@ -50,11 +55,11 @@ def test_a_result_is_shown_in_one_line():
 
 def test_importing_the_package_is_quick():
     start = time.perf_counter()
-    run("pass")
-    bare = time.perf_counter() - start
+    run_code("pass")
+    startup_s = time.perf_counter() - start
     start = time.perf_counter()
-    run("import strokeseg")
-    assert time.perf_counter() - start - bare < 0.3 * measure_slowdown()
+    run_code("import strokeseg")
+    assert time.perf_counter() - start - startup_s < 0.3 * measure_slowdown()
 
 
 @pytest.mark.parametrize(
