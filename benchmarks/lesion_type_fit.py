@@ -85,7 +85,7 @@ def fit_logistic(training: FeatureTable) -> Classifier:
 
 def fit_parameters(training: FeatureTable) -> dict[str, Any]:
     """Fit the parameters of the logistic regression."""
-    from sktraining.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression
 
     mean, scale = training.features.mean(0), training.features.std(0)
     inputs = np.clip((training.features - mean) / scale, -MAX_INPUT, MAX_INPUT)
@@ -97,7 +97,7 @@ def fit_parameters(training: FeatureTable) -> dict[str, Any]:
 
 def fit_forest(training: FeatureTable) -> Classifier:
     """Fit a random forest for comparison."""
-    from sktraining.ensemble import RandomForestClassifier
+    from sklearn.ensemble import RandomForestClassifier
 
     model = RandomForestClassifier(300, max_depth=8, min_samples_leaf=3, random_state=SEED)
     return _predict_all_types(model.fit(training.features, training.truth, balance_weights(training)))
@@ -105,7 +105,7 @@ def fit_forest(training: FeatureTable) -> Classifier:
 
 def fit_boosted_trees(training: FeatureTable) -> Classifier:
     """Fit boosted trees for comparison."""
-    from sktraining.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(max_iter=80, max_depth=3, learning_rate=0.08, min_samples_leaf=8)
     return _predict_all_types(model.fit(training.features, training.truth, balance_weights(training)))

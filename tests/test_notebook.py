@@ -131,7 +131,7 @@ def test_the_example_notebook_runs_and_shows_what_it_shows(monkeypatch):
     kept, again = (json.loads(path.read_text("utf-8")) for _ in range(2))
     assert kept["nbformat"] == 4
     monkeypatch.chdir(path.parent)
-    space = runpy.run_path(str(ROOT / "scripts/notebook.py"))["run"](again)
+    space = runpy.run_path(str(ROOT / "tools/run_notebook.py"))["run"](again)
     assert space["result"].findings.hemorrhage and len(space["table"]) > 0
     for before, now in zip(kept["cells"], again["cells"], strict=True):
         # The numbers that are shown are those of this run, but for a rounding of the processor's.

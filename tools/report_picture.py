@@ -1,4 +1,4 @@
-"""Draw docs/images/report.jpg, the picture on top of the README, from the demo's report: slices beside the 3D view.
+"""Draw docs/images/report.jpg, the picture at the top of the README, from the demo's report: slices and 3D view.
 
 Run `make demo` first, then `make picture`. It needs Debian's Chromium.
 """
@@ -28,32 +28,32 @@ def main() -> None:
         page.locator("#scene").press("ArrowUp")
         page.wait_for_timeout(500)
         page.locator("#stack-at").evaluate("label => label.hidden = true")
-        slices = [slice_of(page, number) for number in SLICES]
-        # The words "not to scale" stay on the part that is shown.
+        slices = [capture_slice(page, number) for number in SLICES]
+        # Keep the words "not to scale" on the visible part.
         page.locator("#stage .scale").evaluate("label => label.style.left = '20%'")
-        scene = opened(page.locator("#stage").screenshot())
+        scene = open_screenshot(page.locator("#stage").screenshot())
         browser.close()
     wide = round(2 * SIDE * 1.15)
     left = (scene.width - round(scene.height * 1.15)) // 2
     scene = scene.crop((left, 0, scene.width - left, scene.height)).resize((wide, 2 * SIDE), Image.Resampling.LANCZOS)
     whole = Image.new("RGB", (2 * SIDE + wide, 2 * SIDE), "black")
-    for place, picture in enumerate(slices):
-        whole.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (place % 2 * SIDE, place // 2 * SIDE))
+    for index, picture in enumerate(slices):
+        whole.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (index % 2 * SIDE, index // 2 * SIDE))
     whole.paste(scene, (2 * SIDE, 0))
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     whole.save(PICTURE, quality=88)
 
 
-def slice_of(page: Page, number: int) -> Image.Image:
-    """Scroll the report's viewer to a slice, counted from 1, and take its picture."""
+def capture_slice(page: Page, number: int) -> Image.Image:
+    """Show a slice, counted from 1, in the report's viewer and take a screenshot."""
     page.locator("#stack-slider").fill(str(number - 1))
     page.wait_for_selector(f"#stack-canvas[data-shown^='{number - 1} ']")
-    return opened(page.locator("#stack-picture").screenshot())
+    return open_screenshot(page.locator("#stack-picture").screenshot())
 
 
-def opened(shot: bytes) -> Image.Image:
+def open_screenshot(shot: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(shot)).convert("RGB")
-    return image.crop((2, 2, image.width - 2, image.height - 2))  # half pixels at the edges show the page behind
+    return image.crop((2, 2, image.width - 2, image.height - 2))  # half pixels at the edges show the background
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Run the cells of examples/notebook.ipynb, and keep what they show in it: pages as HTML, all else as text.
+"""Run the cells of examples/notebook.ipynb and store their outputs in it, as HTML or text.
 
-`make picture` calls it. It needs pandas and ipyniivue, and no Jupyter.
+`make picture` calls it. It needs pandas and ipyniivue, but not Jupyter.
 """
 
 import ast
@@ -21,27 +21,32 @@ def main() -> None:
 
 
 def run(notebook: dict) -> dict:
-    """Run the code cells in their order, and put what each shows into it; gives the names that they made."""
-    space: dict = {}
-    for number, cell in enumerate((one for one in notebook["cells"] if one["cell_type"] == "code"), 1):
-        value = evaluated("".join(cell["source"]), space)
+    """Run the code cells in order and store their outputs; return the namespace of the cells."""
+    namespace: dict = {}
+    for number, cell in enumerate((cell for cell in notebook["cells"] if cell["cell_type"] == "code"), 1):
+        value = evaluate("".join(cell["source"]), namespace)
         cell["execution_count"], cell["outputs"] = number, []
         if value is not None:
-            result = {"output_type": "execute_result", "execution_count": number, "metadata": {}, "data": shown(value)}
+            result = {
+                "output_type": "execute_result",
+                "execution_count": number,
+                "metadata": {},
+                "data": format_output(value),
+            }
             cell["outputs"].append(result)
-    return space
+    return namespace
 
 
-def evaluated(source: str, space: dict) -> object:
-    """Run a cell; gives the value of its last line where that is an expression."""
+def evaluate(source: str, namespace: dict) -> object:
+    """Run a cell; return the value of its last line if that is an expression."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, str(NOTEBOOK.name), "exec"), space)
-    return eval(compile(ast.Expression(last.value), str(NOTEBOOK.name), "eval"), space) if last else None
+    exec(compile(tree, str(NOTEBOOK.name), "exec"), namespace)
+    return eval(compile(ast.Expression(last.value), str(NOTEBOOK.name), "eval"), namespace) if last else None
 
 
-def shown(value: object) -> dict:
-    if hasattr(value, "comm"):  # a widget holds the whole scan: only its name is kept
+def format_output(value: object) -> dict:
+    if hasattr(value, "comm"):  # a widget would store the whole scan
         return {"text/plain": [f"{type(value).__name__}()"]}
     if hasattr(value, "_repr_html_"):
         return {"text/html": value._repr_html_().splitlines(True), "text/plain": [type(value).__name__]}

@@ -1,6 +1,6 @@
-"""Draw docs/images/turn.webp, the turning head on top of the README, from a sample, with the shipped network.
+"""Draw docs/images/turn.webp, the turning head at the top of the README, from a sample with the shipped network.
 
-`make picture` calls it. It needs neither a screen nor a graphics card.
+`make picture` calls it. It needs neither a screen nor a GPU.
 """
 
 from pathlib import Path
