@@ -1,4 +1,4 @@
-"""A node's open port, and how tests call it."""
+"""Nodes and open ports for tests, and programs that call them."""
 
 import contextlib
 import logging
@@ -12,9 +12,8 @@ from sqlalchemy import select
 import strokeseg
 from orthanc import free_port
 from phantoms import dicom_series, networks
-from strokeseg.pacs import database as tables
 from strokeseg.pacs.completion import OpenAssociations
-from strokeseg.pacs.database import open_database
+from strokeseg.pacs.database import open_database, series_table
 from strokeseg.pacs.job_queue import JobState
 from strokeseg.pacs.node import Node
 from strokeseg.pacs.notices import ResultNotice
@@ -40,25 +39,25 @@ NOTICE = ResultNotice(
 )
 
 
-def make_settings(folder, **tables):
-    """A node's settings: peers MODALITY, which may send and ask for commitment, and ARCHIVE."""
+def make_settings(folder, **sections):
+    """Settings of a node: peers MODALITY, which may send and request commitment, and VIEWER."""
     node = {"folder": folder / "node", "port": free_port(), "least_free_mb": 0, "settle_s": 0, "quiet_s": 5}
-    made = {
-        "node": {**node, **tables.pop("node", {})},
+    content = {
+        "node": {**node, **sections.pop("node", {})},
         "peer": [
             {"name": "modality", "ae_title": "MODALITY", "host": "127.0.0.1", "port": 1, "may": ["send", "commit"]},
             {"name": "viewer", "ae_title": "VIEWER", "from_addresses": ["127.0.0.1"]},
         ],
-        **tables,
+        **sections,
     }
-    return NodeSettings.model_validate(made)
+    return NodeSettings.model_validate(content)
 
 
 class ListeningScp:
-    """A listening receiver, and DCMTK's programs that call it."""
+    """A listening receiver, called by programs of DCMTK."""
 
-    def __init__(self, folder, **tables):
-        self.settings = make_settings(folder, **tables)
+    def __init__(self, folder, **sections):
+        self.settings = make_settings(folder, **sections)
         self.spool = Spool(self.settings.node.folder, open_database(f"sqlite:///{folder / 'node.db'}"))
         self.associations = OpenAssociations()
         self.events = []
@@ -79,8 +78,8 @@ class ListeningScp:
 
 @contextlib.contextmanager
 def preserve_logging():
-    """Undo what a starting node does to the log of its process."""
-    logs = [logging.getLogger(name) for name in ("strokeseg.node", "strokeseg.web")]
+    """Restore the log of this process after a node has configured it."""
+    logs = [logging.getLogger(name) for name in ("strokeseg.node", "strokeseg.serve")]
     before = [(log.handlers, log.propagate, log.level) for log in logs]
     hook = threading.excepthook
     try:
@@ -92,17 +91,17 @@ def preserve_logging():
             log.setLevel(level)
 
 
-def wait_until(holds, seconds=30.0):
-    """Wait until something holds, and give it."""
+def wait_until(condition, seconds=30.0):
+    """Wait until the condition returns a true value, and return it."""
     end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, "it did not come to hold"
+    while not (value := condition()):
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.05)
-    return found
+    return value
 
 
 class ImmediateJobs:
-    """The jobs that a node needs, without a web application: a study is segmented when it is submitted."""
+    """Jobs without a web application: a study is segmented as soon as it is submitted."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -118,8 +117,8 @@ class ImmediateJobs:
             shutil.copy(path, inputs)
         try:
             result = strokeseg.segment(inputs, model=model, threads=1)
-            wanted = ["pdf-dicom" if name == "pdf" else name for name in formats]
-            self.documents[study] = result.save(self.folder / study / "out", ("json", *wanted))
+            output_formats = ["pdf-dicom" if name == "pdf" else name for name in formats]
+            self.documents[study] = result.save(self.folder / study / "out", ("json", *output_formats))
         except strokeseg.errors.StrokesegError as error:
             self.documents[study] = error
         if urgent:
@@ -127,22 +126,22 @@ class ImmediateJobs:
         return study
 
     def read_state(self, study):
-        found = self.documents.get(study)
-        if isinstance(found, Exception):
-            return JobState("refused", str(found))
-        return JobState("done", "", found) if found else JobState("gone")
+        document = self.documents.get(study)
+        if isinstance(document, Exception):
+            return JobState("refused", str(document))
+        return JobState("done", "", document) if document else JobState("gone")
 
     def read_objects(self, study, formats):
-        names = sorted(path for path in (self.folder / study / "out").rglob("*.dcm"))
-        wanted = [{"pdf": "report_pdf"}.get(name, name.replace("-", "_")) for name in formats]
-        return [path.read_bytes() for path in names if any(path.stem.startswith(name) for name in wanted)]
+        paths = sorted(path for path in (self.folder / study / "out").rglob("*.dcm"))
+        stems = [{"pdf": "report_pdf"}.get(name, name.replace("-", "_")) for name in formats]
+        return [path.read_bytes() for path in paths if any(path.stem.startswith(stem) for stem in stems)]
 
     def compare(self, earlier, later):
         self.compared.append((earlier, later))
 
 
 class NodeUnderTest:
-    """A node at work."""
+    """A running node."""
 
     def __init__(self, folder, jobs=None, database=None, **toml):
         folder.mkdir(exist_ok=True)
@@ -154,7 +153,7 @@ class NodeUnderTest:
 
     call = ListeningScp.call
 
-    def rows(self, table=tables.series_table):
+    def rows(self, table=series_table):
         with self.node.spool.engine.connect() as connection:
             return [dict(row) for row in connection.execute(select(table)).mappings()]
 
@@ -163,7 +162,7 @@ class NodeUnderTest:
 
 
 def save_lesion_network(folder):
-    """Save a network by hand as `default`: it draws what lies between 50 and 80 HU and is no thin edge."""
+    """Save a handmade network as `default` that outlines what is between 50 and 80 HU and not a thin edge."""
     size, window = 96, {"kernel_shape": [5, 5], "pads": [2] * 4}
     nodes = [
         ("Sub", ["image", "low"], "above", {}),

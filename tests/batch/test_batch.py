@@ -99,11 +99,11 @@ def test_what_changed_is_done_again_and_nothing_else(heads, tmp_path):
 def test_failures_are_tried_again_only_when_asked_for(heads, tmp_path):
     (heads / "bad.zip").write_bytes(b"no zip")
     batch.run([heads], tmp_path / "out", workers=1)
-    ended = []
-    batch.run([heads], tmp_path / "out", workers=1, progress=ended.append)
-    assert not ended
-    batch.run([heads], tmp_path / "out", workers=1, retry_failed=True, progress=ended.append)
-    assert [(each.ended, each.failed, each.to_do) for each in ended] == [(1, 1, 1)]
+    calls = []
+    batch.run([heads], tmp_path / "out", workers=1, progress=calls.append)
+    assert not calls
+    batch.run([heads], tmp_path / "out", workers=1, retry_failed=True, progress=calls.append)
+    assert [(progress.completed, progress.failed, progress.total) for progress in calls] == [(1, 1, 1)]
 
 
 def test_studies_of_one_id_are_refused(heads, tmp_path):
@@ -194,10 +194,10 @@ def test_a_worker_that_meets_a_full_disk_stops_the_batch(tmp_path):
         def __init__(self):
             self.task, self.killed = None, False
 
-        def give(self, task):
+        def assign(self, task):
             self.task = task
 
-        def take(self):
+        def receive(self):
             full = Failure(code="disk-full", message="no space is left", remedy="")
             return None if self.task is None else record_failure(self.task.study, self.task.key, full)
 
@@ -205,9 +205,9 @@ def test_a_worker_that_meets_a_full_disk_stops_the_batch(tmp_path):
             self.killed = True
 
     class One:
-        size = alone = staticmethod(lambda: 1)
-        hire = staticmethod(Full)
-        ready = staticmethod(lambda workers, timeout_s: workers)
+        get_capacity = get_retry_capacity = staticmethod(lambda: 1)
+        start_worker = staticmethod(Full)
+        wait_ready = staticmethod(lambda workers, timeout_s: workers)
 
     tasks = [Task(BatchStudy(str(number), "x", ""), "k") for number in range(3)]
     with pytest.raises(DiskFull):

@@ -14,8 +14,8 @@ from strokeseg.batch.records import BatchStudy, explain_invalid_id
 from strokeseg.errors import UnreadableFile
 
 
-def found(source):
-    return {each.id: each for each in inputs.find_studies(str(source)) if isinstance(each, BatchStudy)}
+def find_by_id(source):
+    return {study.id: study for study in inputs.find_studies(str(source)) if isinstance(study, BatchStudy)}
 
 
 def series(folder, study, uid):
@@ -30,7 +30,7 @@ def test_archives_and_volumes_are_studies_at_any_depth(tmp_path):
     save_nifti(tmp_path / "in/deep/er/b.nii", head())
     (tmp_path / "in/c.zip").write_bytes(b"PK")
     (tmp_path / "in/notes.txt").write_text("none")
-    assert {id_: each.path for id_, each in found(tmp_path / "in").items()} == {
+    assert {study_id: study.path for study_id, study in find_by_id(tmp_path / "in").items()} == {
         "a": str(tmp_path / "in/a.nii.gz"),
         "deep_er_b": str(tmp_path / "in/deep/er/b.nii"),
         "c": str(tmp_path / "in/c.zip"),
@@ -42,7 +42,7 @@ def test_the_series_of_one_dicom_study_are_one_study(tmp_path):
     series(tmp_path / "in/p1/thin", one, generate_uid())
     series(tmp_path / "in/p1/thick", one, generate_uid())
     series(tmp_path / "in/p2", other, generate_uid())
-    assert {id_: each.path for id_, each in found(tmp_path / "in").items()} == {
+    assert {study_id: study.path for study_id, study in find_by_id(tmp_path / "in").items()} == {
         "p1": str(tmp_path / "in/p1"),
         "p2": str(tmp_path / "in/p2"),
     }
@@ -55,19 +55,19 @@ def test_patients_in_one_folder_are_told_apart(tmp_path):
         for file in sorted((tmp_path / f"made{number}").iterdir()):
             (tmp_path / "in").mkdir(exist_ok=True)
             shutil.copy(file, tmp_path / "in" / f"{number}_{file.name}")
-    studies = found(tmp_path / "in").values()
-    assert {tuple(each.files) for each in studies} == {
+    studies = find_by_id(tmp_path / "in").values()
+    assert {tuple(study.files) for study in studies} == {
         ("0_IM0001.dcm", "0_IM0002.dcm"),
         ("1_IM0001.dcm", "1_IM0002.dcm"),
     }
-    assert {each.id.rpartition("_")[2] for each in studies} == set(uids)
+    assert {study.id.rpartition("_")[2] for study in studies} == set(uids)
 
 
 def test_a_folder_of_pictures_is_one_stack(tmp_path):
     for name in ("in/p1/1.png", "in/p1/2.png", "in/p2/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8)).save(tmp_path / name)
-    assert {id_: each.files for id_, each in found(tmp_path / "in").items()} == {"p1": (), "p2": ()}
+    assert {study_id: study.files for study_id, study in find_by_id(tmp_path / "in").items()} == {"p1": (), "p2": ()}
 
 
 def test_a_folder_without_a_study_is_said_to_be_empty(tmp_path):
@@ -75,13 +75,13 @@ def test_a_folder_without_a_study_is_said_to_be_empty(tmp_path):
     assert record.failure.code == "empty"
 
 
-def test_a_changed_file_changes_the_stamp(tmp_path):
+def test_a_changed_file_changes_the_fingerprint(tmp_path):
     path = save_nifti(tmp_path / "in/a.nii", head())
-    before = found(tmp_path / "in")["a"].stamp
-    assert found(tmp_path / "in")["a"].stamp == before
+    before = find_by_id(tmp_path / "in")["a"].fingerprint
+    assert find_by_id(tmp_path / "in")["a"].fingerprint == before
     with path.open("ab") as stream:
         stream.write(b"\0")
-    assert found(tmp_path / "in")["a"].stamp != before
+    assert find_by_id(tmp_path / "in")["a"].fingerprint != before
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_wrong_rows_are_listed_and_the_others_are_read(tmp_path):
     with (tmp_path / "list.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     read = list(manifest.read_manifest(tmp_path / "list.csv"))
-    good = [each for each in read if isinstance(each, BatchStudy)]
-    assert [each.id for each in good] == ["a", "f"]
+    good = [study for study in read if isinstance(study, BatchStudy)]
+    assert [study.id for study in good] == ["a", "f"]
     assert good[0].path == str(tmp_path / "a.nii.gz")
     assert (good[1].window, good[1].spacing_mm, good[1].model, good[1].series) == (
         (40, 80),
@@ -114,7 +114,7 @@ def test_wrong_rows_are_listed_and_the_others_are_read(tmp_path):
         "blind",
         "1.2",
     )
-    wrong = [each.failure for each in read if not isinstance(each, BatchStudy)]
+    wrong = [study.failure for study in read if not isinstance(study, BatchStudy)]
     assert {failure.code for failure in wrong} == {"manifest-row"}
     for number, failure in zip((3, 4, 5, 6, 7), wrong, strict=True):
         assert f"row {number}:" in failure.message

@@ -1,4 +1,4 @@
-"""`--check` against real peers: DCMTK's storescp, and an Orthanc that takes everything."""
+"""`--check` against real peers: DCMTK's storescp, and an Orthanc that accepts everything."""
 
 import subprocess
 
@@ -12,7 +12,7 @@ from strokeseg.pacs.connection_check import check_connections
 
 @pytest.fixture
 def images_only(tmp_path):
-    """DCMTK's storescp, which takes what is in its profile: here CT and secondary captures, no segmentations."""
+    """DCMTK's storescp, which accepts the classes of its profile: here secondary captures, no segmentations."""
     port, profile = free_port(), tmp_path / "profile.cfg"
     profile.write_text(
         "[[TransferSyntaxes]]\n[Plain]\nTransferSyntax1 = LittleEndianExplicit\n"
@@ -37,11 +37,11 @@ def rows(folder, port, **more):
 def test_a_peer_that_does_not_take_a_class_is_told_by_its_name(tmp_path, images_only):
     rule = [{"name": "all", "send": [{"to": "pacs", "what": ["seg", "capture"]}]}]
     wait_until(lambda: rows(tmp_path, images_only)["C-ECHO"].good)
-    found = rows(tmp_path, images_only, rule=rule)
-    assert not found["store"].good
-    assert found["store"].said == "does not take SegmentationStorage"
+    results = rows(tmp_path, images_only, rule=rule)
+    assert not results["store"].good
+    assert results["store"].said == "does not accept SegmentationStorage"
     rule[0]["send"][0]["what"] = ["capture"]
-    assert rows(tmp_path, images_only, rule=rule)["store"].said == "takes SecondaryCaptureImageStorage"
+    assert rows(tmp_path, images_only, rule=rule)["store"].said == "accepts SecondaryCaptureImageStorage"
 
 
 @pytest.mark.slow
@@ -51,8 +51,8 @@ def test_an_archive_answers_everything(tmp_path):
     try:
         rule = [{"name": "all", "send": [{"to": "pacs", "what": ["seg", "sr", "capture", "pdf"]}]}]
         web = [{"name": "web", "url": archive.dicomweb}]
-        found = rows(tmp_path, archive.dimse, peer={"use": "get"}, rule=rule, web=web)
-        assert {tried: row.good for tried, row in found.items()} == {
+        results = rows(tmp_path, archive.dimse, peer={"use": "get"}, rule=rule, web=web)
+        assert {tried: row.good for tried, row in results.items()} == {
             "C-ECHO": True,
             "C-FIND": True,
             "store": True,

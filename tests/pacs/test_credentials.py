@@ -69,12 +69,12 @@ def auth(server, **more):
     return {"kind": "oidc", "user": "node", "secret": {"variable": "CLIENT_SECRET"}, "token_url": url, **more}
 
 
-def of(server, **more):
+def make_server(server, **more):
     return DicomwebServer(name="web", url=f"http://127.0.0.1:{server.server_port}/dicom-web", auth=auth(server, **more))
 
 
 def test_a_dicomweb_server_is_shown_the_providers_token(provider):
-    server = of(provider, scope="dicom.read")
+    server = make_server(provider, scope="dicom.read")
     assert dicomweb.search_series(dicomweb.open_client(server), server, {"PatientID": "X"}) == []
     assert provider.scopes == ["dicom.read"]
     assert provider.shown == ["Bearer token-1"]
@@ -88,23 +88,23 @@ def test_a_receiver_is_shown_the_providers_token(provider):
 
 @pytest.mark.parametrize("user", ["stranger", "nöde"])
 def test_a_client_that_the_provider_does_not_know_is_not_delivered(provider, user):
-    server = of(provider, user=user)
-    with pytest.raises(NotDelivered, match="gives no token") as caught:
+    server = make_server(provider, user=user)
+    with pytest.raises(NotDelivered, match="issues no token") as caught:
         dicomweb.open_client(server)
     assert "a secret" not in str(caught.value)
-    told = NoticeTarget(name="ward", kind="fhir", url=server.url, auth=auth(provider, user=user))
-    with pytest.raises(NotDelivered, match="gives no token"):
-        notices.send_notice(told, NOTICE)
+    target = NoticeTarget(name="ward", kind="fhir", url=server.url, auth=auth(provider, user=user))
+    with pytest.raises(NotDelivered, match="issues no token"):
+        notices.send_notice(target, NOTICE)
     assert provider.shown == []
 
 
 def test_an_answer_without_a_token_is_none(provider):
     provider.instead = {"hello": "there"}
-    with pytest.raises(NotDelivered, match="gives no token"):
-        dicomweb.open_client(of(provider))
+    with pytest.raises(NotDelivered, match="issues no token"):
+        dicomweb.open_client(make_server(provider))
 
 
 def test_a_provider_that_is_not_there_is_named_by_its_host(provider):
-    server = of(provider, token_url="http://127.0.0.1:9/token")
-    with pytest.raises(NotDelivered, match=r"127\.0\.0\.1: gives no token"):
+    server = make_server(provider, token_url="http://127.0.0.1:9/token")
+    with pytest.raises(NotDelivered, match=r"127\.0\.0\.1: issues no token"):
         dicomweb.open_client(server)

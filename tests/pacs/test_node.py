@@ -24,21 +24,21 @@ GEOMETRY = head_series.Geometry(z_mm=tuple(range(-40, 60, 8)))
 def archive(tmp_path_factory):
     port = free_port()
     known = {"node": ["STROKESEG", "127.0.0.1", port]}
-    made = Archive(tmp_path_factory.mktemp("orthanc"), DicomModalities=known, OrthancExplorerEnabled=False)
-    made.node_port = port
-    yield made
-    made.stop()
+    archive = Archive(tmp_path_factory.mktemp("orthanc"), DicomModalities=known, OrthancExplorerEnabled=False)
+    archive.node_port = port
+    yield archive
+    archive.stop()
 
 
 def head(folder, study="1.2.840.99.1", series="1.2.840.99.1.1", patient="P1", date="20240102", **options):
-    made = head_series.make_datasets(GEOMETRY, series=series)
-    for data in made:
+    datasets = head_series.make_datasets(GEOMETRY, series=series)
+    for data in datasets:
         data.StudyInstanceUID, data.SeriesInstanceUID, data.PatientID = study, series, patient
         data.StudyDate, data.BodyPartExamined, data.SeriesDescription = date, "HEAD", "Head native"
         data.AccessionNumber = "A1"
         for name, value in options.items():
             setattr(data, name, value)
-    return head_series.write_series(folder, made)
+    return head_series.write_series(folder, datasets)
 
 
 def archive_peer(archive, **more):
@@ -158,17 +158,17 @@ def test_results_are_stored_by_dicomweb_too(archive, tmp_path):
         node.stop()
 
 
-@pytest.mark.parametrize("way", ["move", "get", "web"])
-def test_the_patients_earlier_scan_is_fetched_and_compared(archive, tmp_path, way):
-    number = {"move": 1, "get": 2, "web": 3}[way]
+@pytest.mark.parametrize("method", ["move", "get", "web"])
+def test_the_patients_earlier_scan_is_fetched_and_compared(archive, tmp_path, method):
+    number = {"move": 1, "get": 2, "web": 3}[method]
     patient, base = f"PRIOR{number}", f"1.2.840.99.7.{number}"
     earlier = head(tmp_path / "earlier", f"{base}.1", f"{base}.1.1", patient, "20230101")
     archive.send(*earlier.iterdir())
     other = head(tmp_path / "other", f"{base}.3", f"{base}.3.1", "SOMEBODY ELSE", "20230601")
     archive.send(*other.iterdir())
-    web = [{"name": "web", "url": archive.dicomweb, "priors": True}] if way == "web" else []
+    web = [{"name": "web", "url": archive.dicomweb, "priors": True}] if method == "web" else []
     rule = {**ALL, "send": [], "priors": True}
-    use = {} if way == "web" else {"use": way, "may": ["send"]}
+    use = {} if method == "web" else {"use": method, "may": ["send"]}
     node = NodeUnderTest(
         tmp_path / "n", peer=peers(archive, **use), web=web, rule=[rule], node={"port": archive.node_port}
     )
@@ -176,10 +176,10 @@ def test_the_patients_earlier_scan_is_fetched_and_compared(archive, tmp_path, wa
         later = head(tmp_path / "later", f"{base}.2", f"{base}.2.1", patient)
         assert node.call("storescu", later, "+sd").returncode == 0
         wait_until(lambda: node.jobs.compared, 90)
-        found = {row["series_uid"]: row for row in node.rows()}
-        assert set(found) == {f"{base}.1.1", f"{base}.2.1"}
-        assert found[f"{base}.1.1"]["prior"]
-        assert node.jobs.compared == [(found[f"{base}.1.1"]["job"], found[f"{base}.2.1"]["job"])]
+        rows = {row["series_uid"]: row for row in node.rows()}
+        assert set(rows) == {f"{base}.1.1", f"{base}.2.1"}
+        assert rows[f"{base}.1.1"]["prior"]
+        assert node.jobs.compared == [(rows[f"{base}.1.1"]["job"], rows[f"{base}.2.1"]["job"])]
     finally:
         node.stop()
 
@@ -188,12 +188,12 @@ def test_commitment_is_answered_on_an_association_of_its_own(archive, tmp_path):
     from pynetdicom import AE, evt
     from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-    told, port = [], free_port()
+    reports, port = [], free_port()
     listener = AE(ae_title="MODALITY")
     listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
 
     def report(event):
-        told.append((event.event_type, event.event_information))
+        reports.append((event.event_type, event.event_information))
         return 0x0000, None
 
     server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, report)])
@@ -210,21 +210,23 @@ def test_commitment_is_answered_on_an_association_of_its_own(archive, tmp_path):
         assert node.call("storescu", folder, "+sd").returncode == 0
         caller = AE(ae_title="MODALITY")
         caller.add_requested_context(StorageCommitmentPushModel)
-        asked = pydicom.Dataset()
-        asked.TransactionUID = "1.2.3.4"
-        asked.ReferencedSOPSequence = []
-        here = pydicom.dcmread(next(folder.iterdir())).SOPInstanceUID
-        for uid in (here, "1.2.3.4.5"):
+        request = pydicom.Dataset()
+        request.TransactionUID = "1.2.3.4"
+        request.ReferencedSOPSequence = []
+        stored_uid = pydicom.dcmread(next(folder.iterdir())).SOPInstanceUID
+        for uid in (stored_uid, "1.2.3.4.5"):
             item = pydicom.Dataset()
             item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = pydicom.uid.CTImageStorage, uid
-            asked.ReferencedSOPSequence.append(item)
+            request.ReferencedSOPSequence.append(item)
         association = caller.associate("127.0.0.1", node.port, ae_title="STROKESEG")
-        status, _ = association.send_n_action(asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+        status, _ = association.send_n_action(
+            request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
         association.release()
         assert status.Status == 0
-        [(kind, answer)] = wait_until(lambda: told)
+        [(kind, answer)] = wait_until(lambda: reports)
         assert (kind, answer.TransactionUID) == (2, "1.2.3.4")
-        assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [here]
+        assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [stored_uid]
         assert [item.ReferencedSOPInstanceUID for item in answer.FailedSOPSequence] == ["1.2.3.4.5"]
     finally:
         node.stop()
@@ -259,21 +261,25 @@ def certificates(folder):
 
 
 def test_tls_takes_only_a_known_certificate(tmp_path):
-    made = certificates(tmp_path)
-    tls = {"certificate": made / "server.pem", "key": made / "server.key", "authority": made / "ca.pem"}
+    folder = certificates(tmp_path)
+    tls = {"certificate": folder / "server.pem", "key": folder / "server.key", "authority": folder / "ca.pem"}
     node = NodeUnderTest(tmp_path / "n", node={"tls": tls})
     try:
-        silent = socket.create_connection(("127.0.0.1", node.port))  # begins no handshake, and holds up nobody
-        known = ["+tls", made / "client.key", made / "client.pem", "+cf", made / "ca.pem"]
+        silent = socket.create_connection(("127.0.0.1", node.port))  # starts no handshake and must not block others
+        known = ["+tls", folder / "client.key", folder / "client.pem", "+cf", folder / "ca.pem"]
         assert node.call("echoscu", *known).returncode == 0
         unknown = certificates_of_others(tmp_path)
-        strange = ["+tls", unknown / "client.key", unknown / "client.pem", "+cf", made / "ca.pem"]
+        strange = ["+tls", unknown / "client.key", unknown / "client.pem", "+cf", folder / "ca.pem"]
         assert node.call("echoscu", *strange).returncode != 0
         assert node.call("echoscu").returncode != 0
-        ours = {"certificate": made / "client.pem", "key": made / "client.key", "authority": made / "ca.pem"}
+        ours = {"certificate": folder / "client.pem", "key": folder / "client.key", "authority": folder / "ca.pem"}
         peer = Peer(name="self", ae_title="STROKESEG", host="127.0.0.1", port=node.port, tls=ours)
         scu.c_echo(make_settings(tmp_path, node={"ae_title": "MODALITY"}).node, peer)
-        strangers = {"certificate": unknown / "client.pem", "key": unknown / "client.key", "authority": made / "ca.pem"}
+        strangers = {
+            "certificate": unknown / "client.pem",
+            "key": unknown / "client.key",
+            "authority": folder / "ca.pem",
+        }
         with pytest.raises(NotDelivered):
             scu.c_echo(
                 make_settings(tmp_path, node={"ae_title": "MODALITY"}).node,
@@ -293,7 +299,7 @@ def certificates_of_others(folder):
 class Hook(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((dict(self.headers), json.loads(body)))
+        self.server.requests.append((dict(self.headers), json.loads(body)))
         self.send_response(204)
         self.end_headers()
 
@@ -304,7 +310,7 @@ class Hook(BaseHTTPRequestHandler):
 def test_a_webhook_is_told_once_and_signed(archive, tmp_path, monkeypatch):
     monkeypatch.setenv("HOOK_SECRET", "a secret")
     server = HTTPServer(("127.0.0.1", 0), Hook)
-    server.got = []
+    server.requests = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     notice = [{"name": "ward", "kind": "webhook", "url": url, "sign_with": {"variable": "HOOK_SECRET"}}]
@@ -312,11 +318,11 @@ def test_a_webhook_is_told_once_and_signed(archive, tmp_path, monkeypatch):
     node = NodeUnderTest(tmp_path / "n", peer=peers(archive), notice=notice, rule=[rule])
     try:
         assert node.call("storescu", head(tmp_path / "in", series="1.2.840.99.1.8"), "+sd").returncode == 0
-        wait_until(lambda: server.got, 60)
-        [(headers, told)] = server.got
-        assert told["series_uid"] == "1.2.840.99.1.8"
-        assert told["accession"] == "A1"
-        assert "SECRET" not in json.dumps(told)
+        wait_until(lambda: server.requests, 60)
+        [(headers, notice)] = server.requests
+        assert notice["series_uid"] == "1.2.840.99.1.8"
+        assert notice["accession"] == "A1"
+        assert "SECRET" not in json.dumps(notice)
         assert headers["X-StrokeSeg-Signature"].startswith("sha256=")
         assert node.jobs.urgent
     finally:

@@ -35,13 +35,13 @@ def test_a_series_is_stored_as_it_was_sent(port, tmp_path):
     folder = head_series.write_series(tmp_path / "in", slices())
     run = port.call("storescu", folder, "+sd")
     assert run.returncode == 0, run.stderr
-    kept = [pydicom.dcmread(path) for path in port.spool.files("1.2.3")]
+    stored = [pydicom.dcmread(path) for path in port.spool.list_files("1.2.3")]
     sent = {data.SOPInstanceUID: data for data in slices()}
-    assert {data.SOPInstanceUID for data in kept} == set(sent)
-    assert all(data.PixelData == sent[data.SOPInstanceUID].PixelData for data in kept)
+    assert {data.SOPInstanceUID for data in stored} == set(sent)
+    assert all(data.PixelData == sent[data.SOPInstanceUID].PixelData for data in stored)
     [row] = rows(port)
     assert (row["instances"], row["state"], row["sender"], row["version"]) == (3, "open", "modality", 0)
-    wait_until(lambda: not port.associations.carried())
+    wait_until(lambda: not port.associations.list_series())
 
 
 @pytest.mark.parametrize("syntax", ["jpeg-lossless-sv1", "jpeg-ls", "jpeg-2000", "rle"])
@@ -52,8 +52,8 @@ def test_compressed_instances_stay_compressed(port, tmp_path, syntax):
     option = {"jpeg-lossless-sv1": "-xs", "jpeg-ls": "-xt", "jpeg-2000": "-xv", "rle": "-xr"}[syntax]
     run = port.call("storescu", option, path)
     assert run.returncode == 0, run.stderr
-    [kept] = port.spool.files("1.2.3")
-    assert pydicom.dcmread(kept).file_meta.TransferSyntaxUID == pydicom.dcmread(path).file_meta.TransferSyntaxUID
+    [stored] = port.spool.list_files("1.2.3")
+    assert pydicom.dcmread(stored).file_meta.TransferSyntaxUID == pydicom.dcmread(path).file_meta.TransferSyntaxUID
 
 
 def test_the_same_instance_twice_is_one(port, tmp_path):
@@ -71,8 +71,8 @@ def test_another_instance_of_the_same_uid_is_refused_and_the_first_stays(port, t
     assert port.call("storescu", tmp_path / "a.dcm").returncode == 0
     run = port.call("storescu", "-v", tmp_path / "b.dcm")
     assert "0x111" in run.stdout + run.stderr
-    [kept] = port.spool.files("1.2.3")
-    assert pydicom.dcmread(kept).PixelData == first.PixelData
+    [stored] = port.spool.list_files("1.2.3")
+    assert pydicom.dcmread(stored).PixelData == first.PixelData
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_peer_that_may_not_send_is_refused(port, tmp_path):
     folder = head_series.write_series(tmp_path / "in", slices())
     run = port.call("storescu", "-v", folder, "+sd", title="VIEWER")
     assert "0x124" in run.stdout + run.stderr
-    assert port.spool.files("1.2.3") == []
+    assert port.spool.list_files("1.2.3") == []
 
 
 def test_a_class_that_is_no_ct_is_not_taken(port, tmp_path):
@@ -133,16 +133,16 @@ def test_when_the_database_is_gone_nothing_is_accepted_and_later_all(port, tmp_p
         connection.exec_driver_sql("ALTER TABLE away RENAME TO node_series")
     assert rows(port, database.instances_table) == []
     assert port.call("storescu", folder, "+sd").returncode == 0
-    assert len(port.spool.files("1.2.3")) == 3
+    assert len(port.spool.list_files("1.2.3")) == 3
 
 
 def test_two_series_interleaved_on_two_associations_stay_apart(port, tmp_path):
     folders = []
     for uid in ("1.2.3.1", "1.2.3.2"):
-        made = slices(series=uid)
-        for data in made:
+        datasets = slices(series=uid)
+        for data in datasets:
             data.SeriesInstanceUID = uid
-        folders.append(head_series.write_series(tmp_path / uid, made))
+        folders.append(head_series.write_series(tmp_path / uid, datasets))
     senders = [threading.Thread(target=port.call, args=("storescu", folder, "+sd")) for folder in folders]
     for sender in senders:
         sender.start()
@@ -159,7 +159,7 @@ def test_rubbish_and_idle_connections_do_not_stop_the_port(port):
 
 
 def test_a_pdu_that_claims_gigabytes_is_not_waited_for(port):
-    """P-DATA-TF of 2 GB, and an A-ASSOCIATE-RQ of 4 GB: the connection ends at its head, whatever it would bring."""
+    """P-DATA-TF of 2 GB, and an A-ASSOCIATE-RQ of 4 GB: the connection ends at its head, whatever would follow."""
     for head in (b"\x04\x00\x80\x00\x00\x00", b"\x01\x00\xff\xff\xff\xff"):
         with socket.create_connection(("127.0.0.1", port.port), 5) as line:
             line.sendall(head)
@@ -195,8 +195,8 @@ def test_a_peer_that_drips_is_cut_off(tmp_path):
 def test_a_flood_of_silent_connections_ends_and_peers_are_heard(tmp_path, monkeypatch):
     monkeypatch.setattr(scp, "_MAX_PENDING_CONNECTIONS", 8)
     port = ListeningScp(tmp_path, node={"most_associations": 2})
-    where = ("127.0.0.1", port.port)
-    flood = [socket.create_connection(where, 5, source_address=("127.0.0.2", 0)) for _ in range(20)]
+    address = ("127.0.0.1", port.port)
+    flood = [socket.create_connection(address, 5, source_address=("127.0.0.2", 0)) for _ in range(20)]
     try:
         wait_until(lambda: ("association", "flood") in port.events)
         assert port.call("echoscu").returncode == 0
@@ -228,12 +228,12 @@ def test_more_associations_than_are_allowed_are_rejected_with_the_reason(tmp_pat
         caller = AE(ae_title="MODALITY")
         caller.add_requested_context(Verification)
         opened = [caller.associate("127.0.0.1", port.port, ae_title="STROKESEG") for _ in range(2)]
-        assert all(one.is_established for one in opened)
+        assert all(association.is_established for association in opened)
         run = port.call("echoscu")
         assert run.returncode != 0
         assert "Local Limit Exceeded" in run.stdout + run.stderr
-        for one in opened:
-            one.release()
+        for association in opened:
+            association.release()
         wait_until(lambda: port.call("echoscu").returncode == 0)
     finally:
         port.stop()
@@ -272,8 +272,8 @@ def test_a_uid_is_never_a_path(port):
     [data, *_] = slices()
     data.SeriesInstanceUID = "../../../evil"
     data.SOPInstanceUID = "/etc/evil"
-    assert port.spool.keep(ReceivedInstance(b"abc", data, "modality")) == "new"
-    [path] = port.spool.files("../../../evil")
+    assert port.spool.store(ReceivedInstance(b"abc", data, "modality")) == "new"
+    [path] = port.spool.list_files("../../../evil")
     assert path.parent.parent == port.spool.folder
 
 
@@ -285,15 +285,15 @@ def test_a_request_for_commitment_is_kept_until_it_is_answered(port, tmp_path):
     assert port.call("storescu", folder, "+sd").returncode == 0
     caller = AE(ae_title="MODALITY")
     caller.add_requested_context(StorageCommitmentPushModel)
-    asked = pydicom.Dataset()
-    asked.TransactionUID = generate_uid()
-    asked.ReferencedSOPSequence = []
+    request = pydicom.Dataset()
+    request.TransactionUID = generate_uid()
+    request.ReferencedSOPSequence = []
     for uid in (slices()[0].SOPInstanceUID, generate_uid()):
         item = pydicom.Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = pydicom.uid.CTImageStorage, uid
-        asked.ReferencedSOPSequence.append(item)
+        request.ReferencedSOPSequence.append(item)
     association = caller.associate("127.0.0.1", port.port, ae_title="STROKESEG")
-    status, _ = association.send_n_action(asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+    status, _ = association.send_n_action(request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
     association.release()
     assert status.Status == 0
     [row] = rows(port, database.outbox_table)

@@ -8,11 +8,11 @@ from strokeseg.pacs import rules, settings, settings_file
 from strokeseg.pacs.settings import Rule, SeriesMatch
 
 
-def header(**values):
-    made = Dataset()
+def make_header(**values):
+    header = Dataset()
     for name, value in values.items():
-        setattr(made, name, value)
-    return made
+        setattr(header, name, value)
+    return header
 
 
 def rule(name, **match):
@@ -58,20 +58,22 @@ def test_the_first_rule_that_fits_decides_and_none_is_none():
     assert rules.choose_rule([rule("a"), rule("b")], HEAD).rule.name == "a"
     decision = rules.choose_rule([rule("a", body_part="chest")], HEAD)
     assert decision.rule is None
-    assert "no rule fits" in decision.reasons[-1]
+    assert "no rule matches" in decision.reasons[-1]
 
 
 def test_what_headers_do_not_say_fits_no_condition():
-    nothing = rules.read_attributes([header()], "x")
+    nothing = rules.read_attributes([make_header()], "x")
     assert nothing.thickness_mm is None
     assert rules.choose_rule([rule("a", thickness_mm=(0, 100))], nothing).rule is None
 
 
 def test_a_series_is_seen_with_its_frames_and_its_median_thickness():
     headers = [
-        header(SliceThickness="5", ConvolutionKernel=["H31s", "2"], BodyPartExamined="HEAD", SeriesDescription="Head"),
-        header(SliceThickness="5", NumberOfFrames="10"),
-        header(SliceThickness="10"),
+        make_header(
+            SliceThickness="5", ConvolutionKernel=["H31s", "2"], BodyPartExamined="HEAD", SeriesDescription="Head"
+        ),
+        make_header(SliceThickness="5", NumberOfFrames="10"),
+        make_header(SliceThickness="10"),
     ]
     found = rules.read_attributes(headers, "scanner")
     assert (found.slices, found.thickness_mm, found.kernel) == (12, 5.0, "H31s 2")
@@ -100,24 +102,24 @@ tell = [{ to = "ward" }]
 def test_a_whole_file_is_read_and_its_paths_are_its_folders(tmp_path):
     path = tmp_path / "node.toml"
     path.write_text(WHOLE)
-    found = settings_file.load_settings(path)
-    assert found.rule[0].send[1].volume_ml == 5
-    assert found.node.folder == tmp_path / "node"
+    loaded = settings_file.load_settings(path)
+    assert loaded.rule[0].send[1].volume_ml == 5
+    assert loaded.node.folder == tmp_path / "node"
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (('to = "ward"', 'to = "nobody"'), "tells nobody"),
+        (('to = "ward"', 'to = "nobody"'), "notifies nobody"),
         (('to = "pacs", what = ["seg"', 'to = "else", what = ["seg"'), "sends to else"),
         ((", volume_ml = 5", ""), "volume_ml"),
         (('what = ["pdf"]', 'what = ["gif"]'), "rule.1.send.2.what.1"),
         (("port = 104", "port = 70000"), "peer.1.port"),
-        (("port = 104", ""), "host and port belong together"),
+        (("port = 104", ""), "set both host and port"),
         (("port = 104", "port = 104\nprot = 1"), "peer.1.prot"),
-        (('body_part = "HEAD"', 'body_part = "("'), "no pattern"),
+        (('body_part = "HEAD"', 'body_part = "("'), "invalid pattern"),
         (('ae_title = "PACS"', 'ae_title = "SEVENTEEN LETTERS"'), "peer.1.ae_title"),
-        (("[node]", "[node"), "is no TOML"),
+        (("[node]", "[node"), "is not valid TOML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, change, reason):
@@ -136,7 +138,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("when", "volume", "found", "holds"),
+    ("when", "volume_ml", "result", "applies"),
     [
         ("always", None, (False, 0.0), True),
         ("blood", None, (False, 0.0), False),
@@ -147,8 +149,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("larger", 5, (False, None), False),
     ],
 )
-def test_when_a_result_goes_out(when, volume, found, holds):
-    assert settings.NoticeDelivery(to="ward", when=when, volume_ml=volume).applies_to(*found) is holds
+def test_when_a_result_goes_out(when, volume_ml, result, applies):
+    assert settings.NoticeDelivery(to="ward", when=when, volume_ml=volume_ml).applies_to(*result) is applies
 
 
 def test_a_secret_comes_from_its_variable_or_file(tmp_path, monkeypatch):
@@ -156,5 +158,5 @@ def test_a_secret_comes_from_its_variable_or_file(tmp_path, monkeypatch):
     (tmp_path / "token").write_text("two\n")
     assert settings.Secret(variable="TOKEN_OF_TEST").read() == "one"
     assert settings.Secret(file=tmp_path / "token").read() == "two"
-    with pytest.raises(UsageError, match="holds no secret"):
+    with pytest.raises(UsageError, match="contains no secret"):
         settings.Secret(variable="NOT_SET_OF_TEST").read()

@@ -1,4 +1,4 @@
-"""A node with the web application's own jobs: the study stands in the worklist, and its objects go out."""
+"""A node with the jobs of the web application: the study is in the worklist, and its objects are sent."""
 
 import json
 import logging
@@ -19,20 +19,20 @@ pytestmark = pytest.mark.slow
 RULE = {"name": "head", "send": [{"to": "scp", "what": ["sr", "capture"]}], "urgent": True}
 
 
-class Served:
-    """A whole node beside DCMTK's storescp."""
+class RunningNodeWithScp:
+    """A complete node and DCMTK's storescp."""
 
     def __init__(self, folder):
-        (folder / "got").mkdir(parents=True)
+        (folder / "received").mkdir(parents=True)
         port, self.metrics = free_port(), free_port()
-        command = [dicom_series.find_program("storescp"), "-aet", "SCP", "-od", str(folder / "got"), str(port)]
+        command = [dicom_series.find_program("storescp"), "-aet", "SCP", "-od", str(folder / "received"), str(port)]
         self.scp = node_kills.subprocess.Popen(command)
         peers = [
             {"name": "modality", "ae_title": "MODALITY", "host": "127.0.0.1", "port": 1, "may": ["send"]},
             {"name": "scp", "ae_title": "SCP", "host": "127.0.0.1", "port": port},
         ]
         self.settings = make_settings(folder, peer=peers, rule=[RULE], node={"metrics_port": self.metrics})
-        self.got = folder / "got"
+        self.received = folder / "received"
         self.running = runtime.start_node(self.settings, f"sqlite:///{folder / 'node.db'}", str(folder / "store"), 1)
         self.port = self.running.port
 
@@ -46,16 +46,16 @@ class Served:
         self.running.stop()
         self.scp.kill()
         self.scp.wait()
-        for name in ("strokeseg.node", "strokeseg.web"):
+        for name in ("strokeseg.node", "strokeseg.serve"):
             logging.getLogger(name).handlers = []
             logging.getLogger(name).propagate = True
 
 
 @pytest.fixture
 def served(tmp_path):
-    made = Served(tmp_path)
-    yield made
-    made.stop()
+    running = RunningNodeWithScp(tmp_path)
+    yield running
+    running.stop()
 
 
 def test_a_received_series_is_a_study_of_the_worklist_and_its_objects_go_out(served, tmp_path, caplog):
@@ -67,9 +67,9 @@ def test_a_received_series_is_a_study_of_the_worklist_and_its_objects_go_out(ser
     [row] = served.rows(database.series_table)
     study = StudyStore(served.running.node.spool.engine).get_study(row["job"])
     assert (study.status, study.priority) == ("done", "urgent")
-    got = [dcmread(path) for path in sorted(served.got.iterdir())]
-    assert {data.Modality for data in got} >= {"SR"}
-    assert {data.StudyInstanceUID for data in got} == {"1.2"}
+    received = [dcmread(path) for path in sorted(served.received.iterdir())]
+    assert {data.Modality for data in received} >= {"SR"}
+    assert {data.StudyInstanceUID for data in received} == {"1.2"}
     text = urllib.request.urlopen(f"http://127.0.0.1:{served.metrics}/metrics").read().decode()
     assert 'strokeseg_node_series{state="done"} 1.0' in text
     assert 'strokeseg_node_events_total{kind="store",outcome="stored"} 12.0' in text
@@ -83,17 +83,17 @@ def test_log_lines_are_json_and_name_the_place_of_a_fault_and_not_its_words(capf
     try:
         raise ValueError("SECRET^NAME")
     except ValueError:
-        log.exception("a fault of ours")
+        log.exception("an internal error")
     finally:
         log.handlers, log.propagate = [], True
     line = json.loads(capfd.readouterr().err)
-    assert (line["level"], line["exception"], line["message"]) == ("error", "ValueError", "a fault of ours")
+    assert (line["level"], line["exception"], line["message"]) == ("error", "ValueError", "an internal error")
     assert line["place"].startswith("test_served.py:")
     assert "SECRET" not in json.dumps(line)
 
 
 def test_kills_lose_nothing(tmp_path):
-    found = node_kills.run(kills=2, folder=tmp_path, count=3)
-    assert found["instances_answered_with_success"] == 3 * node_kills.SLICES
-    assert found["of_these_lost"] == 0
-    assert found["series_done"] == found["with_a_result_of_all_slices"] == found["with_exactly_one_result"] == 3
+    counts = node_kills.run(kills=2, folder=tmp_path, count=3)
+    assert counts["instances_answered_with_success"] == 3 * node_kills.SLICES
+    assert counts["of_these_lost"] == 0
+    assert counts["series_done"] == counts["with_a_result_of_all_slices"] == counts["with_exactly_one_result"] == 3

@@ -1,4 +1,4 @@
-"""What is kept, forgotten and counted, without a network."""
+"""Store, delete and count instances, without a network."""
 
 import pytest
 from sqlalchemy import select, update
@@ -15,7 +15,7 @@ DAY = 86400.0
 
 
 class Jobs(ImmediateJobs):
-    """Takes what it is given, and refuses to take the series whose name ends with `broken`."""
+    """Accepts every series except those whose name contains `broken`."""
 
     def submit(self, key, name, files, *, model, urgent, formats):
         if "broken" in name:
@@ -30,13 +30,13 @@ class Jobs(ImmediateJobs):
 
 @pytest.fixture
 def spool(tmp_path):
-    made = Spool(tmp_path / "spool", database.open_database(f"sqlite:///{tmp_path / 'node.db'}"))
-    yield made
-    made.engine.dispose()
+    spool = Spool(tmp_path / "spool", database.open_database(f"sqlite:///{tmp_path / 'node.db'}"))
+    yield spool
+    spool.engine.dispose()
 
 
 @pytest.fixture
-def work(tmp_path, spool):
+def processor(tmp_path, spool):
     settings = make_settings(tmp_path, rule=[{"name": "all"}], node={"keep_series_days": 3})
     return SeriesProcessor(settings, spool, OpenAssociations(), Jobs(tmp_path / "jobs"))
 
@@ -55,69 +55,69 @@ def rows(spool, table=database.series_table):
         return {row["series_uid"]: row for row in connection.execute(select(table)).mappings()}
 
 
-def readable(spool):
-    """Make every file one that headers can be read of."""
+def make_readable(spool):
+    """Replace every file by one with a readable header."""
     for path in spool.folder.rglob("*.dcm"):
         head_series.write(head_series.make_datasets(head_series.Geometry(z_mm=(0.0,), shape=(8, 8)))[0], path)
 
 
-def test_a_prior_that_somebody_sends_later_is_work_from_its_beginning(spool, work):
-    assert spool.keep(instance(prior=True)) == "new"
-    readable(spool)
-    work.step()
-    work.step()
+def test_a_prior_that_somebody_sends_later_is_work_from_its_beginning(spool, processor):
+    assert spool.store(instance(prior=True)) == "new"
+    make_readable(spool)
+    processor.process_due()
+    processor.process_due()
     assert (rows(spool)["1.2.3"]["prior"], rows(spool)["1.2.3"]["state"]) == (True, "done")
-    assert spool.keep(instance(prior=True)) == "same"
+    assert spool.store(instance(prior=True)) == "same"
     assert rows(spool)["1.2.3"]["state"] == "done"
-    assert spool.keep(instance()) == "same"
+    assert spool.store(instance()) == "same"
     row = rows(spool)["1.2.3"]
     assert (row["prior"], row["state"], row["version"], row["instances"]) == (False, "open", 0, 1)
-    work.step()
-    work.step()
+    processor.process_due()
+    processor.process_due()
     row = rows(spool)["1.2.3"]
     assert (row["state"], row["version"], row["job"]) == ("done", 1, "study-1")
-    assert spool.keep(instance()) == "same"
+    assert spool.store(instance()) == "same"
     assert rows(spool)["1.2.3"]["state"] == "done"
 
 
-def test_one_series_that_cannot_be_handed_on_does_not_hold_up_the_others(spool, work, caplog):
-    spool.keep(instance("1.2.broken"))
-    spool.keep(instance("1.2.4"))
-    readable(spool)
-    work.step()
-    work.step()
+def test_one_series_that_cannot_be_handed_on_does_not_hold_up_the_others(spool, processor, caplog):
+    spool.store(instance("1.2.broken"))
+    spool.store(instance("1.2.4"))
+    make_readable(spool)
+    processor.process_due()
+    processor.process_due()
     assert {uid: row["state"] for uid, row in rows(spool).items()} == {"1.2.broken": "open", "1.2.4": "done"}
-    said = [record.getMessage() for record in caplog.records if record.name == "strokeseg.node"]
-    said = [line for line in said if "1.2.broken" in line]
-    assert len(said) == 1, "it is left for a while"
-    assert "SECRET" not in " ".join(said)
+    lines = [record.getMessage() for record in caplog.records if record.name == "strokeseg.node"]
+    lines = [line for line in lines if "1.2.broken" in line]
+    assert len(lines) == 1, "the series is paused"
+    assert "SECRET" not in " ".join(lines)
 
 
-def test_a_file_that_is_gone_leaves_its_series_open_and_the_others_go_on(spool, work):
+def test_a_file_that_is_gone_leaves_its_series_open_and_the_others_go_on(spool, processor):
     for uid in ("1.2.5", "1.2.6"):
-        spool.keep(instance(uid))
-    readable(spool)
-    [gone] = spool.files("1.2.5")
-    gone.unlink()
-    work.step()
-    work.step()
+        spool.store(instance(uid))
+    make_readable(spool)
+    [missing] = spool.list_files("1.2.5")
+    missing.unlink()
+    processor.process_due()
+    processor.process_due()
     assert {uid: row["state"] for uid, row in rows(spool).items()} == {"1.2.5": "open", "1.2.6": "done"}
 
 
 def test_the_key_is_of_the_very_files_that_are_handed_on(spool):
-    spool.keep(instance(number=1))
-    files, first = spool.contents("1.2.3")
-    spool.keep(instance(number=2))
-    more, second = spool.contents("1.2.3")
+    spool.store(instance(number=1))
+    files, first = spool.list_files_and_key("1.2.3")
+    spool.store(instance(number=2))
+    more, second = spool.list_files_and_key("1.2.3")
     assert (len(files), len(more)) == (1, 2)
     assert first != second
-    assert spool.contents("1.2.3") == (more, second)
+    assert spool.list_files_and_key("1.2.3") == (more, second)
 
 
-def test_only_ended_and_delivered_series_of_long_ago_are_forgotten(spool, work):
+def test_only_ended_and_delivered_series_of_long_ago_are_forgotten(spool, processor):
     uids = {"old": "1.1", "open": "1.2", "undelivered": "1.3", "new": "1.4", "failed": "1.5"}
     for uid in uids.values():
-        spool.keep(instance(uid))
+        spool.store(instance(uid))
     with spool.engine.begin() as connection:
         every = update(database.series_table)
         connection.execute(every.values(state="done", last_at=database.series_table.c.last_at - 4 * DAY))
@@ -129,16 +129,16 @@ def test_only_ended_and_delivered_series_of_long_ago_are_forgotten(spool, work):
         outbox.enqueue(connection, "send", "pacs", uids["old"], 1, {})
         sent = update(database.outbox_table).where(database.outbox_table.c.series_uid == uids["old"])
         connection.execute(sent.values(state="sent", next_at=database.outbox_table.c.next_at - 4 * DAY))
-    work.clean()
+    processor.delete_expired()
     assert set(rows(spool)) == {uids[name] for name in ("open", "undelivered", "new")}
     assert {row["series_uid"] for row in rows(spool, database.instances_table).values()} == set(rows(spool))
     assert len(list(spool.folder.rglob("*.dcm"))) == 3
     assert set(rows(spool, database.outbox_table)) == {uids["undelivered"]}
-    assert spool.keep(instance(uids["old"])) == "new"
+    assert spool.store(instance(uids["old"])) == "new"
 
 
 def test_nothing_is_forgotten_where_nothing_is_said(tmp_path, spool):
-    spool.keep(instance())
+    spool.store(instance())
     with spool.engine.begin() as connection:
         connection.execute(update(database.series_table).values(state="done", last_at=0.0))
     SeriesProcessor(make_settings(tmp_path), spool, OpenAssociations(), Jobs(tmp_path)).delete_expired()
@@ -146,31 +146,31 @@ def test_nothing_is_forgotten_where_nothing_is_said(tmp_path, spool):
 
 
 def test_a_series_that_opened_again_meanwhile_is_not_forgotten(spool):
-    spool.keep(instance())
-    spool.forget("1.2.3")
+    spool.store(instance())
+    spool.delete_series("1.2.3")
     assert set(rows(spool)) == {"1.2.3"}
-    assert len(spool.files("1.2.3")) == 1
+    assert len(spool.list_files("1.2.3")) == 1
 
 
-@pytest.mark.parametrize(("said", "taken"), [("30", 30), ("0", None), ("-3", None), ("99999999999", None)])
-def test_a_count_that_cannot_be_is_none(said, taken):
+@pytest.mark.parametrize(("stated", "expected"), [("30", 30), ("0", None), ("-3", None), ("99999999999", None)])
+def test_a_count_that_cannot_be_is_none(stated, expected):
     header = head_series.Dataset()
-    header.NumberOfSeriesRelatedInstances = said
-    assert read_expected_count(header) == taken
+    header.NumberOfSeriesRelatedInstances = stated
+    assert read_expected_count(header) == expected
 
 
 def row(study, date, time, series="1", **values):
-    made = head_series.Dataset()
-    made.StudyInstanceUID, made.SeriesInstanceUID, made.PatientID = study, f"{study}.{series}", "P1"
-    made.StudyDate, made.StudyTime, made.SeriesDescription = date, time, "Head"
-    made.NumberOfSeriesRelatedInstances = "30"
+    row = head_series.Dataset()
+    row.StudyInstanceUID, row.SeriesInstanceUID, row.PatientID = study, f"{study}.{series}", "P1"
+    row.StudyDate, row.StudyTime, row.SeriesDescription = date, time, "Head"
+    row.NumberOfSeriesRelatedInstances = "30"
     for name, value in values.items():
-        setattr(made, name, value)
-    return made
+        setattr(row, name, value)
+    return row
 
 
 @pytest.mark.parametrize(
-    ("rows_there", "found"),
+    ("archive_rows", "prior"),
     [
         ([row("2", "20240101", "080000"), row("3", "20240101", "120000")], "2.1"),
         ([row("3", "20240101", "120000")], None),
@@ -181,12 +181,12 @@ def row(study, date, time, series="1", **values):
         ([row("2", "", "")], None),
     ],
 )
-def test_only_an_earlier_study_of_the_patient_is_a_prior(tmp_path, spool, monkeypatch, rows_there, found):
-    """Taken at 10 o'clock of 2024-01-01; what is found is here already, so that nothing is fetched."""
-    for one in rows_there:
+def test_only_an_earlier_study_of_the_patient_is_a_prior(tmp_path, spool, monkeypatch, archive_rows, prior):
+    """The current scan is of 10:00 on 2024-01-01. The priors are stored already, so nothing is fetched."""
+    for series in archive_rows:
         for number in range(30):
-            spool.keep(instance(str(one.SeriesInstanceUID), number))
+            spool.store(instance(str(series.SeriesInstanceUID), number))
     peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 9, "use": "move"}
-    monkeypatch.setattr(priors, "_find_series", lambda settings, archive, keys: rows_there)
-    mine = row("1", "20240101", "100000")
-    assert priors.fetch_prior(make_settings(tmp_path, peer=[peer]), mine, set(), spool) == found
+    monkeypatch.setattr(priors, "_find_series", lambda settings, archive, keys: archive_rows)
+    current = row("1", "20240101", "100000")
+    assert priors.fetch_prior(make_settings(tmp_path, peer=[peer]), current, set(), spool) == prior

@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 from orthanc import free_port
 from phantoms import head_series
 from stress.node_load import make_series
-from strokeseg.pacs import database as tables
+from strokeseg.pacs.database import instances_table, open_database, series_table
 
 SLICES = 12
 GEOMETRY = head_series.Geometry(z_mm=tuple(range(-40, 56, 8)))
@@ -117,7 +117,7 @@ def run(kills, folder=None, database=None, count=None):
             node.start()
         for thread in threads:
             thread.join()
-        engine = tables.open_database(node.database)
+        engine = open_database(node.database)
         rows = _ended(engine, count, enough)
         node.stop()
         found = _figures(engine, rows, stored, kills, count)
@@ -128,7 +128,7 @@ def run(kills, folder=None, database=None, count=None):
 def _ended(engine, count, enough):
     while True:
         with engine.connect() as connection:
-            rows = connection.execute(select(tables.series_table)).mappings().all()
+            rows = connection.execute(select(series_table)).mappings().all()
         if time.monotonic() > enough or (len(rows) == count and all(row["state"] == "done" for row in rows)):
             return rows
         time.sleep(0.5)
@@ -138,7 +138,7 @@ def _figures(engine, rows, stored, kills, count):
     from strokeseg.web.database import studies, versions
 
     with engine.connect() as connection:
-        kept = set(connection.execute(select(tables.instances_table.c.sop_uid)).scalars())
+        kept = set(connection.execute(select(instances_table.c.sop_uid)).scalars())
         jobs = [row["job"] for row in rows]
         slices = dict(connection.execute(select(studies.c.id, studies.c.slices)).all())
         finals = connection.execute(

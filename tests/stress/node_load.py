@@ -1,4 +1,6 @@
-"""A thousand series on eight associations, shuffled, doubled, late and interleaved: one final result each.
+"""Load test: a thousand series on eight associations, shuffled, duplicated, late and interleaved.
+
+Each series must get one final result.
 
     cd tests && python -m pacs_load 1000            receive, decide and deliver; results are not computed
     cd tests && python -m pacs_load 100 --segment   and segment each
@@ -24,7 +26,7 @@ from sqlalchemy import select
 
 from node_cases import ImmediateJobs, NodeUnderTest
 from phantoms import head_series
-from strokeseg.pacs import database as tables
+from strokeseg.pacs.database import instances_table
 from strokeseg.pacs.job_queue import JobState
 
 ASSOCIATIONS = 8
@@ -138,7 +140,7 @@ def _run_load(node, count, slices, geometry):
     stopping.set()
     rows = node.rows()
     with node.node.spool.engine.connect() as connection:
-        kept = Counter(connection.execute(select(tables.instances_table.c.series_uid)).scalars())
+        kept = Counter(connection.execute(select(instances_table.c.series_uid)).scalars())
     final = Counter(row["job"] for row in rows)
     taken = getattr(node.jobs, "taken", None)
     whole = sum(1 for row in rows if (taken[row["job"]] if taken else _slices(node, row)) == slices)

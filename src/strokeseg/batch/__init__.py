@@ -1,4 +1,4 @@
-"""Many studies: on all cores of this machine, or on a Ray cluster; what was done is never done again."""
+"""Segment many studies on the cores of this machine or on a Ray cluster; finished studies are not repeated."""
 
 from strokeseg.batch.runner import Progress, Summary, run
 

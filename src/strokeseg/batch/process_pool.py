@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-from strokeseg.batch import host_resources, scheduler
-from strokeseg.batch import worker as work
+from strokeseg.batch import host_resources, worker
 from strokeseg.batch.records import BatchSettings, StudyRecord, Task
+from strokeseg.batch.scheduler import WorkerDiedError
 from strokeseg.errors import StrokesegError
 
 _OUT_OF_MEMORY_EXIT_CODE = 137  # as a shell reports a process that the system killed
@@ -25,39 +24,39 @@ _EXIT_TIMEOUT_S = 2.0
 
 
 class ProcessWorker:
-    """A worker: a process with the network loaded, at the other end of a pipe."""
+    """A worker that is a process with a loaded model, connected by a pipe."""
 
     def __init__(self, settings: BatchSettings, scratch: Path) -> None:
         self.scratch = scratch
         scratch.mkdir()
-        # "spawn": a fork would copy threads' locks, and is not there on every system.
+        # "spawn": a fork would copy the locks of threads, and some systems have none.
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_run_worker, args=(theirs, settings, scratch), daemon=True)
-        with _temporary_environment(work.build_thread_environment(settings)):
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_run_worker, args=(child_pipe, settings, scratch), daemon=True)
+        with _temporary_environment(worker.build_thread_environment(settings)):
             self.process.start()
-        theirs.close()  # now the pipe breaks when the process ends
+        child_pipe.close()  # now the pipe breaks when the process ends
 
     def assign(self, task: Task) -> None:
-        """Hand over a study; a worker that is gone says so when its answer is taken."""
+        """Assign a study to the process; if it is dead, :meth:`receive` reports that."""
         try:
             self.pipe.send(task)
         except OSError:
             return
 
     def receive(self) -> StudyRecord | None:
-        """Return the answer, None from a worker that has got ready; see :class:`crew.Worker`."""
+        """Receive the record, or None once the model is loaded; see :class:`strokeseg.batch.scheduler.Worker`."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join(_EXIT_TIMEOUT_S)
-            raise scheduler.WorkerDiedError(self._describe_exit()) from None
+            raise WorkerDiedError(self._describe_exit()) from None
         if isinstance(answer, StrokesegError):
             raise answer
         return answer
 
     def kill(self) -> None:
-        """End it at once, and remove what it has fetched."""
+        """Kill the process at once and remove the files that it has fetched."""
         self.process.kill()
         self.process.join(_EXIT_TIMEOUT_S)
         self.pipe.close()
@@ -66,19 +65,21 @@ class ProcessWorker:
     def _describe_exit(self) -> str:
         code = self.process.exitcode
         if code in (-signal.SIGKILL, _OUT_OF_MEMORY_EXIT_CODE):
-            return "was ended by the system, as it does when memory runs out"
+            return "was killed by the system, as happens when memory runs out"
         return f"ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
 
 
 class ProcessPool:
-    """Processes of this machine; leaving the block removes what they have fetched.
+    """Processes of this machine as a worker pool; the end of the block removes the files that they have fetched.
 
     Parameters
     ----------
+    settings : BatchSettings
+        Settings of all studies.
     workers : int
-        How many.
+        Number of processes.
     limit_mb : int, optional
-        Beyond so much memory for all of them the largest is ended; None is no limit of ours.
+        Memory limit in MB for all processes together; above it the largest is killed. None is no limit.
     """
 
     def __init__(self, settings: BatchSettings, workers: int, limit_mb: int | None = None) -> None:
@@ -93,24 +94,24 @@ class ProcessPool:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def get_capacity(self) -> int:
-        """How many there may be."""
+        """Return how many processes may run."""
         return self.workers
 
     def get_retry_capacity(self) -> int:
-        """One: it may have died because the others left it too little memory."""
+        """Return 1: a worker may have died because the others left it too little memory."""
         return 1
 
     def start_worker(self) -> ProcessWorker:
-        """Start one."""
+        """Start a process."""
         self._started_workers += 1
         return ProcessWorker(self.settings, self._scratch / str(self._started_workers))
 
-    def wait_ready(self, workers: list[Any], timeout_s: float) -> list[Any]:
-        """Wait until one has answered or is gone; the largest is ended where all use more than they may."""
-        pipes = {worker.pipe: worker for worker in workers}
-        found = [pipes[pipe] for pipe in connection.wait(list(pipes), timeout_s)]
-        self._enforce_memory_limit([worker for worker in workers if worker not in found])
-        return found
+    def wait_ready(self, workers: list[ProcessWorker], timeout_s: float) -> list[ProcessWorker]:
+        """Wait until at least one process has answered or is dead; enforce the memory limit on the others."""
+        workers_by_pipe: dict[object, ProcessWorker] = {worker.pipe: worker for worker in workers}
+        ready = [workers_by_pipe[pipe] for pipe in connection.wait([worker.pipe for worker in workers], timeout_s)]
+        self._enforce_memory_limit([worker for worker in workers if worker not in ready])
+        return ready
 
     def _enforce_memory_limit(self, workers: list[ProcessWorker]) -> None:
         if self.limit_mb is None or not workers:
@@ -121,12 +122,12 @@ class ProcessPool:
 
 
 def _run_worker(pipe: Connection, settings: BatchSettings, scratch: Path) -> None:
-    """Be a worker, until the pipe is closed or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says what is to be done
+    """Segment studies from the pipe until it is closed or the parent process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides what happens
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, args=(scratch,), daemon=True).start()
     try:
-        work.load_model(settings)
+        worker.load_model(settings)
     except StrokesegError as error:
         pipe.send(error)
         return
@@ -137,13 +138,13 @@ def _run_worker(pipe: Connection, settings: BatchSettings, scratch: Path) -> Non
         except EOFError:
             return
         try:
-            pipe.send(work.segment_study(task, settings, scratch))
+            pipe.send(worker.segment_study(task, settings, scratch))
         except MemoryError:
             os._exit(_OUT_OF_MEMORY_EXIT_CODE)
 
 
 def _exit_with_parent(scratch: Path) -> None:
-    """Leave nothing that works on, or that was fetched, when the parent was killed."""
+    """Remove the fetched files and exit when the parent process was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -153,13 +154,13 @@ def _exit_with_parent(scratch: Path) -> None:
 
 @contextmanager
 def _temporary_environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables while a process is started that shall have them."""
-    before = {name: os.environ.get(name) for name in values}
+    """Set environment variables for a process that is started in the block."""
+    previous = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:

@@ -7,81 +7,83 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from strokeseg.batch import scheduler
-from strokeseg.batch import worker as work
+from strokeseg.batch import worker
 from strokeseg.batch.records import BatchSettings, StudyRecord, Task
+from strokeseg.batch.scheduler import WorkerDiedError
 from strokeseg.errors import StrokesegError, UsageError
 from strokeseg.segmentation.engines.cpu_features import count_usable_cores
 
 AUTO, LOCAL = "auto", "local"
 _ACTORS_PER_GPU = 4
-"""Actors that share a GPU: reading and measuring are the processor's work, and take longer than the network there."""
+"""Actors that share a GPU: reading and measuring run on the CPU and take longer than the network on a GPU."""
 _SPARE_CORES = 1
-"""What is left to Ray itself and to this process: actors on every core of a small machine leave it hanging."""
+"""Cores left to Ray and to this process: with an actor on every core, Ray hangs on a small machine."""
 
 
 class RayWorker:
-    """A worker: an actor with the network loaded."""
+    """A worker that is a Ray actor with a loaded model."""
 
     def __init__(self, ray: Any, settings: BatchSettings, options: dict[str, Any]) -> None:
         self.ray = ray
         self.handle = ray.remote(_WorkerActor).options(**options).remote(settings)
-        self.pending = self.handle.ready.remote()
+        self.pending = self.handle.load_model.remote()
 
     def assign(self, task: Task) -> None:
-        """Hand over a study."""
-        self.pending = self.handle.answer.remote(task)
+        """Assign a study to the actor."""
+        self.pending = self.handle.segment_study.remote(task)
 
     def receive(self) -> StudyRecord | None:
-        """Return the answer, None from an actor that has got ready; see :class:`crew.Worker`."""
+        """Receive the record, or None once the model is loaded; see :class:`strokeseg.batch.scheduler.Worker`."""
         try:
             answer = self.ray.get(self.pending)
         except self.ray.exceptions.RayActorError:
-            raise scheduler.WorkerDiedError("was ended, or its machine was lost") from None
+            raise WorkerDiedError("was killed, or its machine was lost") from None
         except self.ray.exceptions.RayError as error:
-            raise scheduler.WorkerDiedError(f"ended with {type(error).__name__}") from None
+            raise WorkerDiedError(f"ended with {type(error).__name__}") from None
         if isinstance(answer, StrokesegError):
             raise answer
         return answer
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the actor at once."""
         self.ray.kill(self.handle)
 
 
 class _WorkerActor:
-    """What runs on the cluster; holds no state but the settings, so an actor that is lost loses one study."""
+    """The code that runs on the cluster; it holds no state but the settings, so a lost actor loses one study only."""
 
     def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
 
     def load_model(self) -> StrokesegError | None:
-        """Load the network; what hinders it is an answer, not a fault of Ray's."""
+        """Load the model; an error is returned instead of raised, so that Ray does not wrap it."""
         try:
-            work.load_model(self.settings)
+            worker.load_model(self.settings)
         except StrokesegError as error:
             return error
         return None
 
     def segment_study(self, task: Task) -> StudyRecord:
-        return work.segment_study(task, self.settings)
+        return worker.segment_study(task, self.settings)
 
 
 class RayCluster:
-    """A Ray cluster; leaving the block lets go of it, and ends one that was started here.
+    """A Ray cluster as a worker pool; the end of the block disconnects, and stops a cluster that was started here.
 
     Parameters
     ----------
+    settings : BatchSettings
+        Settings of all studies.
     address : str
-        Of a cluster, as "ray://HOST:10001"; "auto" is the one that this machine belongs to, else one of this machine
-        alone is started; "local" is always that.
+        Address of a cluster, as "ray://HOST:10001". "auto" is the cluster that this machine belongs to; without one, a
+        cluster of this machine alone is started. "local" always starts one on this machine.
     workers : int, optional
-        How many actors; None is as many as the cluster has cores, but one.
+        Number of actors; None is one less than the cluster has cores.
 
     Raises
     ------
     UsageError
-        `usage`, on entering: Ray is not installed, or no cluster answers there.
+        `usage`, on entering: Ray is not installed, or no cluster answers at the address.
     """
 
     def __init__(self, settings: BatchSettings, address: str, workers: int | None = None) -> None:
@@ -101,17 +103,17 @@ class RayCluster:
         self.ray.shutdown()
 
     def get_capacity(self) -> int:
-        """How many there may be now: a cluster may grow."""
+        """Return how many actors may run now: a cluster may grow."""
         if self.workers is not None:
             return self.workers
         return max(1, int(self.ray.cluster_resources().get("CPU", 1)) - _SPARE_CORES)
 
     def get_retry_capacity(self) -> int:
-        """As many as ever: who shares a machine is Ray's choice."""
+        """Return the same number: Ray decides which actors share a machine."""
         return self.get_capacity()
 
     def start_worker(self) -> RayWorker:
-        """Start one; with its share of a GPU, as long as there are any that no actor has asked for."""
+        """Start an actor, with its share of a GPU while any is left."""
         gpus = int(self.ray.cluster_resources().get("GPU", 0))
         options: dict[str, Any] = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
         if self._started_workers < gpus * _ACTORS_PER_GPU:
@@ -119,27 +121,32 @@ class RayCluster:
         self._started_workers += 1
         return RayWorker(self.ray, self.settings, options)
 
-    def wait_ready(self, workers: list[Any], timeout_s: float) -> list[Any]:
-        """Wait until one has answered or is gone."""
-        answers = {worker.answer: worker for worker in workers}
-        found, _ = self.ray.wait(list(answers), num_returns=1, timeout=timeout_s)
-        return [answers[answer] for answer in found]
+    def wait_ready(self, workers: list[RayWorker], timeout_s: float) -> list[RayWorker]:
+        """Wait until at least one actor has answered or is dead, and return those actors."""
+        workers_by_answer = {worker.pending: worker for worker in workers}
+        ready_answers, _ = self.ray.wait(list(workers_by_answer), num_returns=1, timeout=timeout_s)
+        return [workers_by_answer[answer] for answer in ready_answers]
 
     def _connect(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its makers
         common = {
             "logging_level": logging.ERROR,
             "log_to_driver": False,
-            "runtime_env": {"env_vars": work.build_thread_environment(self.settings)},
+            "runtime_env": {"env_vars": worker.build_thread_environment(self.settings)},
         }
-        here: dict[str, Any] = {"num_cpus": count_usable_cores() + _SPARE_CORES, "include_dashboard": False}
-        tries: dict[str, list[dict[str, Any]]] = {AUTO: [{"address": AUTO}, here], LOCAL: [{"address": LOCAL, **here}]}
-        attempts = tries.get(self.address, [{"address": self.address}])
-        start: Callable[..., Any] = self.ray.init
+        new_cluster: dict[str, Any] = {"num_cpus": count_usable_cores() + _SPARE_CORES, "include_dashboard": False}
+        attempts_by_address: dict[str, list[dict[str, Any]]] = {
+            AUTO: [{"address": AUTO}, new_cluster],
+            LOCAL: [{"address": LOCAL, **new_cluster}],
+        }
+        attempts = attempts_by_address.get(self.address, [{"address": self.address}])
+        connect: Callable[..., Any] = self.ray.init
         for attempt in attempts:
             try:
-                start(**common, **attempt)
+                connect(**common, **attempt)
                 return
             except (ConnectionError, RuntimeError, ValueError):
                 continue
-        raise UsageError(f"no Ray cluster answers at {self.address}", "Start one with `ray start --head`, or check it.")
+        raise UsageError(
+            f"no Ray cluster answers at {self.address}", "Start one with `ray start --head`, or check the address."
+        )

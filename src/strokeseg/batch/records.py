@@ -1,4 +1,4 @@
-"""What a batch is made of: studies to answer, settings that hold for all, and what became of each study."""
+"""Data of a batch: studies, settings that apply to all of them, and the record of each study."""
 
 from __future__ import annotations
 
@@ -17,32 +17,38 @@ from strokeseg.result import ResultDocument
 from strokeseg.segmentation import models
 
 FORMATS = ("json", "nifti")
-"""What is written of each study where nothing else is asked for."""
+"""Output formats of each study by default."""
 WORKER_DIED, TIMEOUT, NOT_FETCHED = "worker-died", "timeout", "not-fetched"
 DUPLICATE_ID, MANIFEST_ROW = "duplicate-id", "manifest-row"
-"""Codes of failures beside those of errors.py: lines of failures.csv, never raised."""
+"""Codes of failures.csv that are never raised, in addition to those of errors.py."""
 TRANSIENT_CODES = frozenset({WORKER_DIED, TIMEOUT, NOT_FETCHED, "not-writable"})
-"""Codes of failures that may not come again: such a study is tried again by the next call."""
+"""Codes of failures that may not occur again: the next call retries such a study."""
 RESERVED_NAMES = frozenset({"failures.csv", "results.csv", "results.parquet", "journal.jsonl"})
 _ID = re.compile(r"\w[\w.-]{0,119}")
 
 
 @dataclass(frozen=True)
 class BatchStudy:
-    """One study to answer.
+    """One study of a batch.
 
-    Parameters
+    Attributes
     ----------
     id : str
-        Its folder's name in the results.
+        Name of its folder in the results.
     path : str
         File, folder or URL, as :func:`strokeseg.segment` takes it once it is on this machine.
-    stamp : object
-        What changes when the input does: sizes and times of its files, or what the store says of them.
+    fingerprint : str
+        Text that changes with the input: sizes and times of its files, or what the storage reports about them.
     files : tuple of str, default: ()
-        Where not all of a folder belongs to the study: which of its files do, relative to ``path``.
-    series, window, spacing_mm, model : str, optional
-        As in :func:`strokeseg.segment`; None is what the settings say.
+        Files of the study, relative to ``path``, if only some files of a folder belong to it.
+    series : str, optional
+        Series to segment, as in :func:`strokeseg.segment`.
+    window : tuple of float, optional
+        Center and width in HU; None takes the window of the settings.
+    spacing_mm : tuple of float, optional
+        Distances between slices, rows and columns in mm; None takes those of the settings.
+    model : str, optional
+        Name of the model; None takes the model of the settings.
     """
 
     id: str
@@ -57,16 +63,24 @@ class BatchStudy:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What holds for every study.
+    """Settings that apply to every study.
 
-    Parameters
+    Attributes
     ----------
     out : Path
-        Folder of the results; on a cluster one that every machine sees.
-    formats, model, engine, window, spacing_mm : tuple of str, default: FORMATS
-        As in :func:`strokeseg.segment` and :meth:`Result.save`.
+        Folder of the results; on a cluster a folder that every machine can reach.
+    formats : tuple of str, default: FORMATS
+        Output formats, as in :meth:`strokeseg.Result.save`.
+    model : str, default: "default"
+        Name of the model.
+    engine : str, default: "auto"
+        Name of the engine.
+    window : tuple of float, optional
+        Center and width in HU for pictures.
+    spacing_mm : tuple of float, optional
+        Distances between slices, rows and columns in mm.
     threads : int, default: 1
-        Of each worker; one core each is faster than all cores for each (docs/batch.md).
+        Threads of each worker; one core each is faster than all cores for each (docs/batch.md).
     """
 
     out: Path
@@ -78,12 +92,22 @@ class BatchSettings:
     threads: int = 1
 
     def compute_key(self, study: BatchStudy) -> str:
-        """Return what is the same as long as the same result is to be expected: input, options, network, formats.
+        """Compute a digest of input, options, model and formats; the same key means the same expected result.
+
+        Parameters
+        ----------
+        study : BatchStudy
+            The study.
+
+        Returns
+        -------
+        str
+            SHA-256 in hexadecimal digits.
 
         Raises
         ------
         UnknownModel, CorruptModel
-            `unknown-model`, `model-checksum`, of the study's own network.
+            `unknown-model`, `model-checksum`, for the study's own model.
         """
         card = models.load_card(study.model or self.model)
         window, spacing_mm = study.window or self.window, study.spacing_mm or self.spacing_mm
@@ -94,7 +118,7 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Task:
-    """A study that is to be answered now, and its key (:meth:`Settings.key`)."""
+    """A study to segment now, and its key (:meth:`BatchSettings.compute_key`)."""
 
     study: BatchStudy
     key: str
@@ -105,9 +129,9 @@ class _FrozenModel(BaseModel):
 
 
 class ResultRow(_FrozenModel):
-    """A study's line in the table of results; null is "not measured"."""
+    """A study's row in the result table; null means "not measured"."""
 
-    status: Literal["accepted", "repaired", "record_failure"]
+    status: Literal["accepted", "repaired", "failed"]
     hemorrhage: bool | None = None
     confidence: float | None = None
     volume_ml: float | None = None
@@ -118,7 +142,7 @@ class ResultRow(_FrozenModel):
     midline_shift_side: str | None = None
     lesions: int | None = None
     slices: int | None = None
-    remarks: str = Field(default="", description="their codes, divided by spaces")
+    remarks: str = Field(default="", description="their codes, separated by spaces")
     read_s: float | None = None
     infer_s: float | None = None
     measure_s: float | None = None
@@ -131,20 +155,20 @@ class ResultRow(_FrozenModel):
 
     @classmethod
     def from_document(cls, document: ResultDocument) -> ResultRow:
-        """Take a result's line from its document."""
-        found, timing = document.findings, document.timing_s
-        low, high = found.volume_interval_ml or (None, None)
+        """Build the row from the result document."""
+        findings, timing = document.findings, document.timing_s
+        low, high = findings.volume_interval_ml or (None, None)
         return cls(
             status=document.status,
-            hemorrhage=found.hemorrhage,
-            confidence=found.confidence,
-            volume_ml=found.volume_ml,
+            hemorrhage=findings.hemorrhage,
+            confidence=findings.confidence,
+            volume_ml=findings.volume_ml,
             volume_low_ml=low,
             volume_high_ml=high,
-            interval_level=found.interval_level,
-            midline_shift_mm=found.midline_shift_mm,
-            midline_shift_side=found.midline_shift_side,
-            lesions=len(found.lesions),
+            interval_level=findings.interval_level,
+            midline_shift_mm=findings.midline_shift_mm,
+            midline_shift_side=findings.midline_shift_side,
+            lesions=len(findings.lesions),
             slices=document.input.slices,
             remarks=" ".join(dict.fromkeys(remark.code for remark in document.remarks)),
             read_s=timing.read,
@@ -160,7 +184,7 @@ class ResultRow(_FrozenModel):
 
 
 class Failure(_FrozenModel):
-    """Why a study has no result."""
+    """Reason why a study has no result."""
 
     code: str
     message: str
@@ -168,33 +192,33 @@ class Failure(_FrozenModel):
 
     @classmethod
     def from_error(cls, error: StrokesegError) -> Failure:
-        """Take it from an error."""
+        """Build the failure from an error."""
         return cls(code=error.code, message=escape_non_utf8(error.message), remedy=escape_non_utf8(error.remedy))
 
 
 class StudyRecord(_FrozenModel):
-    """What became of a study: a line of the journal."""
+    """Outcome of a study: one line of the journal."""
 
     id: str
     path: str
-    key: str = Field(description="empty where the study was never begun")
+    key: str = Field(description="empty if the study was never started")
     finished: str = Field(description="UTC")
     row: ResultRow
     failure: Failure | None = None
 
     @property
     def is_transient(self) -> bool:
-        """Whether it failed by what may not come again."""
+        """Whether the study failed for a reason that may not occur again."""
         return self.failure is not None and self.failure.code in TRANSIENT_CODES
 
 
 def escape_non_utf8(text: str) -> str:
-    """Escape what of a path is no UTF-8, so that every table can hold it."""
+    """Escape the characters of a path that are not UTF-8, so that every table can hold it."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def record_success(task: Task, document: ResultDocument) -> StudyRecord:
-    """Say that a study is answered and its result lies on disk."""
+    """Return the record of a study whose result is saved."""
     return StudyRecord(
         id=task.study.id,
         path=escape_non_utf8(task.study.path),
@@ -205,26 +229,28 @@ def record_success(task: Task, document: ResultDocument) -> StudyRecord:
 
 
 def record_failure(study: BatchStudy, key: str, failure: Failure) -> StudyRecord:
-    """Say that a study failed."""
-    row = ResultRow(status="failed")
+    """Return the record of a study that failed."""
     return StudyRecord(
         id=escape_non_utf8(study.id),
         path=escape_non_utf8(study.path),
         key=key,
         finished=_format_utc_now(),
-        row=row,
+        row=ResultRow(status="failed"),
         failure=failure,
     )
 
 
-def explain_invalid_id(text: str) -> str | None:
-    """Say what is wrong with an id, or give None where it can name a folder."""
-    if not _ID.fullmatch(text):
-        return f"the id {text[:40]!r} is no folder's name: 1 to 120 letters, digits, dots, hyphens, no dot in front"
-    if text.casefold() in RESERVED_NAMES or text.endswith("."):
+def explain_invalid_id(study_id: str) -> str | None:
+    """Return why an id cannot name a folder, or None if it can."""
+    if not _ID.fullmatch(study_id):
         return (
-            f"the id {text!r} is the name of a file of the batch" if not text.endswith(".") else "the id ends in a dot"
+            f"the id {study_id[:40]!r} cannot name a folder: use 1 to 120 letters, digits, dots and hyphens, "
+            "with no dot at the start"
         )
+    if study_id.endswith("."):
+        return "the id ends with a dot"
+    if study_id.casefold() in RESERVED_NAMES:
+        return f"the id {study_id!r} is the name of a file of the batch"
     return None
 
 

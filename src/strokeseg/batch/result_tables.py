@@ -1,4 +1,4 @@
-"""The tables of a batch: one row a study as CSV and Parquet, and the failures; each whole or as it was before."""
+"""Tables of a batch: one row per study as CSV and Parquet, and the failures. Each file is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from strokeseg.batch.records import ResultRow, StudyRecord
 RESULTS_CSV, RESULTS_PARQUET, FAILURES_CSV = "results.csv", "results.parquet", "failures.csv"
 COLUMNS = ("id", "path", *ResultRow.model_fields, "finished")
 _FAILURE_COLUMNS = ("id", "path", "code", "message", "remedy")
-_REMEDY = "Give a folder that you may write with -o."
+_REMEDY = "Name a folder with write permission with -o."
 
 
-def write_tables(out: Path, records: Iterable[StudyRecord], refused: Sequence[StudyRecord] = ()) -> None:
-    """Write the tables from what became of every study, sorted by id.
+def write_tables(out: Path, records: Iterable[StudyRecord], refusals: Sequence[StudyRecord] = ()) -> None:
+    """Write the tables, sorted by id.
 
     Parameters
     ----------
+    out : Path
+        Folder of the results.
     records : iterable of StudyRecord
-        Of the journal.
-    refused : sequence of StudyRecord, default: ()
-        Studies that were never begun, as wrong rows of a manifest: only among the failures.
+        Records of the journal.
+    refusals : sequence of StudyRecord, default: ()
+        Studies that were never started, such as invalid rows of a manifest; listed among the failures only.
 
     Raises
     ------
@@ -42,14 +44,14 @@ def write_tables(out: Path, records: Iterable[StudyRecord], refused: Sequence[St
         atomic_write.write_file(out / RESULTS_PARQUET, _to_parquet(rows), _REMEDY)
     failures = [
         (record.id, record.path, record.failure.code, record.failure.message, record.failure.remedy)
-        for record in [*ordered, *refused]
+        for record in [*ordered, *refusals]
         if record.failure is not None
     ]
     atomic_write.write_file(out / FAILURES_CSV, _to_csv(_FAILURE_COLUMNS, failures), _REMEDY)
 
 
 def is_parquet_available() -> bool:
-    """Whether pyarrow is installed, which writes and reads Parquet."""
+    """Return whether pyarrow, which reads and writes Parquet, is installed."""
     return importlib.util.find_spec("pyarrow") is not None
 
 
@@ -61,7 +63,7 @@ def _to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    # As JSON has it: a table of one study says true where its result.json does.
+    # Booleans as in JSON, so that the table and result.json show the same words.
     writer.writerows([str(value).lower() if isinstance(value, bool) else value for value in row] for row in rows)
     return stream.getvalue().encode()
 
@@ -70,11 +72,12 @@ def _to_parquet(rows: Sequence[Sequence[Any]]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
-    kinds = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
-    of_row = [
-        kinds.get(_find_value_type(field.annotation), pyarrow.string()) for field in ResultRow.model_fields.values()
+    arrow_types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
+    row_types = [
+        arrow_types.get(_find_value_type(field.annotation), pyarrow.string())
+        for field in ResultRow.model_fields.values()
     ]
-    schema = pyarrow.schema(zip(COLUMNS, [pyarrow.string()] * 2 + of_row + [pyarrow.string()], strict=True))
+    schema = pyarrow.schema(zip(COLUMNS, [pyarrow.string()] * 2 + row_types + [pyarrow.string()], strict=True))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
     arrays = [pyarrow.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
     stream = io.BytesIO()
@@ -83,6 +86,6 @@ def _to_parquet(rows: Sequence[Sequence[Any]]) -> bytes:
 
 
 def _find_value_type(annotation: Any) -> type:
-    """Return what a field holds where it is not null."""
+    """Return the type of a field's value when it is not null."""
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next(option for option in options if option is not type(None))

@@ -1,4 +1,4 @@
-"""From inputs to a folder of results: list the studies, answer what is missing, keep the tables."""
+"""Run a batch: list the studies, segment those without a result, and write the result tables."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ from strokeseg.errors import StrokesegError, UsageError
 from strokeseg.segmentation import models
 
 _TABLE_INTERVAL_S = 30.0
-_REMEDY = "Give a folder that you may write with -o."
+_REMEDY = "Name a folder with write permission with -o."
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a batch is.
+    """Progress of a batch.
 
-    Parameters
+    Attributes
     ----------
-    ended, failed : object
-        Studies answered by this call, and how many of them have failed.
-    to_do : object
-        Of this call in all.
-    seconds : object
-        Since the first was handed out.
+    completed : int
+        Studies that this call has finished, with or without a result.
+    failed : int
+        How many of them have failed.
+    total : int
+        Studies that this call has to segment.
+    elapsed_s : float
+        Seconds since the first study was assigned to a worker.
     """
 
     completed: int
@@ -54,33 +56,33 @@ class Progress:
 
     @property
     def studies_per_second(self) -> float:
-        """Studies a second."""
+        """Rate in studies per second."""
         return self.completed / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds that the rest will take at this rate; None before the first has ended."""
+        """Estimated seconds until the end at this rate; None before the first study is finished."""
         return (self.total - self.completed) / self.studies_per_second if self.completed else None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a call of :func:`run` did.
+    """Counts of one call of :func:`run`.
 
-    Parameters
+    Attributes
     ----------
     studies : int
-        All that the inputs hold, wrong rows included.
+        All studies of the inputs, including invalid rows of the manifest.
     done : int
-        Answered by this call.
+        Segmented by this call.
     before : int
-        Answered by an earlier call, and unchanged.
+        Segmented by an earlier call and unchanged since.
     failed : int
-        Without a result: by this call, by an earlier one, or never begun.
+        Without a result: failed in this call, failed in an earlier call, or never started.
     with_blood : int
-        Of all that have a result.
+        Studies with hemorrhage, among those with a result.
     seconds : float
-        Of this call.
+        Duration of this call.
     """
 
     studies: int
@@ -108,130 +110,151 @@ def run(
     retry_failed: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Segment many studies into one folder; a second call completes exactly what is missing.
+    """Segment many studies into one folder; a second call segments only what is missing.
 
-    Each study's files lie in ``out/ID/``. ``results.csv`` (and ``results.parquet`` where pyarrow is installed) hold a
-    row a study, ``failures.csv`` who has no result and why, ``journal.jsonl`` what a later call goes on from. A study
-    is done again where its input, its options or its network have changed.
+    The files of each study are written to ``out/ID/``. ``results.csv`` (and ``results.parquet`` if pyarrow is
+    installed) has one row per study. ``failures.csv`` lists the studies without a result and the reasons. A later call
+    continues from ``journal.jsonl``. A study is segmented again if its input, its options or its model has changed.
 
     Parameters
     ----------
     sources : sequence of str or Path
-        Files, folders and URLs; docs/batch.md says what in them is a study.
+        Files, folders and URLs; docs/batch.md defines what counts as a study in them.
     out : str or Path
-        Folder, made if missing, outside of the sources.
+        Folder of the results, outside the sources; created if missing.
     list_file : str or Path, optional
-        A manifest, CSV or Parquet: path, and optionally id, window, spacing, model, series.
+        Manifest, CSV or Parquet: path, and optionally id, window, spacing, model, series.
     workers : int, optional
-        Processes (or actors) with one thread each; None is as many as cores and memory allow.
+        Number of processes (or Ray actors) with one thread each; None is as many as cores and memory allow.
     ray : str, optional
-        Address of a Ray cluster, "auto" or "local"; None is processes of this machine.
-    formats, model, engine, window, spacing_mm : sequence of str, default: FORMATS
-        As in :func:`strokeseg.segment`.
+        Address of a Ray cluster, "auto" or "local"; None uses processes of this machine.
+    formats : sequence of str, default: FORMATS
+        Output formats, as in :meth:`strokeseg.Result.save`.
+    model : str, default: "default"
+        Name of the model.
+    engine : str, default: "auto"
+        Name of the engine.
+    window : tuple of float, optional
+        Center and width in HU for pictures, as in :func:`strokeseg.segment`.
+    spacing_mm : tuple of float, optional
+        Distances between slices, rows and columns in mm, as in :func:`strokeseg.segment`.
     limit_memory_mb : int, optional
-        What all workers of this machine may use together.
+        Memory limit in MB for all workers of this machine together.
     timeout_s : float, optional
-        A study may take so long.
+        Time limit for one study in seconds.
     retry_failed : bool, default: False
-        Also try again what failed for good.
+        Also retry the studies that failed permanently in an earlier call.
     progress : callable, optional
-        Is called when a study has ended.
+        Is called with a :class:`Progress` after each study.
+
+    Returns
+    -------
+    Summary
+        Counts of this call.
 
     Raises
     ------
     UsageError
-        `usage`, of an argument; or Ray or a package for a kind of URL is missing.
+        `usage`, if an argument is invalid, or Ray or a package for a kind of URL is not installed.
     UnreadableFile
-        `unreadable`, if the manifest is none.
+        `unreadable`, if the manifest cannot be read.
     ModelError
-        If the network cannot be used.
+        If the model cannot be used.
     NotWritable, DiskFull, Conflict
-        `not-writable`, `disk-full`; `conflict`, if another batch writes into ``out``.
+        `not-writable`, `disk-full`; `conflict`, if another batch is writing into ``out``.
     """
     start = time.monotonic()
     settings = BatchSettings(Path(out).absolute(), tuple(formats), model, engine, window, spacing_mm)
-    count = host_resources.choose_worker_count(workers, limit_memory_mb)
+    worker_count = host_resources.choose_worker_count(workers, limit_memory_mb)
     _check_arguments(settings, sources, timeout_s)
     with Journal(settings.out) as journal:
-        studies, refused = _list_studies(sources, None if list_file is None else Path(list_file))
-        refused += _remove_conflicting_ids(studies, journal)
-        tasks, unusable = _select_tasks(studies, settings, journal, retry_failed)
-        refused += unusable
-        hands: AbstractContextManager[Any] = ProcessPool(settings, count, limit_memory_mb)
+        studies, refusals = _list_studies(sources, None if list_file is None else Path(list_file))
+        refusals += _remove_conflicting_ids(studies, journal)
+        tasks, model_refusals = _select_tasks(studies, settings, journal, retry_failed)
+        refusals += model_refusals
+        pool: AbstractContextManager[Any] = ProcessPool(settings, worker_count, limit_memory_mb)
         if ray is not None:
-            hands = RayCluster(settings, ray, workers)
-        done = _run_tasks(tasks, hands, settings, journal, refused, timeout_s, progress)
-    ids = {study.id for study in studies} - {record.id for record in refused}
-    ended = [journal.records[each] for each in ids if each in journal.records]
-    whole = [record for record in ended if record.failure is None]
+            pool = RayCluster(settings, ray, workers)
+        done = _run_tasks(tasks, pool, settings, journal, refusals, timeout_s, progress)
+    ids = {study.id for study in studies} - {record.id for record in refusals}
+    records = [journal.records[study_id] for study_id in ids if study_id in journal.records]
+    successes = [record for record in records if record.failure is None]
     return Summary(
-        studies=len(ended) + len(refused),
+        studies=len(records) + len(refusals),
         done=done,
-        before=len(whole) - done,
-        failed=len(ended) - len(whole) + len(refused),
-        with_blood=sum(record.row.hemorrhage is True for record in whole),
+        before=len(successes) - done,
+        failed=len(records) - len(successes) + len(refusals),
+        with_blood=sum(record.row.hemorrhage is True for record in successes),
         seconds=round(time.monotonic() - start, 3),
     )
 
 
 def _check_arguments(settings: BatchSettings, sources: Sequence[str | Path], timeout_s: float | None) -> None:
     if timeout_s is not None and timeout_s <= 0:
-        raise UsageError(f"a time limit of {timeout_s:g} s", "Give more than 0 seconds.")
+        raise UsageError(f"invalid time limit: {timeout_s:g} s", "Give more than 0 seconds.")
     out = settings.out.resolve()
     for source in sources:
-        whole = Path(source).expanduser().resolve()
-        if whole.is_dir() and (out == whole or whole in out.parents):
-            raise UsageError(f"the results would lie in the input folder: {settings.out}", "Name another one with -o.")
+        path = Path(source).expanduser().resolve()
+        if path.is_dir() and (out == path or path in out.parents):
+            raise UsageError(
+                f"the output folder is inside the input folder: {settings.out}", "Name another one with -o."
+            )
     outputs.check(settings.out / ".probe", settings.formats)
     models.load_weights(settings.model)
     atomic_write.check_writable(settings.out / result_tables.RESULTS_CSV, _REMEDY)
 
 
 def _list_studies(sources: Sequence[str | Path], list_file: Path | None) -> tuple[list[BatchStudy], list[StudyRecord]]:
-    """List every study once, and what is none; of studies with one id none is taken: which is meant is unknown."""
-    found = [each for source in sources for each in inputs.find_studies(str(source))]
-    found += manifest.read_manifest(list_file) if list_file is not None else []
-    studies = [each for each in found if isinstance(each, BatchStudy)]
-    refused = [each for each in found if isinstance(each, StudyRecord)]
+    """List the studies of the inputs and the refused inputs.
+
+    If several studies have the same id, all of them are refused: it is not known which one is meant.
+    """
+    entries = [entry for source in sources for entry in inputs.find_studies(str(source))]
+    entries += manifest.read_manifest(list_file) if list_file is not None else []
+    studies = [entry for entry in entries if isinstance(entry, BatchStudy)]
+    refusals = [entry for entry in entries if isinstance(entry, StudyRecord)]
     count = Counter(study.id.casefold() for study in studies)
-    twice = [study for study in studies if count[study.id.casefold()] > 1]
-    refused += [
-        _record_duplicate_id(study, f"{count[study.id.casefold()]} studies have the id {study.id}") for study in twice
+    duplicates = [study for study in studies if count[study.id.casefold()] > 1]
+    refusals += [
+        _record_duplicate_id(study, f"{count[study.id.casefold()]} studies have the id {study.id}")
+        for study in duplicates
     ]
-    return [study for study in studies if count[study.id.casefold()] == 1], refused
+    return [study for study in studies if count[study.id.casefold()] == 1], refusals
 
 
 def _remove_conflicting_ids(studies: list[BatchStudy], journal: Journal) -> list[StudyRecord]:
-    """Take out of the list what would overwrite the result of another study of an earlier call."""
-    earlier = {
+    """Remove studies that would overwrite the result of another study of an earlier call."""
+    earlier_paths = {
         record.id.casefold(): record.path for record in journal.records.values() if record.key and not record.failure
     }
-    taken = [
+    conflicts = [
         study
         for study in studies
-        if earlier.get(study.id.casefold(), escape_non_utf8(study.path)) != escape_non_utf8(study.path)
+        if earlier_paths.get(study.id.casefold(), escape_non_utf8(study.path)) != escape_non_utf8(study.path)
     ]
-    for study in taken:
+    for study in conflicts:
         studies.remove(study)
-    return [_record_duplicate_id(study, f"{study.id} is the id of an earlier study of another path") for study in taken]
+    return [
+        _record_duplicate_id(study, f"an earlier study with another path has the id {study.id}") for study in conflicts
+    ]
 
 
 def _record_duplicate_id(study: BatchStudy, message: str) -> StudyRecord:
-    remedy = "Give each its own id in a manifest, or write them into different folders."
+    remedy = "Give each study its own id in a manifest, or write the results into different folders."
     return record_failure(study, "", Failure(code=DUPLICATE_ID, message=message, remedy=remedy))
 
 
 def _select_tasks(
     studies: Sequence[BatchStudy], settings: BatchSettings, journal: Journal, retry_failed: bool
 ) -> tuple[list[Task], list[StudyRecord]]:
-    """Choose what is to be answered: what has no result, or one of another input, and what failed in passing."""
+    """Select the studies to segment: without a result, with a changed input, or after a transient failure."""
     tasks: list[Task] = []
-    unusable: list[StudyRecord] = []
+    refusals: list[StudyRecord] = []
     for study in studies:
         try:
             task = Task(study, settings.compute_key(study))
         except StrokesegError as error:
-            unusable.append(inputs.record_refusal(study.id, study.path, error))
+            refusals.append(inputs.record_refusal(study.id, study.path, error))
             continue
         record = journal.records.get(study.id)
         if record is None or record.key != task.key:
@@ -240,39 +263,39 @@ def _select_tasks(
             tasks += [] if (settings.out / study.id / "result.json").is_file() else [task]
         elif retry_failed or record.is_transient:
             tasks.append(task)
-    return tasks, unusable
+    return tasks, refusals
 
 
 def _run_tasks(
     tasks: Sequence[Task],
-    hands: AbstractContextManager[Any],
+    pool: AbstractContextManager[Any],
     settings: BatchSettings,
     journal: Journal,
-    refused: Sequence[StudyRecord],
+    refusals: Sequence[StudyRecord],
     timeout_s: float | None,
     progress: Callable[[Progress], None] | None,
 ) -> int:
-    """Answer what is missing; the tables are whole at every moment, and up to date at the end, whatever it is."""
-    ended = failures = 0
-    start = saved = time.monotonic()
+    """Segment the studies; the tables on disk are always complete, and up to date when this ends for any reason."""
+    completed = failures = 0
+    start = tables_written_at = time.monotonic()
     try:
         if tasks:
-            with hands as workers:
+            with pool as workers:
                 for record in scheduler.run_tasks(_clean_before_each(tasks, settings), workers, settings, timeout_s):
                     journal.add(record)
-                    ended, failures = ended + 1, failures + (record.failure is not None)
+                    completed, failures = completed + 1, failures + (record.failure is not None)
                     if progress is not None:
-                        progress(Progress(ended, failures, len(tasks), time.monotonic() - start))
-                    if time.monotonic() - saved > _TABLE_INTERVAL_S:
-                        result_tables.write_tables(settings.out, journal.records.values(), refused)
-                        saved = time.monotonic()
+                        progress(Progress(completed, failures, len(tasks), time.monotonic() - start))
+                    if time.monotonic() - tables_written_at > _TABLE_INTERVAL_S:
+                        result_tables.write_tables(settings.out, journal.records.values(), refusals)
+                        tables_written_at = time.monotonic()
     finally:
-        result_tables.write_tables(settings.out, journal.records.values(), refused)
-    return ended - failures
+        result_tables.write_tables(settings.out, journal.records.values(), refusals)
+    return completed - failures
 
 
 def _clean_before_each(tasks: Sequence[Task], settings: BatchSettings) -> Iterator[Task]:
-    """Return the studies, each when a worker is free; what a killed batch left half-made of it goes away before."""
+    """Yield each task when a worker is free, after removing partial output of a killed batch."""
     for task in tasks:
         worker.remove_partial_output(settings.out, task.study)
         yield task

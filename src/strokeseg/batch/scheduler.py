@@ -1,4 +1,4 @@
-"""Studies to workers and back, whatever the workers are: hand out, wait, replace who died, try again alone."""
+"""Assign studies to workers: start workers, collect results, replace dead workers and retry their studies alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from strokeseg.batch import worker as work
 from strokeseg.batch.records import TIMEOUT, WORKER_DIED, BatchSettings, Failure, StudyRecord, Task, record_failure
+from strokeseg.batch.worker import remove_partial_output
 from strokeseg.errors import DiskFull, ModelError
 
 POLL_INTERVAL_S = 0.5
@@ -16,94 +16,110 @@ _MAX_FAILED_STARTS = 3
 
 
 class WorkerDiedError(Exception):
-    """A worker is gone; the sentence says how."""
+    """A worker died; the message completes the sentence "the worker ..."."""
 
 
 class Worker(Protocol):
-    """Answers one study at a time; at first it only gets ready."""
+    """A worker that first loads the model and then segments one study at a time."""
 
     def assign(self, task: Task) -> None:
-        """Hand over a study."""
+        """Assign a study to the worker."""
         ...
 
     def receive(self) -> StudyRecord | None:
-        """Return what became of the study, or None at first, when the worker has got ready.
+        """Receive the record of the study, or None once the model is loaded.
+
+        Returns
+        -------
+        StudyRecord or None
+            The record of the assigned study; None from a worker that has just loaded the model.
 
         Raises
         ------
-        DiedError
-            If the worker is gone.
+        WorkerDiedError
+            If the worker is dead.
         StrokesegError
-            If the worker cannot get ready.
+            If the worker cannot load the model.
         """
         ...
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kill the worker at once."""
         ...
 
 
 class WorkerPool(Protocol):
-    """Where workers come from."""
+    """A source of workers."""
 
     def get_capacity(self) -> int:
-        """How many there may be now."""
+        """Return how many workers may run now."""
         ...
 
     def get_retry_capacity(self) -> int:
-        """How many there may be when studies are tried again of which a worker died."""
+        """Return how many workers may run while the studies of dead workers are retried."""
         ...
 
     def start_worker(self) -> Worker:
-        """Start one."""
+        """Start a worker."""
         ...
 
     def wait_ready(self, workers: list[Worker], timeout_s: float) -> list[Worker]:
-        """Wait until one of these has something to take, or is gone."""
+        """Wait until at least one worker has something to receive or is dead, and return those workers."""
         ...
 
 
 def run_tasks(
-    tasks: Iterator[Task], crew: WorkerPool, settings: BatchSettings, timeout_s: float | None = None
+    tasks: Iterator[Task], pool: WorkerPool, settings: BatchSettings, timeout_s: float | None = None
 ) -> Iterator[StudyRecord]:
-    """Answer studies; give what became of each as it ends.
+    """Segment studies and yield the record of each when it is finished.
 
-    A study whose worker dies is tried once more when all others are done, with as few beside it as the crew can; then
-    it has failed. Not more studies are handed out than there are workers: ``tasks`` is taken from as they get free.
+    A study whose worker dies is retried once after all others, with as few other workers as the pool allows. If the
+    worker dies again, the study has failed. ``tasks`` is read only as workers become free.
 
     Parameters
     ----------
+    tasks : iterator of Task
+        The studies.
+    pool : WorkerPool
+        Where the workers come from.
+    settings : BatchSettings
+        Settings of all studies.
     timeout_s : float, optional
-        A study may take so long; None is for ever.
+        Time limit for one study in seconds; None is no limit.
+
+    Yields
+    ------
+    StudyRecord
+        One record per study.
 
     Raises
     ------
     DiskFull
-        `disk-full`, as soon as a worker meets it.
+        `disk-full`, as soon as a worker runs out of disk space.
     ModelError
-        If no worker can get ready.
+        If no worker can load the model.
     """
-    lost: deque[Task] = deque()
-    with _Scheduler(crew, settings, timeout_s) as shift:
-        for end in shift.run(tasks, crew.get_capacity):
-            if isinstance(end, StudyRecord):
-                yield end
+    retries: deque[Task] = deque()
+    with _Scheduler(pool, settings, timeout_s) as scheduler:
+        for outcome in scheduler.run(tasks, pool.get_capacity):
+            if isinstance(outcome, StudyRecord):
+                yield outcome
             else:
-                lost.append(end[0])
-    with _Scheduler(crew, settings, timeout_s) as shift:
-        for end in shift.run(iter(lost), crew.get_retry_capacity):
-            yield (
-                end
-                if isinstance(end, StudyRecord)
-                else record_failure(end[0].study, end[0].key, _make_worker_died_failure(end[1]))
-            )
+                retries.append(outcome[0])
+    with _Scheduler(pool, settings, timeout_s) as scheduler:
+        for outcome in scheduler.run(iter(retries), pool.get_retry_capacity):
+            if isinstance(outcome, StudyRecord):
+                yield outcome
+            else:
+                task, reason = outcome
+                yield record_failure(task.study, task.key, _make_worker_died_failure(reason))
 
 
 class _Scheduler:
-    """Some workers, as long as there are studies for them; all are ended with the block."""
+    """The workers of one pass over the studies; all of them are killed at the end of the block."""
 
-    def __init__(self, crew: WorkerPool, settings: BatchSettings, timeout_s: float | None) -> None:
-        self.pool, self.settings, self.timeout_s = crew, settings, timeout_s
+    def __init__(self, pool: WorkerPool, settings: BatchSettings, timeout_s: float | None) -> None:
+        self.pool, self.settings, self.timeout_s = pool, settings, timeout_s
         self.starting: list[Worker] = []
         self.idle: list[Worker] = []
         self.busy: dict[Worker, tuple[Task, float]] = {}
@@ -115,19 +131,19 @@ class _Scheduler:
     def __exit__(self, *_: object) -> None:
         for worker in [*self.starting, *self.idle, *self.busy]:
             worker.kill()
-        for task, _since in self.busy.values():
-            work.remove_partial_output(self.settings.out, task.study)
+        for task, _assigned_at in self.busy.values():
+            remove_partial_output(self.settings.out, task.study)
 
-    def run(self, tasks: Iterator[Task], size: Callable[[], int]) -> Iterator[StudyRecord | tuple[Task, str]]:
-        """Return what became of each study, or the study and how its worker died."""
-        waiting = next(tasks, None)
-        while waiting is not None or self.busy:
-            while waiting is not None and self.idle:
+    def run(self, tasks: Iterator[Task], get_capacity: Callable[[], int]) -> Iterator[StudyRecord | tuple[Task, str]]:
+        """Yield the record of each study, or the study and how its worker died."""
+        next_task = next(tasks, None)
+        while next_task is not None or self.busy:
+            while next_task is not None and self.idle:
                 worker = self.idle.pop()
-                worker.assign(waiting)
-                self.busy[worker] = (waiting, time.monotonic())
-                waiting = next(tasks, None)
-            if waiting is not None and len(self.starting) + len(self.busy) < size():
+                worker.assign(next_task)
+                self.busy[worker] = (next_task, time.monotonic())
+                next_task = next(tasks, None)
+            if next_task is not None and len(self.starting) + len(self.busy) < get_capacity():
                 self.starting.append(self.pool.start_worker())
                 continue
             for worker in self.pool.wait_ready([*self.starting, *self.busy], POLL_INTERVAL_S):
@@ -145,42 +161,42 @@ class _Scheduler:
             worker.kill()
             self.failed_starts += 1
             if self.failed_starts >= _MAX_FAILED_STARTS:
-                message = f"{_MAX_FAILED_STARTS} workers ended before the network was loaded: the last {death}"
-                raise ModelError(message, "Give them more memory, or fewer with --workers.") from None
+                message = f"{_MAX_FAILED_STARTS} workers died before the model was loaded; the last one {death}"
+                raise ModelError(message, "Give the workers more memory, or use fewer with --workers.") from None
             return
         self.failed_starts = 0
         self.idle.append(worker)
 
     def _collect_result(self, worker: Worker) -> StudyRecord | tuple[Task, str]:
-        task, _since = self.busy.pop(worker)
+        task, _assigned_at = self.busy.pop(worker)
         try:
             record = worker.receive()
         except WorkerDiedError as death:
             worker.kill()
-            work.remove_partial_output(self.settings.out, task.study)
+            remove_partial_output(self.settings.out, task.study)
             return task, str(death)
         assert record is not None
         self.idle.append(worker)
         if record.failure is not None and record.failure.code == DiskFull.code:
-            raise DiskFull(record.failure.message, "Free space and give the same command again: it goes on from there.")
+            raise DiskFull(record.failure.message, "Free disk space and run the same command again: it continues.")
         return record
 
     def _stop_overdue(self) -> Iterator[StudyRecord]:
         limit = self.timeout_s
         now = time.monotonic()
-        for worker, (task, since) in list(self.busy.items()):
-            if limit is not None and now - since > limit:
+        for worker, (task, assigned_at) in list(self.busy.items()):
+            if limit is not None and now - assigned_at > limit:
                 del self.busy[worker]
                 worker.kill()
-                work.remove_partial_output(self.settings.out, task.study)
+                remove_partial_output(self.settings.out, task.study)
                 yield record_failure(task.study, task.key, _make_timeout_failure(limit))
 
 
-def _make_worker_died_failure(how: str) -> Failure:
-    message = f"its worker died twice, at last alone: it {how}"
-    return Failure(code=WORKER_DIED, message=message, remedy="Segment it on a machine with more memory.")
+def _make_worker_died_failure(reason: str) -> Failure:
+    message = f"the worker died twice, also in the retry: it {reason}"
+    return Failure(code=WORKER_DIED, message=message, remedy="Segment this study on a machine with more memory.")
 
 
 def _make_timeout_failure(limit_s: float) -> Failure:
-    message = f"it was not answered within {limit_s:g} s"
-    return Failure(code=TIMEOUT, message=message, remedy="Give it longer with --timeout.")
+    message = f"not finished within {limit_s:g} s"
+    return Failure(code=TIMEOUT, message=message, remedy="Set a longer limit with --timeout.")

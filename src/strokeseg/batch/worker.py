@@ -1,4 +1,4 @@
-"""One study, from its path to its files: what every worker does, on this machine and on a cluster."""
+"""Segment one study, from its path to its output files: the work of every worker, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strokeseg.batch.records import (
     record_failure,
     record_success,
 )
-from strokeseg.errors import StrokesegError
+from strokeseg.errors import StrokesegError, describe_fault
 from strokeseg.outputs.folder import OUTPUT_NAMES
 
 _THREAD_VARIABLES = (
@@ -28,12 +28,17 @@ _THREAD_VARIABLES = (
 
 
 def build_thread_environment(settings: BatchSettings) -> dict[str, str]:
-    """Return the variables that hold a worker to its threads."""
+    """Return the environment variables that limit a worker to its threads."""
     return dict.fromkeys(_THREAD_VARIABLES, str(settings.threads))
 
 
 def load_model(settings: BatchSettings) -> None:
-    """Load the network, once for all studies of a worker.
+    """Load the model once for all studies of a worker.
+
+    Parameters
+    ----------
+    settings : BatchSettings
+        Model, engine and threads.
 
     Raises
     ------
@@ -44,17 +49,26 @@ def load_model(settings: BatchSettings) -> None:
 
 
 def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = None) -> StudyRecord:
-    """Segment a study and save its result into its folder; say what became of it.
+    """Segment a study and save its result into its folder.
 
     Parameters
     ----------
+    task : Task
+        The study.
+    settings : BatchSettings
+        Settings of all studies.
     scratch : Path, optional
-        Folder for what must be fetched; None is the system's for temporary files.
+        Folder for fetched files; None is the system's temporary folder.
+
+    Returns
+    -------
+    StudyRecord
+        The result or the failure.
 
     Raises
     ------
     MemoryError
-        Which a worker should not outlive.
+        If memory runs out; the worker should end then.
     """
     study = task.study
     try:
@@ -82,27 +96,21 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
 
 
 def remove_partial_output(out: Path, study: BatchStudy) -> None:
-    """Remove what a worker that was ended has left half-made in a study's folder; nothing else that lies there."""
+    """Remove partial output of a killed worker from a study's folder, and no other files."""
     folder = out / study.id
-    partials = list(folder.glob(".strokeseg-*.partial"))
-    if partials and not (folder / "result.json").exists():  # it was ended while files were put in place
+    partial_folders = list(folder.glob(".strokeseg-*.partial"))
+    if partial_folders and not (folder / "result.json").exists():  # killed while files were moved into the folder
         for file in folder.iterdir():
             if OUTPUT_NAMES.fullmatch(file.name) and file.is_file():
                 file.unlink()
-    for partial in partials:
-        shutil.rmtree(partial, ignore_errors=True)
+    for partial_folder in partial_folders:
+        shutil.rmtree(partial_folder, ignore_errors=True)
     try:
         folder.rmdir()
-    except OSError:  # it is not there, or holds an earlier result
+    except OSError:  # does not exist, or holds an earlier result
         return
 
 
 def _make_internal_failure(error: Exception) -> Failure:
-    """Say that it is our fault, and where; an unexpected exception's own words may hold the patient's data."""
-    frame = error.__traceback__
-    while frame and frame.tb_next:
-        frame = frame.tb_next
-    where = f" in {frame.tb_frame.f_globals.get('__name__', '?')}, line {frame.tb_lineno}" if frame else ""
-    message = f"this is a fault of StrokeSeg, not yours: {type(error).__name__}{where}"
-    remedy = "Segment this study alone with strokeseg --debug and report what it shows, without what names a patient."
-    return Failure.model_validate({"code": "internal", "message": message, "remedy": remedy})
+    remedy = "Run strokeseg --debug on this study alone and report the output, without data that names a patient."
+    return Failure(code="internal", message=describe_fault(error), remedy=remedy)

@@ -1,11 +1,11 @@
-"""A node between scanner and archive: series come in by DICOM, results go out to where radiologists look.
+"""A DICOM node between scanner and archive: it receives series and sends the results to the radiologists' systems.
 
 ::
 
-    receive ─┐                                             ┌▶ send (C-STORE, STOW-RS)
-    fetch  ──┼▶ spool ─▶ arrival ─▶ rules ─▶ serve's jobs ─┤
-    poll   ──┘                                             └▶ notice (webhook, HL7 v2, FHIR)
+    scp (C-STORE)          ─┐                                                   ┌▶ scu, dicomweb (C-STORE, STOW-RS)
+    query_retrieve (priors) ┼▶ spool ─▶ completion ─▶ rules ─▶ job_queue ─▶ outbox ┤
+    dicomweb (polling)     ─┘                                                   └▶ notices (webhook, HL7 v2, FHIR)
 
-What a sender is told has been stored lies on the disk and in the database. Jobs, studies and results are those of
-:mod:`strokeseg.web`: one store, one worklist.
+The node answers a C-STORE with success only when the instance is on the disk and in the database. It shares jobs,
+studies, results and worklist with the web application (:mod:`strokeseg.web`).
 """

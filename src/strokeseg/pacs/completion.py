@@ -1,14 +1,14 @@
-"""When a series is complete.
+"""Decide when a series is complete.
 
-Not by a timer alone. In this order, the first that holds decides:
+The decision does not depend on a timer alone. The first of these conditions that holds decides:
 
-1. the sender said how many instances the series has, and so many are here;
-2. the sender asked for storage commitment of it, and no association that brought some of it is open;
-3. every association that brought some of it has ended, and nothing came for `settle_s`;
-4. nothing came for `quiet_s`, though an association is still open.
+1. the sender stated the number of instances of the series, and that many have arrived;
+2. the sender requested storage commitment for the series, and no association that sent part of it is open;
+3. every association that sent part of it has ended, and nothing arrived for `settle_s`;
+4. nothing arrived for `quiet_s`, even if an association is still open.
 
-Where the sender said a number and fewer are here, 2 and 3 wait for `quiet_s` too. A slice that comes later opens the
-series again; when it is complete again, its result has a new version.
+If the sender stated a number and fewer instances have arrived, 2 and 3 also wait for `quiet_s`. An instance that
+arrives later reopens the series; once it is complete again, its result gets a new version.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SeriesProgress:
-    """How far a series is.
+    """State of a series that is arriving.
 
-    Parameters
+    Attributes
     ----------
-    instances, expected : int
-        Here, and as the sender said, None where nothing was said.
+    instances : int
+        Number of instances that have arrived.
+    expected : int or None
+        Number of instances that the sender stated; None if it stated none.
     committed : bool
-        The sender asked for storage commitment after the last instance.
+        Whether the sender requested storage commitment after the last instance.
     last_at : float
-        When the last instance came, in seconds.
+        Time of the last instance in seconds.
     """
 
     instances: int
@@ -39,52 +41,59 @@ class SeriesProgress:
 
 
 def find_completion_reason(
-    progress: SeriesProgress, carried: bool, now: float, quiet_s: float, settle_s: float
+    progress: SeriesProgress, is_arriving: bool, now: float, quiet_s: float, settle_s: float
 ) -> str | None:
-    """Say why a series is complete, or None if it is not yet.
+    """Find the reason why a series is complete.
 
     Parameters
     ----------
-    carried : bool
-        An association that brought some of it is open.
+    progress : SeriesProgress
+        State of the series.
+    is_arriving : bool
+        Whether an association that sent part of the series is open.
     now : float
-        Seconds, on the clock of ``progress.last_at``.
+        Time in seconds, on the clock of ``progress.last_at``.
+    quiet_s : float
+        Seconds without an instance after which the series is complete in any case.
+    settle_s : float
+        Seconds without an instance after the last association has ended.
 
     Returns
     -------
     str or None
-        "count", "count exceeded", "commitment", "association ended", "quiet", each with "n of m" where some are
-        missing.
+        "count", "count exceeded", "commitment", "association ended" or "quiet", followed by "n of m instances" if some
+        are missing; None if the series is not complete.
     """
-    silent = now - progress.last_at
-    missing = progress.expected is not None and progress.instances < progress.expected
-    if progress.expected is not None and not missing:
-        exceeded = progress.instances > progress.expected
-        return "count exceeded" if exceeded and silent >= settle_s else None if exceeded else "count"
-    said = f", {progress.instances} of {progress.expected} instances" if missing else ""
-    if silent >= quiet_s:
-        return f"quiet{said}"
-    if missing or carried:
+    silence_s = now - progress.last_at
+    is_short = progress.expected is not None and progress.instances < progress.expected
+    if progress.expected is not None and not is_short:
+        if progress.instances == progress.expected:
+            return "count"
+        return "count exceeded" if silence_s >= settle_s else None
+    shortage = f", {progress.instances} of {progress.expected} instances" if is_short else ""
+    if silence_s >= quiet_s:
+        return f"quiet{shortage}"
+    if is_short or is_arriving:
         return None
     if progress.committed:
         return "commitment"
-    return "association ended" if silent >= settle_s else None
+    return "association ended" if silence_s >= settle_s else None
 
 
 class OpenAssociations:
-    """Which open associations carry which series; safe for threads."""
+    """The series that arrive over open associations; safe for use by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._series_by_association: dict[int, set[str]] = defaultdict(set)
 
     def add(self, association: int, series_uid: str) -> None:
-        """Note that an association brought an instance of a series."""
+        """Note that an association sent an instance of a series."""
         with self._lock:
             self._series_by_association[association].add(series_uid)
 
     def remove(self, association: int) -> None:
-        """Forget an association."""
+        """Remove an association that has ended."""
         with self._lock:
             self._series_by_association.pop(association, None)
 

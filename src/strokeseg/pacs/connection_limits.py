@@ -1,4 +1,4 @@
-"""What a connection to our port may be: from where, and how much it may announce."""
+"""Limits of a connection to the node's port: where it may come from, and how large its PDUs may be."""
 
 from __future__ import annotations
 
@@ -10,33 +10,49 @@ from strokeseg.pacs.settings import Peer
 
 log = logging.getLogger("strokeseg.node")
 
-_MAX_PDU_BYTES = 2**20  # we negotiate 16 kB; a request for many contexts is longer
+_MAX_PDU_BYTES = 2**20  # the node negotiates 16 kB; a request with many presentation contexts is longer
 
 
-def read_pdu(line: socket.socket, seconds: float, length: int) -> bytearray:
-    """Read a PDU or its head; pynetdicom would wait for as many bytes as a peer claims, for as long as some come.
+def read_pdu(connection: socket.socket, timeout_s: float, length: int) -> bytearray:
+    """Read a PDU or its header within a time limit.
+
+    pynetdicom itself would wait for the announced number of bytes for as long as some arrive.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        The connection.
+    timeout_s : float
+        Time limit for all bytes in seconds.
+    length : int
+        Number of bytes to read.
+
+    Returns
+    -------
+    bytearray
+        The bytes; fewer if the peer has closed the connection.
 
     Raises
     ------
     OSError
-        If more is announced than a PDU of ours may have, or it takes longer than ``seconds``.
+        If the announced PDU is too large, or reading takes longer than ``timeout_s``.
     """
     if length > _MAX_PDU_BYTES:
-        log.warning("connection closed: a PDU of %d bytes was announced", length)
-        raise OSError("a PDU beyond the bound")
-    found, end = bytearray(), time.monotonic() + seconds
-    while len(found) < length:
+        log.warning("connection closed: the peer announced a PDU of %d bytes", length)
+        raise OSError("the PDU exceeds the size limit")
+    content, end = bytearray(), time.monotonic() + timeout_s
+    while len(content) < length:
         if time.monotonic() > end:
             raise TimeoutError("the PDU took too long")
-        part = line.recv(min(65536, length - len(found)))
-        if not part:
+        chunk = connection.recv(min(65536, length - len(content)))
+        if not chunk:
             break
-        found += part
-    return found
+        content += chunk
+    return content
 
 
 def is_allowed_address(peer: Peer, address: str) -> bool:
-    """Return whether a peer's associations may come from an address."""
+    """Return whether associations of a peer may come from an address."""
     allowed = peer.from_addresses or ((peer.host,) if peer.host else ())
     return any(address in _resolve_addresses(host) for host in allowed)
 

@@ -1,4 +1,4 @@
-"""How another server knows us: basic, bearer, or a token of the OIDC provider (client credentials)."""
+"""Authentication at other servers: basic, bearer, or a token of an OIDC provider (client credentials)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from strokeseg.errors import NotDelivered
 from strokeseg.pacs.settings import Authentication, DicomwebServer
 
-_TOKEN_REMEDY = "Look at user, secret, token_url and scope; the provider's log says more."
+_TOKEN_REMEDY = "Check user, secret, token_url and scope; the provider's log has details."
 
 
 class _BearerAuth(httpx2.Auth):
@@ -29,19 +29,28 @@ class _BearerAuth(httpx2.Auth):
 
 
 def open_httpx_auth(auth: Authentication | None, authority: Path | None, timeout_s: float) -> httpx2.Auth | None:
-    """Return what an httpx2 client takes.
+    """Open the authentication of an httpx2 client.
 
     Parameters
     ----------
-    authority, timeout_s : Path or None
-        For the OIDC provider, as for the server itself.
+    auth : Authentication or None
+        Authentication of the settings; None for a server without.
+    authority : Path or None
+        Certificate authority of the OIDC provider, the same as of the server.
+    timeout_s : float
+        Time limit in seconds for the OIDC provider, the same as for the server.
+
+    Returns
+    -------
+    httpx2.Auth or None
+        The authentication.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if the OIDC provider gives no token.
+        `not-delivered`, if the OIDC provider issues no token.
     UsageError
-        `usage`, if a secret is not there.
+        `usage`, if a secret is missing.
     """
     if auth is None:
         return None
@@ -54,43 +63,53 @@ def open_httpx_auth(auth: Authentication | None, authority: Path | None, timeout
 
 
 def build_tls_verification(authority: Path | None) -> ssl.SSLContext | bool:
-    """Return what an httpx2 client checks a server's certificate with: an authority's file, or the system's."""
+    """Return the TLS verification of an httpx2 client: against an authority's file, or the system's authorities."""
     return True if authority is None else ssl.create_default_context(cafile=str(authority))
 
 
-def open_session(web: DicomwebServer) -> requests.Session:
-    """Return the session of a DICOMweb server.
+def open_session(server: DicomwebServer) -> requests.Session:
+    """Open the HTTP session of a DICOMweb server.
+
+    Parameters
+    ----------
+    server : DicomwebServer
+        The server.
+
+    Returns
+    -------
+    requests.Session
+        The session.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if the OIDC provider gives no token.
+        `not-delivered`, if the OIDC provider issues no token.
     UsageError
-        `usage`, if a secret is not there.
+        `usage`, if a secret is missing.
     """
-    auth = web.auth
+    auth = server.auth
     if auth is not None and auth.kind == "oidc":
-        return _open_oidc_session(auth, web.authority, web.timeout_s)
-    found = requests.Session()
+        return _open_oidc_session(auth, server.authority, server.timeout_s)
+    session = requests.Session()
     if auth is not None and auth.kind == "basic":
-        found.auth = (str(auth.user), auth.secret.read())
+        session.auth = (str(auth.user), auth.secret.read())
     elif auth is not None:
-        found.headers["Authorization"] = f"Bearer {auth.secret.read()}"
-    found.verify = str(web.authority) if web.authority else True
-    return found
+        session.headers["Authorization"] = f"Bearer {auth.secret.read()}"
+    session.verify = str(server.authority) if server.authority else True
+    return session
 
 
 def _open_oidc_session(auth: Authentication, authority: Path | None, timeout_s: float) -> Any:
-    """Return a session with a token of the provider; it fetches a new one by itself when the old one ends."""
-    secret, where, verify = auth.secret.read(), str(auth.token_url), str(authority) if authority else True
-    kind = "client_credentials"
-    found = OAuth2Session(str(auth.user), secret, scope=auth.scope, token_endpoint=where, grant_type=kind)
-    found.verify = verify
+    """Return a session with a token of the provider; it renews the token by itself."""
+    secret, token_url, verify = auth.secret.read(), str(auth.token_url), str(authority) if authority else True
+    grant = "client_credentials"
+    session = OAuth2Session(str(auth.user), secret, scope=auth.scope, token_endpoint=token_url, grant_type=grant)
+    session.verify = verify
     try:
-        found.fetch_token(where, grant_type=kind, timeout=timeout_s, verify=verify)
-        if not found.token.get("access_token"):
-            raise ValueError("an answer without a token")
+        session.fetch_token(token_url, grant_type=grant, timeout=timeout_s, verify=verify)
+        if not session.token.get("access_token"):
+            raise ValueError("the answer contains no token")
     except (requests.RequestException, AuthlibBaseError, OSError, ValueError) as error:
         name = type(error).__name__
-        raise NotDelivered(f"{urlsplit(where).hostname}: gives no token ({name})", _TOKEN_REMEDY) from error
-    return found
+        raise NotDelivered(f"{urlsplit(token_url).hostname}: issues no token ({name})", _TOKEN_REMEDY) from error
+    return session

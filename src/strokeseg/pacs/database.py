@@ -10,7 +10,7 @@ from strokeseg.web import database
 
 metadata = MetaData()
 
-# An instance that a sender was told is stored.
+# Instances that were answered with success.
 instances_table = Table(
     "node_instances",
     metadata,
@@ -24,7 +24,7 @@ instances_table = Table(
     Column("at", Float, nullable=False),
 )
 
-# A series and how far it is. `version` counts the times that it was found complete with other instances.
+# Series and their state. `version` counts how often a series was complete, each time with other instances.
 series_table = Table(
     "node_series",
     metadata,
@@ -44,7 +44,7 @@ series_table = Table(
     Column("job", String(64), nullable=False),
 )
 
-# What is still to go out, or went: an object's sending, a notice, an answer to a storage commitment.
+# Deliveries, waiting or finished: objects, notices, answers to storage commitment requests.
 outbox_table = Table(
     "node_outbox",
     metadata,
@@ -63,7 +63,17 @@ outbox_table = Table(
 
 
 def open_database(url: str) -> Engine:
-    """Open the jobs' database and make what is missing of both their tables in it.
+    """Open the database of the jobs and create missing tables of the web application and the node.
+
+    Parameters
+    ----------
+    url : str
+        URL of the database.
+
+    Returns
+    -------
+    Engine
+        SQLAlchemy's engine.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def open_database(url: str) -> Engine:
     try:
         engine = database.connect(url)
         metadata.create_all(engine)
-    except SQLAlchemyError as error:  # its own words hold the URL, and that a password
-        said = f"the database cannot be opened ({type(error).__name__})"
-        raise NotWritable(said, "Give it with --database; it must be there, run, and let us write.") from None
+    except SQLAlchemyError as error:  # its own message contains the URL with a password
+        message = f"the database cannot be opened ({type(error).__name__})"
+        raise NotWritable(message, "Set it with --database; it must exist, run and allow writing.") from None
     return engine

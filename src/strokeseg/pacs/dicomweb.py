@@ -1,4 +1,4 @@
-"""DICOMweb, the calling side: what is new (QIDO-RS), fetch (WADO-RS), store (STOW-RS)."""
+"""The calling side of DICOMweb: search (QIDO-RS), retrieve (WADO-RS) and store (STOW-RS)."""
 
 from __future__ import annotations
 
@@ -23,26 +23,50 @@ Answer = TypeVar("Answer")
 _CLIENT_ERRORS = (requests.RequestException, AuthlibBaseError, OSError, ValueError, KeyError, TypeError)
 
 
-def open_client(web: DicomwebServer) -> DICOMwebClient:
-    """Return the client of a server.
+def open_client(server: DicomwebServer) -> DICOMwebClient:
+    """Open the client of a server.
+
+    Parameters
+    ----------
+    server : DicomwebServer
+        The server.
+
+    Returns
+    -------
+    DICOMwebClient
+        The client.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if the OIDC provider gives no token.
+        `not-delivered`, if the OIDC provider issues no token.
     UsageError
-        `usage`, if a secret is not there.
+        `usage`, if a secret is missing.
     """
-    logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # its lines may quote a patient
+    logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # its log lines may contain patient data
     client = _request(
-        web, lambda: DICOMwebClient(web.url, session=credentials.open_session(web), timeout=web.timeout_s)
+        server, lambda: DICOMwebClient(server.url, session=credentials.open_session(server), timeout=server.timeout_s)
     )
-    client.set_http_retry_params(retry=False)  # the outbox and the next poll try again, and say so
+    client.set_http_retry_params(retry=False)  # the outbox and the next poll retry, and log it
     return client
 
 
-def search_series(client: DICOMwebClient, web: DicomwebServer, filters: dict[str, str]) -> list[Dataset]:
-    """Return the series that fit (QIDO-RS), each with the attributes of its study that a search gives.
+def search_series(client: DICOMwebClient, server: DicomwebServer, filters: dict[str, str]) -> list[Dataset]:
+    """Search for series (QIDO-RS).
+
+    Parameters
+    ----------
+    client : DICOMwebClient
+        From :func:`open_client`.
+    server : DicomwebServer
+        The server.
+    filters : dict of str to str
+        Attribute names with the values to match.
+
+    Returns
+    -------
+    list of Dataset
+        One data set per series, with the attributes of its study.
 
     Raises
     ------
@@ -57,54 +81,80 @@ def search_series(client: DICOMwebClient, web: DicomwebServer, filters: dict[str
         "StudyTime",
         "BodyPartExamined",
     ]
-    found = _request(web, lambda: client.search_for_series(search_filters=filters, fields=fields, get_remaining=True))
-    return [Dataset.from_json(item) for item in found]
+    rows = _request(server, lambda: client.search_for_series(search_filters=filters, fields=fields, get_remaining=True))
+    return [Dataset.from_json(row) for row in rows]
 
 
-def retrieve_series(client: DICOMwebClient, web: DicomwebServer, study_uid: str, series_uid: str) -> Iterator[bytes]:
-    """Fetch a series' instances as they are stored (WADO-RS), one after the other, each as a whole file.
+def retrieve_series(client: DICOMwebClient, server: DicomwebServer, study_uid: str, series_uid: str) -> Iterator[bytes]:
+    """Retrieve the instances of a series in their stored form (WADO-RS).
+
+    Parameters
+    ----------
+    client : DICOMwebClient
+        From :func:`open_client`.
+    server : DicomwebServer
+        The server.
+    study_uid : str
+        Study instance UID.
+    series_uid : str
+        Series instance UID.
+
+    Yields
+    ------
+    bytes
+        One instance as a file.
 
     Raises
     ------
     NotDelivered
         `not-delivered`.
     """
-    kinds = (("application/dicom", "*"),)
-    found: Any = _request(web, lambda: client.iter_series(study_uid, series_uid, media_types=kinds))
-    while (one := _request(web, lambda: next(found, None))) is not None:
-        yield _request(web, partial(encode_file, one))
+    media_types = (("application/dicom", "*"),)
+    instances: Any = _request(server, lambda: client.iter_series(study_uid, series_uid, media_types=media_types))
+    while (instance := _request(server, lambda: next(instances, None))) is not None:
+        yield _request(server, partial(encode_file, instance))
 
 
-def store_instances(client: DICOMwebClient, web: DicomwebServer, objects: Sequence[bytes]) -> None:
-    """Store objects, each a whole file (STOW-RS).
+def store_instances(client: DICOMwebClient, server: DicomwebServer, objects: Sequence[bytes]) -> None:
+    """Store objects (STOW-RS).
+
+    Parameters
+    ----------
+    client : DICOMwebClient
+        From :func:`open_client`.
+    server : DicomwebServer
+        The server.
+    objects : sequence of bytes
+        DICOM objects, each as a file.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, also if the server took only some.
+        `not-delivered`, also if the server stored only some objects.
     """
     datasets = [dcmread(BytesIO(file)) for file in objects]
-    answer: Dataset = _request(web, lambda: client.store_instances(datasets))
-    failed = answer.get("FailedSOPSequence") or []
-    if failed:
-        reason = failed[0].get("FailureReason", 0)
-        raise NotDelivered(f"{web.name}: {len(failed)} of {len(objects)} objects were not stored ({reason:04X}H)")
+    answer: Dataset = _request(server, lambda: client.store_instances(datasets))
+    failures = answer.get("FailedSOPSequence") or []
+    if failures:
+        reason = failures[0].get("FailureReason", 0)
+        message = f"{server.name}: {len(failures)} of {len(objects)} objects were not stored ({reason:04X}H)"
+        raise NotDelivered(message)
 
 
 def encode_file(dataset: Dataset) -> bytes:
-    """Return a data set as a whole file with preamble."""
+    """Encode a data set as a file with preamble."""
     stream = BytesIO()
     if not isinstance(dataset, FileDataset):
-        raise TypeError("a data set without its file meta group cannot be stored as it came")
+        raise TypeError("a data set without file meta information cannot be stored unchanged")
     dcmwrite(stream, dataset, enforce_file_format=True)
     return stream.getvalue()
 
 
-def _request(web: DicomwebServer, ask: Callable[[], Answer]) -> Answer:
+def _request(server: DicomwebServer, request: Callable[[], Answer]) -> Answer:
     try:
-        return ask()
+        return request()
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
-        raise NotDelivered(f"{web.name}: answered {status}") from error
+        raise NotDelivered(f"{server.name}: answered {status}") from error
     except _CLIENT_ERRORS as error:
-        raise NotDelivered(f"{web.name}: cannot be reached ({type(error).__name__})") from error
+        raise NotDelivered(f"{server.name}: cannot be reached ({type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""What the node asks of the jobs: those of the web application, so that one worklist shows all studies."""
+"""Interface between the node and the jobs of the web application, which show all studies in one worklist."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from strokeseg.result import ResultDocument
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is.
+    """State of a job.
 
-    Parameters
+    Attributes
     ----------
-    ended : object
-        "done" | "refused" | "failed" | "cancelled" | "gone"; empty while it runs.
-    why : object
-        Of a refusal or failure its code and sentence.
+    outcome : str
+        "done" | "refused" | "failed" | "cancelled" | "gone"; empty while the job runs.
+    reason : str
+        Code and message of a refusal or failure.
     document : ResultDocument, optional
-        `result.json`, once it is done.
+        Content of `result.json` when the job is done.
     """
 
     outcome: str = ""
@@ -35,23 +35,25 @@ class JobQueue(Protocol):
     def submit(
         self, key: str, name: str, files: Sequence[Path], *, model: str, urgent: bool, formats: Sequence[str]
     ) -> str:
-        """Take a series' files as a study and give its id; the same key gives the same study, however often."""
+        """Submit the files of a series as a study and return its id; the same key always returns the same study."""
         ...
 
     def read_state(self, study: str) -> JobState:
-        """Say how far a study is."""
+        """Return the state of a study."""
         ...
 
     def read_objects(self, study: str, formats: Sequence[str]) -> list[bytes]:
-        """Return a finished study's DICOM objects of these formats, each a whole file; those that it has none of less.
+        """Return the DICOM objects of a finished study in these formats, each as a file.
+
+        Formats that the study does not have are left out.
 
         Raises
         ------
         NotFound
-            `not-found`, if the study is gone.
+            `not-found`, if the study was deleted.
         """
         ...
 
     def compare(self, earlier: str, later: str) -> None:
-        """Have two studies of one patient compared; doing it twice is doing it once."""
+        """Compare two studies of one patient; a repeated call has no effect."""
         ...

@@ -1,4 +1,4 @@
-"""The node: receives, has series segmented, and delivers; everything that it must not forget lies in the database."""
+"""The node: receives series, has them segmented, and delivers the results; its state is kept in the database."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from strokeseg.errors import NotDelivered, StrokesegError
 from strokeseg.pacs import dicomweb, notices, outbox, priors, scu
 from strokeseg.pacs.completion import OpenAssociations
-from strokeseg.pacs.database import open_database, series_table
-from strokeseg.pacs.database import outbox_table as outbox_table
+from strokeseg.pacs.database import open_database, outbox_table, series_table
 from strokeseg.pacs.job_queue import JobQueue
 from strokeseg.pacs.scp import StorageScp
 from strokeseg.pacs.series_processing import SeriesProcessor, read_headers
@@ -32,7 +31,7 @@ log = logging.getLogger("strokeseg.node")
 _PROCESS_INTERVAL_S = 0.5
 _PRIOR_RETRY_S = 10.0
 _CLEANUP_INTERVAL_S = 3600.0
-_TRANSACTION_UID_PREFIX = "2.25."  # and the outbox row's id as a number, and how often it was tried
+_TRANSACTION_UID_PREFIX = "2.25."  # followed by the outbox row's id as a number, and the number of tries
 
 
 class Node:
@@ -41,11 +40,11 @@ class Node:
     Parameters
     ----------
     settings : NodeSettings
-        Checked.
+        Validated settings.
     database : str
-        URL of the database, the same as of the jobs.
+        URL of the database, which is also that of the jobs.
     jobs : JobQueue
-        Of the web application.
+        Jobs of the web application.
     """
 
     def __init__(self, settings: NodeSettings, database: str, jobs: JobQueue) -> None:
@@ -66,12 +65,12 @@ class Node:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Listen and begin to work.
+        """Listen on the port and start the background threads.
 
         Raises
         ------
         UsageError
-            `usage`, if the port cannot be listened on.
+            `usage`, if the port cannot be opened.
         """
         self.port = self.receiver.start()
         loops: list[tuple[str, Callable[[], None], float]] = [
@@ -88,11 +87,11 @@ class Node:
         log.info("listening as %s on port %d", self.settings.node.ae_title, self.port)
 
     def request_stop(self) -> None:
-        """Have :meth:`wait` return."""
+        """Make :meth:`wait` return."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """End open associations, and what is being done just now."""
+        """End open associations and the current steps."""
         self._stopping.set()
         self.receiver.stop()
         end = time.monotonic() + self.settings.node.network_timeout_s
@@ -101,49 +100,51 @@ class Node:
         self.spool.engine.dispose()
 
     def wait(self) -> None:
-        """Return when the node is stopped."""
+        """Wait until a stop is requested."""
         self._stopping.wait()
 
-    def _loop(self, name: str, step: Any, pause_s: float) -> None:
+    def _loop(self, name: str, step: Callable[[], None], pause_s: float) -> None:
         while not self._stopping.is_set():
             try:
                 step()
             except SQLAlchemyError as error:
-                log.warning("%s: the database does not answer (%s); again in %g s", name, type(error).__name__, pause_s)
-            except Exception:  # the node goes on, whatever one step met
-                log.exception("%s: a fault of ours; again in %g s", name, pause_s)
+                log.warning("%s: the database does not answer (%s); retry in %g s", name, type(error).__name__, pause_s)
+            except Exception:  # the node continues after any error of a step
+                log.exception("%s: internal error in StrokeSeg; retry in %g s", name, pause_s)
             self._stopping.wait(pause_s)
 
     def _count_event(self, kind: str, outcome: str) -> None:
         with self._lock:
             self.event_counts[kind, outcome] += 1
 
-    # What goes out
+    # Outgoing
 
     def _make_delivery_loops(self) -> Iterator[tuple[str, Callable[[], None], float]]:
-        """Return a loop for each target, and one for the rest: who does not answer holds up nobody else."""
-        told = self.settings
-        targets: list[Peer | DicomwebServer | NoticeTarget] = [*told.peer, *told.web, *told.notice]
-        names = sorted({one.name for one in targets})
-        own = outbox_table.c.kind != "prior"
+        """Yield one loop per target and one for the rest, so that an unreachable target does not delay others."""
+        settings = self.settings
+        targets: list[Peer | DicomwebServer | NoticeTarget] = [*settings.peer, *settings.web, *settings.notice]
+        names = sorted({target.name for target in targets})
+        is_delivery = outbox_table.c.kind != "prior"
         for name in names:
-            yield f"to-{name}", partial(self._deliver_due, own & (outbox_table.c.target == name)), _PROCESS_INTERVAL_S
-        yield "to-others", partial(self._deliver_due, ~own | outbox_table.c.target.not_in(names)), _PROCESS_INTERVAL_S
+            condition = is_delivery & (outbox_table.c.target == name)
+            yield f"to-{name}", partial(self._deliver_due, condition), _PROCESS_INTERVAL_S
+        other = ~is_delivery | outbox_table.c.target.not_in(names)
+        yield "to-others", partial(self._deliver_due, other), _PROCESS_INTERVAL_S
 
-    def _deliver_due(self, among: ColumnElement[bool]) -> None:
-        ways = {
+    def _deliver_due(self, condition: ColumnElement[bool]) -> None:
+        delivery_functions = {
             "send": self._deliver_objects,
             "tell": self._deliver_notice,
             "commitment": self._deliver_commitment,
             "prior": self._fetch_and_compare_prior,
         }
-        outbox.deliver_due(self.spool.engine, ways, self.settings.node.keep_days, among)
+        outbox.deliver_due(self.spool.engine, delivery_functions, self.settings.node.keep_days, condition)
 
     def _deliver_objects(self, row: RowMapping, content: dict[str, Any]) -> dict[str, Any]:
         files = self._jobs.read_objects(content["study"], content["what"])
         targets: list[Peer | DicomwebServer] = [*self.settings.peer, *self.settings.web]
-        target = next((one for one in targets if one.name == row["target"]), None)
-        if not files:  # of a head without blood there is no segmentation, for one
+        target = next((target for target in targets if target.name == row["target"]), None)
+        if not files:  # for example, there is no segmentation without hemorrhage
             return {**content, "objects": 0}
         if isinstance(target, DicomwebServer):
             dicomweb.store_instances(dicomweb.open_client(target), target, files)
@@ -151,61 +152,60 @@ class Node:
             scu.c_store(self.settings.node, target, files)
             if target.commit:
                 transaction = f"{_TRANSACTION_UID_PREFIX}{int(row['id'], 16)}.{row['tries']}"
-                scu.request_commitment(
-                    self.settings.node, target, transaction, [_read_sop_reference(file) for file in files]
-                )
+                references = [_read_sop_reference(file) for file in files]
+                scu.request_commitment(self.settings.node, target, transaction, references)
         else:
-            raise NotDelivered(f"{row['target']}: is no longer in the settings", "Put it back, or remove the delivery.")
+            raise _make_unknown_target_error(row)
         return content
 
     def _deliver_notice(self, row: RowMapping, content: dict[str, Any]) -> dict[str, Any]:
-        target = next((one for one in self.settings.notice if one.name == row["target"]), None)
+        target = next((target for target in self.settings.notice if target.name == row["target"]), None)
         if target is None:
-            raise NotDelivered(f"{row['target']}: is no longer in the settings", "Put it back, or remove the delivery.")
+            raise _make_unknown_target_error(row)
         notices.send_notice(target, self.processor.build_notice(row, content["study"]))
         return content
 
     def _deliver_commitment(self, row: RowMapping, content: dict[str, Any]) -> dict[str, Any]:
-        peer = next((one for one in self.settings.peer if one.name == row["target"]), None)
+        peer = next((peer for peer in self.settings.peer if peer.name == row["target"]), None)
         if peer is None:
-            raise NotDelivered(f"{row['target']}: is no longer in the settings", "Put it back, or remove the delivery.")
-        pairs = [(str(sop_class), str(uid)) for sop_class, uid in content["instances"]]
-        held = [self.spool.has_intact_instance(sop_uid, sop_class) for sop_class, sop_uid in pairs]
-        have = [pair for pair, here in zip(pairs, held, strict=True) if here]
-        miss = [pair for pair, here in zip(pairs, held, strict=True) if not here]
-        scu.report_commitment(self.settings.node, peer, content["transaction"], have, miss)
+            raise _make_unknown_target_error(row)
+        stored: list[tuple[str, str]] = []
+        missing: list[tuple[str, str]] = []
+        for sop_class, sop_uid in content["instances"]:
+            is_stored = self.spool.has_intact_instance(str(sop_uid), str(sop_class))
+            (stored if is_stored else missing).append((str(sop_class), str(sop_uid)))
+        scu.report_commitment(self.settings.node, peer, content["transaction"], stored, missing)
         return content
 
     def _fetch_and_compare_prior(self, row: RowMapping, content: dict[str, Any]) -> dict[str, Any]:
-        """Fetch the prior, wait until it is segmented, and have both compared."""
+        """Fetch the prior, wait until it is segmented, and have both studies compared."""
         if "prior" not in content:
-            first = next(read_headers(self.spool.list_files(row["series_uid"])), None)
-            found = first and priors.fetch_prior(self.settings, first, self.receiver.studies_being_fetched, self.spool)
-            if not found:
+            header = next(read_headers(self.spool.list_files(row["series_uid"])), None)
+            being_fetched = self.receiver.studies_being_fetched
+            prior = header and priors.fetch_prior(self.settings, header, being_fetched, self.spool)
+            if not prior:
                 return {**content, "prior": ""}
-            return {**content, "prior": found, outbox.RETRY_AFTER_S: self.settings.node.settle_s + 1}
+            return {**content, "prior": prior, outbox.RETRY_AFTER_S: self.settings.node.settle_s + 1}
+        query = select(series_table.c.state, series_table.c.job).where(series_table.c.series_uid == content["prior"])
         with self.spool.engine.connect() as connection:
-            query = select(series_table.c.state, series_table.c.job).where(
-                series_table.c.series_uid == content["prior"]
-            )
-            state = connection.execute(query).one_or_none()
-        if state is None or state.state in ("failed", "ignored"):
+            series = connection.execute(query).one_or_none()
+        if series is None or series.state in ("failed", "ignored"):
             return {**content, "compared": "no: the prior was not segmented"}
-        if state.state != "done":
+        if series.state != "done":
             return {**content, outbox.RETRY_AFTER_S: _PRIOR_RETRY_S}
-        self._jobs.compare(state.job, content["study"])
+        self._jobs.compare(series.job, content["study"])
         return {**content, "compared": "yes"}
 
-    def _on_commitment_report(self, transaction: str, have: list[str], miss: list[str]) -> None:
-        """Note an archive's answer to our request for commitment: what it does not have is sent again."""
-        self._count_event("commitment", "kept" if not miss else "missing")
-        if miss:
-            log.warning("an archive does not keep %d of %d objects; they are sent again", len(miss), len(miss + have))
+    def _on_commitment_report(self, transaction: str, stored: list[str], missing: list[str]) -> None:
+        """Handle an archive's answer to a commitment request: missing objects are sent again."""
+        self._count_event("commitment", "kept" if not missing else "missing")
+        if missing:
+            log.warning("an archive lacks %d of %d objects; they are sent again", len(missing), len(missing + stored))
             number = transaction.removeprefix(_TRANSACTION_UID_PREFIX).partition(".")[0]
             if number.isdecimal():
                 outbox.requeue_sent(self.spool.engine, f"{int(number):032x}", self.settings.node.keep_days)
 
-    # What comes without being sent
+    # Polling
 
     def _poll_servers(self) -> None:
         for server in self.settings.web:
@@ -216,31 +216,38 @@ class Node:
                     log.warning("poll of %s: %s", server.name, error)
                 except SQLAlchemyError:
                     raise
-                except Exception:  # what one server answers must not keep the others from being asked
-                    log.exception("poll of %s: a fault of ours", server.name)
+                except Exception:  # an unexpected answer of one server must not stop the polling of others
+                    log.exception("poll of %s: internal error in StrokeSeg", server.name)
 
     def _poll_server(self, server: DicomwebServer) -> None:
         client = dicomweb.open_client(server)
         since = date.today() - timedelta(days=1)
         for row in dicomweb.search_series(client, server, {"Modality": "CT", "StudyDate": f"{since:%Y%m%d}-"}):
             series_uid, study_uid = str(row.SeriesInstanceUID), str(row.StudyInstanceUID)
-            there = int(row.get("NumberOfSeriesRelatedInstances") or 0)
-            here = self.spool.count_instances(series_uid)
-            if here >= (there or 1):  # a server that does not say how many there are is asked once
+            remote_count = int(row.get("NumberOfSeriesRelatedInstances") or 0)
+            # A series whose server states no number is fetched once.
+            if self.spool.count_instances(series_uid) >= (remote_count or 1):
                 continue
             for file in dicomweb.retrieve_series(client, server, study_uid, series_uid):
-                self.spool.store(ReceivedInstance(file, dcmread(BytesIO(file), stop_before_pixels=True), server.name))
+                header = dcmread(BytesIO(file), stop_before_pixels=True)
+                self.spool.store(ReceivedInstance(file, header, server.name))
 
     def count_states(self) -> dict[str, dict[str, int]]:
         """Count series and deliveries by their state, for the metrics."""
-        found: dict[str, dict[str, int]] = {}
+        counts: dict[str, dict[str, int]] = {}
         with self.spool.engine.connect() as connection:
             for name, table in (("series", series_table), ("outbox", outbox_table)):
                 rows = connection.execute(select(table.c.state, func.count()).group_by(table.c.state))
-                found[name] = {str(state): int(count) for state, count in rows}
-        return found
+                counts[name] = {str(state): int(count) for state, count in rows}
+        return counts
 
 
 def _read_sop_reference(file: bytes) -> tuple[str, str]:
     header = dcmread(BytesIO(file), specific_tags=["SOPClassUID", "SOPInstanceUID"])
     return str(header.SOPClassUID), str(header.SOPInstanceUID)
+
+
+def _make_unknown_target_error(row: RowMapping) -> NotDelivered:
+    return NotDelivered(
+        f"{row['target']}: is no longer in the settings", "Restore it in the settings, or remove the delivery."
+    )

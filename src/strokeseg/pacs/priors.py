@@ -1,4 +1,4 @@
-"""The patient's earlier head CT: found in an archive and fetched, so that it can be compared."""
+"""Find a patient's earlier head CT in an archive and fetch it for comparison."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ _MAX_STUDIES = 3
 InstanceHandler = Callable[[ReceivedInstance], object]
 
 
-def fetch_prior(settings: NodeSettings, header: Dataset, fetching: set[str], spool: Spool) -> str | None:
-    """Fetch one series of the newest earlier head CT of a patient, from the first archive that has one.
+def fetch_prior(settings: NodeSettings, header: Dataset, being_fetched: set[str], spool: Spool) -> str | None:
+    """Fetch one series of the patient's latest earlier head CT from the first archive that has one.
 
     Parameters
     ----------
+    settings : NodeSettings
+        Peers and DICOMweb servers with priors.
     header : Dataset
-        Of the series that is there: its patient's number, study UID and date are asked for.
-    fetching : set of str
-        Holds a study's UID while it is fetched: what then comes to our own port is no work.
+        Header of the current series, with patient ID, study UID and date.
+    being_fetched : set of str
+        Contains the study UID while the study is fetched: its instances at the node's port are then no new work.
     spool : Spool
-        Where its instances go; what is there already is not fetched.
+        Where the instances are stored; a series that is already stored is not fetched.
 
     Returns
     -------
     str or None
-        The series' UID; None if no archive has one, or patient or date are not said.
+        Series UID of the prior; None if no archive has one, or patient ID or date are missing.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, if an archive does not answer and no other has one.
+        `not-delivered`, if an archive does not answer and no other has a prior.
     """
     patient, (date, time) = str(header.get("PatientID", "")).strip(), _read_study_date_time(header)
     study_uid = str(header.get("StudyInstanceUID", ""))
@@ -49,45 +51,55 @@ def fetch_prior(settings: NodeSettings, header: Dataset, fetching: set[str], spo
         return None
     archives: list[Peer | DicomwebServer] = [peer for peer in settings.peer if peer.use]
     archives += [server for server in settings.web if server.priors]
-    failed: NotDelivered | None = None
+    last_error: NotDelivered | None = None
     for archive in archives:
         try:
             rows = _find_series(settings, archive, {"PatientID": patient, "StudyDate": f"-{date}"})
-            others = [row for row in rows if _is_earlier_study(row, patient, (date, time), study_uid)]
-            if (chosen := choose_prior_series(others)) is None:
+            candidates = [row for row in rows if _is_earlier_study(row, patient, (date, time), study_uid)]
+            if (prior := choose_prior_series(candidates)) is None:
                 continue
-            found_study, found_series = str(chosen.StudyInstanceUID), str(chosen.SeriesInstanceUID)
-            if spool.count_instances(found_series) >= max(1, _read_instance_count(chosen)):
-                return found_series
-            fetching.add(found_study)
+            prior_study_uid, prior_series_uid = str(prior.StudyInstanceUID), str(prior.SeriesInstanceUID)
+            if spool.count_instances(prior_series_uid) >= max(1, _read_instance_count(prior)):
+                return prior_series_uid
+            being_fetched.add(prior_study_uid)
             try:
-                _fetch_series(settings, archive, found_study, found_series, spool.store)
+                _fetch_series(settings, archive, prior_study_uid, prior_series_uid, spool.store)
             finally:
-                fetching.discard(found_study)
-            return found_series
+                being_fetched.discard(prior_study_uid)
+            return prior_series_uid
         except NotDelivered as error:
-            failed = error
-    if failed is not None:
-        raise failed
+            last_error = error
+    if last_error is not None:
+        raise last_error
     return None
 
 
 def choose_prior_series(rows: Iterable[Dataset]) -> Dataset | None:
-    """Choose a CT series to compare with: of the newest study whose words name a head, that of the fewest slices.
+    """Choose a CT series to compare with: of the latest study with a head, the series with the fewest slices.
 
-    Few slices are thick ones, as are most that a report was written on. Series for bone are taken last, those of fewer
-    than ten slices never.
+    Few slices are thick slices, as most reports are based on. A bone series is chosen only if there is no other, and a
+    series of fewer than ten slices never. A study counts as a head study by the words of its descriptions.
+
+    Parameters
+    ----------
+    rows : iterable of Dataset
+        Series of an archive with the attributes of their studies.
+
+    Returns
+    -------
+    Dataset or None
+        The series, or None if none is suitable.
     """
-    fit = [
+    candidates = [
         row
         for row in rows
         if _HEAD_PATTERN.search(_join_descriptions(row)) and not 0 < _read_instance_count(row) < _MIN_SLICES
     ]
-    if not fit:
+    if not candidates:
         return None
-    newest = max(_read_study_date_time(row) for row in fit)
+    latest = max(_read_study_date_time(row) for row in candidates)
     return min(
-        (row for row in fit if _read_study_date_time(row) == newest),
+        (row for row in candidates if _read_study_date_time(row) == latest),
         key=lambda row: (
             bool(_BONE_PATTERN.search(_join_descriptions(row))),
             _read_instance_count(row),
@@ -97,16 +109,20 @@ def choose_prior_series(rows: Iterable[Dataset]) -> Dataset | None:
 
 
 def _find_series(settings: NodeSettings, archive: Peer | DicomwebServer, keys: dict[str, str]) -> list[Dataset]:
-    """List a patient's CT series in an archive, each with what its study is."""
+    """List a patient's CT series in an archive, each with the attributes of its study."""
     if isinstance(archive, DicomwebServer):
         return dicomweb.search_series(dicomweb.open_client(archive), archive, {**keys, "Modality": "CT"})
-    told = dict.fromkeys(("StudyInstanceUID", "StudyDescription", "StudyTime"), "")
-    studies = query_retrieve.c_find(settings.node, archive, "STUDY", {**told, "ModalitiesInStudy": "CT", **keys})
+    study_keys = dict.fromkeys(("StudyInstanceUID", "StudyDescription", "StudyTime"), "")
+    studies = query_retrieve.c_find(settings.node, archive, "STUDY", {**study_keys, "ModalitiesInStudy": "CT", **keys})
     rows: list[Dataset] = []
     for study in sorted(studies, key=_read_study_date_time, reverse=True)[: _MAX_STUDIES + 1]:
-        told = dict.fromkeys(("SeriesInstanceUID", "SeriesDescription", "BodyPartExamined"), "")
-        asked = {"StudyInstanceUID": study.StudyInstanceUID, "Modality": "CT", "NumberOfSeriesRelatedInstances": ""}
-        for row in query_retrieve.c_find(settings.node, archive, "SERIES", {**told, **asked}):
+        series_keys = {
+            **dict.fromkeys(("SeriesInstanceUID", "SeriesDescription", "BodyPartExamined"), ""),
+            "StudyInstanceUID": study.StudyInstanceUID,
+            "Modality": "CT",
+            "NumberOfSeriesRelatedInstances": "",
+        }
+        for row in query_retrieve.c_find(settings.node, archive, "SERIES", series_keys):
             for name in ("PatientID", "StudyDate", "StudyTime", "StudyDescription"):
                 setattr(row, name, study.get(name, ""))
             row.StudyInstanceUID = study.StudyInstanceUID
@@ -114,12 +130,12 @@ def _find_series(settings: NodeSettings, archive: Peer | DicomwebServer, keys: d
     return rows
 
 
-def _is_earlier_study(row: Dataset, patient: str, when: tuple[str, str], study_uid: str) -> bool:
-    # An archive may answer more than was asked, the study itself, and later ones of the same day.
-    same = str(row.get("PatientID", patient)).strip() == patient
+def _is_earlier_study(row: Dataset, patient: str, date_time: tuple[str, str], study_uid: str) -> bool:
+    # An archive may return more than requested: the current study itself, or later ones of the same day.
+    is_same_patient = str(row.get("PatientID", patient)).strip() == patient
     date, time = _read_study_date_time(row)
-    sooner = date < when[0] or (date == when[0] and "" < time < when[1])
-    return same and row.get("StudyInstanceUID", study_uid) != study_uid and bool(date) and sooner
+    is_earlier = date < date_time[0] or (date == date_time[0] and "" < time < date_time[1])
+    return is_same_patient and row.get("StudyInstanceUID", study_uid) != study_uid and bool(date) and is_earlier
 
 
 def _join_descriptions(row: Dataset) -> str:
@@ -138,16 +154,16 @@ def _read_instance_count(row: Dataset) -> int:
 
 
 def _fetch_series(
-    settings: NodeSettings, archive: Peer | DicomwebServer, study_uid: str, series_uid: str, keep: InstanceHandler
+    settings: NodeSettings, archive: Peer | DicomwebServer, study_uid: str, series_uid: str, store: InstanceHandler
 ) -> None:
-    def kept(file: bytes, header: Dataset) -> int:
-        keep(ReceivedInstance(file, header, archive.name, prior=True))
+    def on_instance(file: bytes, header: Dataset) -> int:
+        store(ReceivedInstance(file, header, archive.name, prior=True))
         return 0x0000
 
     if isinstance(archive, DicomwebServer):
         for file in dicomweb.retrieve_series(dicomweb.open_client(archive), archive, study_uid, series_uid):
-            kept(file, dcmread(BytesIO(file), stop_before_pixels=True))
+            on_instance(file, dcmread(BytesIO(file), stop_before_pixels=True))
     elif archive.use == "get":
-        query_retrieve.c_get(settings.node, archive, study_uid, series_uid, kept)
+        query_retrieve.c_get(settings.node, archive, study_uid, series_uid, on_instance)
     else:
         query_retrieve.c_move(settings.node, archive, study_uid, series_uid)

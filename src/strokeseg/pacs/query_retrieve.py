@@ -1,4 +1,4 @@
-"""Fetch from an archive by DIMSE: C-FIND for studies and series, C-MOVE or C-GET for their instances."""
+"""Query and retrieve from an archive by DIMSE: C-FIND for studies and series, C-MOVE or C-GET for instances."""
 
 from __future__ import annotations
 
@@ -25,14 +25,23 @@ _UNCOMPRESSED_SYNTAXES = list(SENT_SYNTAXES.values())
 
 
 def c_find(local: LocalEntity, peer: Peer, level: str, keys: dict[str, str]) -> list[Dataset]:
-    """Ask an archive (C-FIND, study root).
+    """Query an archive (C-FIND, study root).
 
     Parameters
     ----------
+    local : LocalEntity
+        The node's own title and timeouts.
+    peer : Peer
+        The archive.
     level : str
         "STUDY" | "SERIES" | "IMAGE".
     keys : dict of str to str
-        Attribute names with what they must be; empty to be told.
+        Attribute names with the values to match; an empty value requests the attribute.
+
+    Returns
+    -------
+    list of Dataset
+        One data set per match.
 
     Raises
     ------
@@ -44,61 +53,80 @@ def c_find(local: LocalEntity, peer: Peer, level: str, keys: dict[str, str]) -> 
     query.SpecificCharacterSet = "ISO_IR 192"
     for name, value in keys.items():
         setattr(query, name, value)
-    model = StudyRootQueryRetrieveInformationModelFind
-    found: list[Dataset] = []
-    with open_association(local, peer, {model: _UNCOMPRESSED_SYNTAXES}) as opened:
-        for status, answer in opened.send_c_find(query, model):
+    information_model = StudyRootQueryRetrieveInformationModelFind
+    matches: list[Dataset] = []
+    with open_association(local, peer, {information_model: _UNCOMPRESSED_SYNTAXES}) as association:
+        for status, answer in association.send_c_find(query, information_model):
             if "Status" not in status:
-                raise NotDelivered(f"{peer.name}: no whole answer to C-FIND")
+                raise NotDelivered(f"{peer.name}: incomplete answer to C-FIND")
             if status.Status in _PENDING and answer is not None:
-                found.append(answer)
+                matches.append(answer)
             elif status.Status != 0x0000:
                 raise NotDelivered(f"{peer.name}: refused C-FIND with status {status.Status:04X}H")
-    return found
+    return matches
 
 
 def c_move(local: LocalEntity, peer: Peer, study_uid: str, series_uid: str) -> None:
-    """Have a series sent to our own port (C-MOVE); the archive must know us by our title.
-
-    Raises
-    ------
-    NotDelivered
-        `not-delivered`, also if only some of it came.
-    """
-    model = StudyRootQueryRetrieveInformationModelMove
-    with open_association(local, peer, {model: _UNCOMPRESSED_SYNTAXES}) as opened:
-        _check_final_status(
-            opened.send_c_move(_make_series_query(study_uid, series_uid), local.ae_title, model), peer, "C-MOVE"
-        )
-
-
-def c_get(
-    local: LocalEntity, peer: Peer, study_uid: str, series_uid: str, keep: Callable[[bytes, Dataset], int]
-) -> None:
-    """Fetch a series over the same association (C-GET).
+    """Have an archive send a series to the node's own port (C-MOVE); the archive must know the node's title.
 
     Parameters
     ----------
-    keep : callable
-        Is given each instance as a whole file and its header, and gives the status of C-STORE.
+    local : LocalEntity
+        The node's own title and timeouts.
+    peer : Peer
+        The archive.
+    study_uid : str
+        Study instance UID.
+    series_uid : str
+        Series instance UID.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, also if only some of it came.
+        `not-delivered`, also if some instances were not sent.
     """
-    model = StudyRootQueryRetrieveInformationModelGet
+    information_model = StudyRootQueryRetrieveInformationModelMove
+    query = _make_series_query(study_uid, series_uid)
+    with open_association(local, peer, {information_model: _UNCOMPRESSED_SYNTAXES}) as association:
+        _check_final_status(association.send_c_move(query, local.ae_title, information_model), peer, "C-MOVE")
 
-    def stored(event: evt.Event) -> int:
+
+def c_get(
+    local: LocalEntity, peer: Peer, study_uid: str, series_uid: str, on_instance: Callable[[bytes, Dataset], int]
+) -> None:
+    """Retrieve a series over one association (C-GET).
+
+    Parameters
+    ----------
+    local : LocalEntity
+        The node's own title and timeouts.
+    peer : Peer
+        The archive.
+    study_uid : str
+        Study instance UID.
+    series_uid : str
+        Series instance UID.
+    on_instance : callable
+        Is called with each instance as a file and its header, and returns the status of C-STORE.
+
+    Raises
+    ------
+    NotDelivered
+        `not-delivered`, also if some instances were not sent.
+    """
+    information_model = StudyRootQueryRetrieveInformationModelGet
+    query = _make_series_query(study_uid, series_uid)
+
+    def on_c_store(event: evt.Event) -> int:
         file = event.encoded_dataset()
-        return keep(file, dcmread(BytesIO(file), stop_before_pixels=True))
+        return on_instance(file, dcmread(BytesIO(file), stop_before_pixels=True))
 
-    contexts = {model: _UNCOMPRESSED_SYNTAXES} | {
+    contexts = {information_model: _UNCOMPRESSED_SYNTAXES} | {
         sop_class: list(ACCEPTED_SYNTAXES.values()) for sop_class in ACCEPTED_CLASSES.values()
     }
     roles = list(ACCEPTED_CLASSES.values())
-    with open_association(local, peer, contexts, roles=roles, handlers=[(evt.EVT_C_STORE, stored)]) as opened:
-        _check_final_status(opened.send_c_get(_make_series_query(study_uid, series_uid), model), peer, "C-GET")
+    with open_association(local, peer, contexts, roles=roles, handlers=[(evt.EVT_C_STORE, on_c_store)]) as association:
+        _check_final_status(association.send_c_get(query, information_model), peer, "C-GET")
 
 
 def _make_series_query(study_uid: str, series_uid: str) -> Dataset:
@@ -108,11 +136,11 @@ def _make_series_query(study_uid: str, series_uid: str) -> Dataset:
     return query
 
 
-def _check_final_status(answers: Any, peer: Peer, what: str) -> None:
+def _check_final_status(answers: Any, peer: Peer, request: str) -> None:
     last = Dataset()
     for status, _ in answers:
         last = status
     if "Status" not in last:
-        raise NotDelivered(f"{peer.name}: no answer to {what}; the association ended")
+        raise NotDelivered(f"{peer.name}: no answer to {request}; the association ended")
     if last.Status != 0x0000 or last.get("NumberOfFailedSuboperations"):
-        raise NotDelivered(f"{peer.name}: {what} ended with status {last.Status:04X}H")
+        raise NotDelivered(f"{peer.name}: {request} ended with status {last.Status:04X}H")

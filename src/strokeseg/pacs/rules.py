@@ -1,4 +1,4 @@
-"""Which rule of the settings fits a series, and why the others do not."""
+"""Choose the rule of the settings that matches a series, and report why the others do not match."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class SeriesAttributes:
-    """What the rules ask of a series; text is empty and numbers are None where the headers do not say it.
+    """Attributes of a series that the rules match; texts are empty and numbers None if the headers lack them.
 
-    Parameters
+    Attributes
     ----------
-    body_part, description, kernel : str, default: ""
-        (0018,0015); (0008,103E) and (0008,1030), joined; (0018,1210).
+    body_part : str, default: ""
+        Body Part Examined, (0018,0015).
+    description : str, default: ""
+        Series and study description, (0008,103E) and (0008,1030), joined.
+    kernel : str, default: ""
+        Convolution kernel, (0018,1210).
     thickness_mm : float, optional
-        The median of (0018,0050).
+        Median slice thickness in mm, (0018,0050).
     slices : int, default: 0
-        Instances, or frames of multi-frame ones.
+        Number of instances, or of frames in multi-frame instances.
     sender : str, default: ""
-        The peer's name.
+        Name of the peer.
     """
 
     body_part: str = ""
@@ -41,28 +45,38 @@ class SeriesAttributes:
 
 @dataclass(frozen=True)
 class Decision:
-    """The rule that hits, or None, and for each rule that was asked one line that says why or why not."""
+    """The rule that matches a series.
+
+    Attributes
+    ----------
+    rule : Rule or None
+        The rule; None if no rule matches.
+    reasons : tuple of str
+        One line for each rule that was checked: why it matches, or why not.
+    """
 
     rule: Rule | None
     reasons: tuple[str, ...]
 
 
 def read_attributes(headers: Iterable[Dataset], sender: str) -> SeriesAttributes:
-    """Collect what the rules ask from the headers of a series' instances."""
+    """Read the attributes that the rules match from the headers of a series."""
     first: Dataset | None = None
     thickness: list[float] = []
     slices = 0
     for header in headers:
         first = first if first is not None else header
-        slices += _number(header, "NumberOfFrames", 1)
-        if (value := _number(header, "SliceThickness", 0.0)) > 0:
+        slices += _read_number(header, "NumberOfFrames", 1)
+        if (value := _read_number(header, "SliceThickness", 0.0)) > 0:
             thickness.append(value)
     if first is None:
         return SeriesAttributes(sender=sender)
     return SeriesAttributes(
-        body_part=_text(first, "BodyPartExamined"),
-        description=" ".join(filter(None, (_text(first, "SeriesDescription"), _text(first, "StudyDescription")))),
-        kernel=_text(first, "ConvolutionKernel"),
+        body_part=_read_text(first, "BodyPartExamined"),
+        description=" ".join(
+            filter(None, (_read_text(first, "SeriesDescription"), _read_text(first, "StudyDescription")))
+        ),
+        kernel=_read_text(first, "ConvolutionKernel"),
         thickness_mm=sorted(thickness)[len(thickness) // 2] if thickness else None,
         slices=slices,
         sender=sender,
@@ -70,46 +84,64 @@ def read_attributes(headers: Iterable[Dataset], sender: str) -> SeriesAttributes
 
 
 def choose_rule(rules: Sequence[Rule], series: SeriesAttributes) -> Decision:
-    """Return the first rule that fits."""
+    """Choose the first rule that matches a series.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+        Rules in the order of the settings.
+    series : SeriesAttributes
+        Attributes of the series.
+
+    Returns
+    -------
+    Decision
+        The rule and the reasons.
+    """
     reasons: list[str] = []
     for rule in rules:
-        against = _find_mismatch(rule.match, series)
-        if against is None:
-            reasons.append(f"{rule.name}: fits, {rule.do}")
+        mismatch = _find_mismatch(rule.match, series)
+        if mismatch is None:
+            reasons.append(f"{rule.name}: matches, {rule.do}")
             return Decision(rule, tuple(reasons))
-        reasons.append(f"{rule.name}: {against}")
-    return Decision(None, (*reasons, "no rule fits: nothing is done with this series"))
+        reasons.append(f"{rule.name}: {mismatch}")
+    return Decision(None, (*reasons, "no rule matches: the series is ignored"))
 
 
 def _find_mismatch(match: SeriesMatch, series: SeriesAttributes) -> str | None:
-    """Say what of a series does not fit, or None."""
-    texts = (("body part", match.body_part, series.body_part), ("description", match.description, series.description))
-    for name, pattern, text in (*texts, ("kernel", match.kernel, series.kernel)):
+    """Return why a series does not match, or None if it does."""
+    required_patterns = (
+        ("body part", match.body_part, series.body_part),
+        ("description", match.description, series.description),
+        ("kernel", match.kernel, series.kernel),
+    )
+    for name, pattern, text in required_patterns:
         if pattern is not None and not re.search(pattern, text, re.IGNORECASE):
             return f"the {name} {text!r} does not match {pattern!r}"
-    without = (
+    excluded_patterns = (
         ("description", match.not_description, series.description),
         ("kernel", match.not_kernel, series.kernel),
     )
-    for name, pattern, text in without:
+    for name, pattern, text in excluded_patterns:
         if pattern is not None and re.search(pattern, text, re.IGNORECASE):
             return f"the {name} {text!r} matches {pattern!r}, which is excluded"
     if match.sender and series.sender not in match.sender:
-        return f"the sender {series.sender!r} is none of {', '.join(match.sender)}"
-    numbers = (("thickness", match.thickness_mm, series.thickness_mm), ("slices", match.slices, series.slices))
-    for name, bounds, value in numbers:
-        if bounds is not None and (value is None or not bounds[0] <= value <= bounds[1]):
-            return f"{name}: {'not said' if value is None else f'{value:g}'}, not within {bounds[0]:g} to {bounds[1]:g}"
+        return f"the sender {series.sender!r} is not one of {', '.join(match.sender)}"
+    ranges = (("thickness", match.thickness_mm, series.thickness_mm), ("slices", match.slices, series.slices))
+    for name, limits, value in ranges:
+        if limits is not None and (value is None or not limits[0] <= value <= limits[1]):
+            shown = "unknown" if value is None else f"{value:g}"
+            return f"{name}: {shown}, not within {limits[0]:g} to {limits[1]:g}"
     return None
 
 
-def _text(header: Dataset, name: str) -> str:
+def _read_text(header: Dataset, name: str) -> str:
     value = header.get(name, "")
     parts = value if isinstance(value, MultiValue) else [value]
     return " ".join(str(part) for part in parts if part is not None).strip()
 
 
-def _number(header: Dataset, name: str, default: Number) -> Number:
+def _read_number(header: Dataset, name: str, default: Number) -> Number:
     try:
         return type(default)(header.get(name, default))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A node with the jobs of the web application, its log and its metrics, in one process."""
+"""Run a node with the jobs of the web application, its log and its metrics in one process."""
 
 from __future__ import annotations
 
@@ -14,61 +14,72 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from strokeseg.errors import UsageError
-from strokeseg.pacs import database as tables
+from strokeseg.pacs.database import open_database
 from strokeseg.pacs.node import Node
 from strokeseg.pacs.settings import NodeSettings
 from strokeseg.pacs.web_jobs import WebJobQueue
-from strokeseg.web import settings as serve_settings
 from strokeseg.web.jobs import JobQueue
+from strokeseg.web.settings import ServerSettings, parse_database_url
 from strokeseg.web.storage import Storage
 
 
 @dataclass
 class RunningNode:
-    """A node at work, and the jobs that it shares with the web application."""
+    """A running node and the jobs that it shares with the web application."""
 
     node: Node
     jobs: JobQueue
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port on which the node listens."""
         return self.node.port
 
     def wait(self) -> None:
-        """Return when it is ended."""
+        """Wait until a stop is requested."""
         self.node.wait()
 
     def request_stop(self) -> None:
-        """Have :meth:`wait` return."""
+        """Make :meth:`wait` return."""
         self.node.request_stop()
 
     def stop(self) -> None:
-        """Stop; what is in the middle goes on at the next start."""
+        """Stop the node and the jobs; unfinished work continues at the next start."""
         self.node.stop()
         self.jobs.close()
 
 
 def start_node(settings: NodeSettings, database: str, storage: str, workers: int) -> RunningNode:
-    """Start everything.
+    """Start a node with its jobs, log and metrics.
 
     Parameters
     ----------
-    database, storage, workers : str
-        As of `strokeseg serve`.
+    settings : NodeSettings
+        Validated settings.
+    database : str
+        URL of the database, as of `strokeseg serve`.
+    storage : str
+        Folder or URL of the storage, as of `strokeseg serve`.
+    workers : int
+        Number of worker processes, as of `strokeseg serve`.
+
+    Returns
+    -------
+    RunningNode
+        The node.
 
     Raises
     ------
     UsageError
-        `usage`, if a port cannot be listened on, or storage cannot be opened.
+        `usage`, if a port or the storage cannot be opened.
     NotWritable
         `not-writable`, if the database cannot be opened.
     """
     configure_json_log()
-    url = serve_settings.parse_database_url(database)
-    engine = tables.open_database(url)
+    url = parse_database_url(database)
+    engine = open_database(url)
     store = Storage(storage)
-    jobs = JobQueue(serve_settings.ServerSettings(database=url, storage=storage, workers=workers), engine, store)
+    jobs = JobQueue(ServerSettings(database=url, storage=storage, workers=workers), engine, store)
     node = Node(settings, url, WebJobQueue(jobs, store, settings.node.group))
     jobs.start()
     try:
@@ -81,7 +92,9 @@ def start_node(settings: NodeSettings, database: str, storage: str, workers: int
         node.stop()
         jobs.close()
         if isinstance(error, OSError):
-            raise UsageError(f"metrics_port: cannot be listened on ({error.strerror})", "Choose another.") from None
+            raise UsageError(
+                f"metrics_port: cannot be opened for listening ({error.strerror})", "Choose another port."
+            ) from None
         raise
     return RunningNode(node, jobs)
 
@@ -93,33 +106,33 @@ class NodeMetrics(Collector):
         self._node = node
 
     def collect(self) -> list[Metric]:
-        """Return them as they are now."""
+        """Return the current metrics."""
         events = CounterMetricFamily("strokeseg_node_events", "What happened on the port", labels=["kind", "outcome"])
         for (kind, outcome), count in sorted(self._node.event_counts.items()):
             events.add_metric([kind, outcome], count)
-        found: list[Metric] = [events]
+        metrics: list[Metric] = [events]
         for name, states in self._node.count_states().items():
             gauge = GaugeMetricFamily(f"strokeseg_node_{name}", f"Rows of {name} by state", labels=["state"])
             for state, count in sorted(states.items()):
                 gauge.add_metric([state], count)
-            found.append(gauge)
-        return found
+            metrics.append(gauge)
+        return metrics
 
 
 def configure_json_log() -> None:
-    """Write the node's and the jobs' log to stderr, one JSON object a line; none of their words is a patient's."""
+    """Write the log of node and jobs to stderr, one JSON object per line, without patient data."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
-    for name in ("strokeseg.node", "strokeseg.web"):
+    for name in ("strokeseg.node", "strokeseg.serve"):
         log = logging.getLogger(name)
         log.setLevel(logging.INFO)
         log.propagate = False
         log.handlers = [handler]
-    # The network library's threads end in tracebacks of their own when a peer sends rubbish.
+    # Otherwise a thread of the network library prints a traceback when a peer sends invalid data.
     threading.excepthook = lambda fault: logging.getLogger("strokeseg.node").warning(
-        "a connection ended by %s", fault.exc_type.__name__
+        "a connection ended with %s", fault.exc_type.__name__
     )
-    # pynetdicom's own lines quote what a peer sends.
+    # pynetdicom's log lines quote data from peers.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 

@@ -1,10 +1,10 @@
-"""What becomes of a series: complete, by which rule, the job, and what of its result is to go out."""
+"""Process series: decide when one is complete, choose its rule, submit the job, and put the results into the outbox."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from strokeseg.errors import NotFound, StrokesegError, UnreadableFile
 from strokeseg.pacs import completion, outbox, rules
 from strokeseg.pacs.completion import OpenAssociations
-from strokeseg.pacs.database import outbox_table as outbox_table
-from strokeseg.pacs.database import series_table
+from strokeseg.pacs.database import outbox_table, series_table
 from strokeseg.pacs.job_queue import JobQueue
 from strokeseg.pacs.notices import ResultNotice
 from strokeseg.pacs.settings import NodeSettings, Rule
@@ -51,14 +50,18 @@ _RETRY_PAUSE_S = 30.0
 
 @dataclass(frozen=True)
 class SeriesProcessor:
-    """One node's series on their way.
+    """Processing of the series of one node.
 
-    Parameters
+    Attributes
     ----------
-    settings, spool, associations : NodeSettings
-        Of the node.
+    settings : NodeSettings
+        The node's settings.
+    spool : Spool
+        The node's received instances.
+    associations : OpenAssociations
+        The node's open associations.
     jobs : JobQueue
-        Of the web application.
+        Jobs of the web application.
     """
 
     settings: NodeSettings
@@ -68,145 +71,159 @@ class SeriesProcessor:
     _paused: dict[str, float] = field(default_factory=dict)
 
     def process_due(self) -> None:
-        """Do what is due with every series: decide, submit, or put the results into the outbox."""
+        """Take the next step with every series: submit it if complete, or put its results into the outbox."""
         now = time.time()
-        carried = self.associations.list_series()
+        arriving = self.associations.list_series()
         local = self.settings.node
         for row in self._rows(select(series_table).where(series_table.c.state == "open")):
             progress = completion.SeriesProgress(row["instances"], row["expected"], row["committed"], row["last_at"])
-            here = row["series_uid"] in carried
-            if why := completion.find_completion_reason(progress, here, now, local.quiet_s, local.settle_s):
-                self._run_guarded(row, now, partial(self._submit_series, row, why))
+            is_arriving = row["series_uid"] in arriving
+            if reason := completion.find_completion_reason(progress, is_arriving, now, local.quiet_s, local.settle_s):
+                self._run_guarded(row, now, partial(self._submit_series, row, reason))
         for row in self._rows(select(series_table).where(series_table.c.state == "queued")):
             self._run_guarded(row, now, partial(self._finish_series, row))
 
-    def _run_guarded(self, row: RowMapping, now: float, do: Callable[[], None]) -> None:
-        """Do something with a series; one that meets a fault is left for a while, and the others go on."""
+    def _run_guarded(self, row: RowMapping, now: float, step: Callable[[], None]) -> None:
+        """Run a step of a series; after an error the series is paused, and the other series continue."""
         uid = row["series_uid"]
         if self._paused.get(uid, 0) > now:
             return
         self._paused.pop(uid, None)
         try:
-            do()
+            step()
         except SQLAlchemyError:
             raise
         except StrokesegError as error:
-            log.warning("series %s: %s; again in %g s", uid, error, _RETRY_PAUSE_S)
+            log.warning("series %s: %s; retry in %g s", uid, error, _RETRY_PAUSE_S)
             self._paused[uid] = now + _RETRY_PAUSE_S
         except Exception:
-            log.exception("series %s: a fault of ours; again in %g s", uid, _RETRY_PAUSE_S)
+            log.exception("series %s: internal error in StrokeSeg; retry in %g s", uid, _RETRY_PAUSE_S)
             self._paused[uid] = now + _RETRY_PAUSE_S
 
     def delete_expired(self) -> None:
-        """Forget series that ended, and deliveries that went out, `keep_series_days` ago; never where that is not said.
+        """Delete finished series and deliveries older than `keep_series_days`; without that setting, delete nothing.
 
-        A series of which something is undelivered stays.
+        A series with an undelivered result is kept.
         """
         days = self.settings.node.keep_series_days
         if days is None:
             return
         since = time.time() - days * 86400
         undelivered = select(outbox_table.c.series_uid).where(outbox_table.c.state.in_(("waiting", "dead")))
-        old = (
+        expired = (
             series_table.c.state.in_(FINAL_STATES)
             & (series_table.c.last_at < since)
             & series_table.c.series_uid.not_in(undelivered)
         )
-        for row in self._rows(select(series_table).where(old)):
+        for row in self._rows(select(series_table).where(expired)):
             self.spool.delete_series(row["series_uid"])
-            log.info("series %s forgotten: it ended more than %g days ago", row["series_uid"], days)
+            log.info("series %s deleted: it ended more than %g days ago", row["series_uid"], days)
         with self.spool.engine.begin() as connection:
-            gone = outbox_table.c.state.in_(("sent", "withdrawn")) & (outbox_table.c.next_at < since)
-            connection.execute(outbox_table.delete().where(gone))
+            finished = outbox_table.c.state.in_(("sent", "withdrawn")) & (outbox_table.c.next_at < since)
+            connection.execute(outbox_table.delete().where(finished))
 
     def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
         with self.spool.engine.connect() as connection:
             return connection.execute(query.order_by(series_table.c.first_at)).mappings().all()
 
-    def _submit_series(self, row: RowMapping, why: str) -> None:
-        """Submit a complete series, or note that no rule wants it."""
+    def _submit_series(self, row: RowMapping, reason: str) -> None:
+        """Submit a complete series, or mark it as ignored if no rule applies."""
         files, key = self.spool.list_files_and_key(row["series_uid"])
-        decision = rules.choose_rule(self.settings.rule, rules.read_attributes(read_headers(files), row["sender"]))
+        attributes = rules.read_attributes(read_headers(files), row["sender"])
+        decision = rules.choose_rule(self.settings.rule, attributes)
         rule = decision.rule
         version = row["version"] + 1
-        change = {"version": version, "why": why, "rule": rule.name if rule else ""}
+        change = {"version": version, "why": reason, "rule": rule.name if rule else ""}
         if not row["prior"] and (rule is None or rule.do == "ignore"):
             log.info("series %s ignored: %s", row["series_uid"], decision.reasons[-1])
             self._update_series(row, state="ignored", **change)
             return
-        said = f", version {version}: {row['instances']} instances" if version > 1 else ""
+        suffix = f", version {version}: {row['instances']} instances" if version > 1 else ""
         job = self.jobs.submit(
             key,
-            f"series {row['series_uid'][-12:]}{said}",
+            f"series {row['series_uid'][-12:]}{suffix}",
             files,
             model="default" if rule is None else rule.model,
             urgent=bool(rule and rule.urgent) and not row["prior"],
-            formats=() if rule is None else _list_requested_formats(rule),  # of a prior too: somebody may send it later
+            formats=() if rule is None else _list_requested_formats(rule),  # also for a prior: a peer may send it later
         )
-        log.info("series %s complete (%s), version %d, rule %s", row["series_uid"], why, version, change["rule"])
+        log.info("series %s complete (%s), version %d, rule %s", row["series_uid"], reason, version, change["rule"])
         self._update_series(row, state="queued", job=job, **change)
 
     def _update_series(self, row: RowMapping, **change: object) -> None:
-        # A slice that came since then has opened the series again: its state is then not ours to set.
-        same = (series_table.c.series_uid == row["series_uid"]) & (series_table.c.instances == row["instances"])
+        # If an instance has arrived since, the series is open again and its state must not be overwritten.
+        unchanged = (series_table.c.series_uid == row["series_uid"]) & (series_table.c.instances == row["instances"])
         with self.spool.engine.begin() as connection:
-            connection.execute(update(series_table).where(same).values(change))
+            connection.execute(update(series_table).where(unchanged).values(change))
 
     def _finish_series(self, row: RowMapping) -> None:
-        """Put what is to go out of a finished study into the outbox, and its end into the row: both or neither."""
-        state = self.jobs.read_state(row["job"])
-        if not state.outcome:
+        """Put the results of a finished study into the outbox and set the series' final state, in one transaction."""
+        job_state = self.jobs.read_state(row["job"])
+        if not job_state.outcome:
             return
-        rule = next((one for one in self.settings.rule if one.name == row["rule"]), None)
-        document = state.document
+        rule = next((rule for rule in self.settings.rule if rule.name == row["rule"]), None)
+        document = job_state.document
         with self.spool.engine.begin() as connection:
-            same = (
+            unchanged = (
                 (series_table.c.series_uid == row["series_uid"])
                 & (series_table.c.state == "queued")
                 & (series_table.c.job == row["job"])
             )
-            ended = "done" if state.outcome == "done" else "failed"
-            change = {"state": ended, "why": row["why"] if ended == "done" else f"{state.outcome}: {state.reason}"}
-            if not connection.execute(update(series_table).where(same).values(change)).rowcount:
+            change = {"state": "done", "why": row["why"]}
+            if job_state.outcome != "done":
+                change = {"state": "failed", "why": f"{job_state.outcome}: {job_state.reason}"}
+            if not connection.execute(update(series_table).where(unchanged).values(change)).rowcount:
                 return
             if rule is None or row["prior"] or document is None:
                 return
-            found = document.findings
+            findings = document.findings
             content = {"study": row["job"]}
-            for target, what in _select_objects(rule, document).items():
-                parcel = {**content, "what": what}
-                outbox.enqueue(connection, "send", target, row["series_uid"], row["version"], parcel)
-            for telling in rule.tell:
-                if telling.applies_to(found.hemorrhage, found.volume_ml):
-                    outbox.enqueue(connection, "tell", telling.to, row["series_uid"], row["version"], content)
+            for target, formats in _select_objects(rule, document).items():
+                delivery = {**content, "what": formats}
+                outbox.enqueue(connection, "send", target, row["series_uid"], row["version"], delivery)
+            for notice in rule.tell:
+                if notice.applies_to(findings.hemorrhage, findings.volume_ml):
+                    outbox.enqueue(connection, "tell", notice.to, row["series_uid"], row["version"], content)
             if rule.priors:
                 outbox.enqueue(connection, "prior", "archive", row["series_uid"], row["version"], content)
 
     def build_notice(self, row: RowMapping, study: str) -> ResultNotice:
-        """Return what is told of a result; ``row`` is one of the outbox.
+        """Build the notice of a result.
+
+        Parameters
+        ----------
+        row : RowMapping
+            Row of the outbox.
+        study : str
+            Id of the study.
+
+        Returns
+        -------
+        ResultNotice
+            The notice.
 
         Raises
         ------
         NotFound
-            `not-found`, if study or series is gone.
+            `not-found`, if study or series was deleted.
         """
         document = self.jobs.read_state(study).document
         files = self.spool.list_files(row["series_uid"])
         if document is None or not files:
-            raise NotFound(f"study {study}: is gone, nothing can be told of it", "Nothing is to be done.")
-        first = next(read_headers(files))
-        found = document.findings
+            raise NotFound(f"study {study}: was deleted; no notice can be sent", "No action is needed.")
+        header = next(read_headers(files))
+        findings = document.findings
         return ResultNotice(
             key=row["id"],
-            study_uid=str(first.get("StudyInstanceUID", "")),
+            study_uid=str(header.get("StudyInstanceUID", "")),
             series_uid=row["series_uid"],
-            accession=str(first.get("AccessionNumber", "")),
-            patient_id=str(first.get("PatientID", "")),
+            accession=str(header.get("AccessionNumber", "")),
+            patient_id=str(header.get("PatientID", "")),
             version=row["version"],
-            hemorrhage=found.hemorrhage,
-            confidence=found.confidence,
-            volume_ml=found.volume_ml,
-            interval_ml=found.volume_interval_ml,
+            hemorrhage=findings.hemorrhage,
+            confidence=findings.confidence,
+            volume_ml=findings.volume_ml,
+            interval_ml=findings.volume_interval_ml,
             at=datetime.fromtimestamp(row["first_at"], UTC).isoformat(timespec="seconds"),
             software=document.software,
             model=f"{document.model.name} {document.model.version}",
@@ -214,50 +231,66 @@ class SeriesProcessor:
 
 
 def _select_objects(rule: Rule, document: ResultDocument) -> dict[str, list[str]]:
-    """Give for each target the formats that it gets of this result."""
-    found = document.findings
-    parcels: dict[str, list[str]] = {}
+    """Return the formats of this result that each target receives."""
+    findings = document.findings
+    formats_by_target: dict[str, list[str]] = {}
     for delivery in rule.send:
-        if delivery.applies_to(found.hemorrhage, found.volume_ml):
-            parcel = parcels.setdefault(delivery.to, [])
-            parcel += [what for what in delivery.what if what not in parcel]
-    return parcels
+        if delivery.applies_to(findings.hemorrhage, findings.volume_ml):
+            formats = formats_by_target.setdefault(delivery.to, [])
+            formats += [format_name for format_name in delivery.what if format_name not in formats]
+    return formats_by_target
 
 
 def read_attributes_by_series(path: Path) -> list[tuple[str, rules.SeriesAttributes]]:
-    """Give of each series in a folder, zip or file its UID and what the rules ask; of the sender nothing is known.
+    """Read the attributes that the rules match, for each series in a folder, zip or file; the sender is unknown.
+
+    Parameters
+    ----------
+    path : Path
+        Folder, zip or file.
+
+    Returns
+    -------
+    list of tuple of (str, SeriesAttributes)
+        Series UID and attributes.
 
     Raises
     ------
     UnreadableFile
-        `unreadable`, if there is no DICOM.
+        `unreadable`, if there are no DICOM files.
     """
-    found: dict[str, list[Dataset]] = {}
+    headers_by_series: dict[str, list[Dataset]] = {}
     if not path.exists():
-        raise UnreadableFile(f"{path}: there is no such file or folder", "Check the path.")
+        raise UnreadableFile(f"{path}: no such file or folder", "Check the path.")
     with silence_libraries(), ExitStack() as stack:
-        packs = None if path.is_dir() else stack.enter_context(archive.open_archive(path))
-        one = [InputFile(path.name, path=path)]
-        for member in list_folder(path) if path.is_dir() else one if packs is None else packs:
+        for file in _list_input_files(path, stack):
             try:
-                with member.open() as stream:
+                with file.open() as stream:
                     header = dcmread(
                         stream, stop_before_pixels=True, specific_tags=[*_HEADER_TAGS, "SeriesInstanceUID"]
                     )
-            except Exception:  # whatever is not DICOM is passed over, as it never comes by an association
+            except Exception:  # files that are not DICOM are skipped: they never arrive over an association
                 continue
-            found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
-    if not found:
-        remedy = "Give a folder or zip with a series, or one of its files; pictures and NIfTI never come to a node."
-        raise UnreadableFile(f"{path}: holds no DICOM files", remedy)
-    return [(uid, rules.read_attributes(group, "")) for uid, group in found.items()]
+            headers_by_series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
+    if not headers_by_series:
+        remedy = "Give a folder or zip with a DICOM series, or one of its files; a node receives no other formats."
+        raise UnreadableFile(f"{path}: contains no DICOM files", remedy)
+    return [(uid, rules.read_attributes(headers, "")) for uid, headers in headers_by_series.items()]
+
+
+def _list_input_files(path: Path, stack: ExitStack) -> Iterable[InputFile]:
+    """Return the files of a folder or archive, or the file itself."""
+    if path.is_dir():
+        return list_folder(path)
+    members = stack.enter_context(archive.open_archive(path))
+    return [InputFile(path.name, path=path)] if members is None else members
 
 
 def read_headers(files: Sequence[Path]) -> Iterator[Dataset]:
-    """Read of each file what rules and notices need."""
+    """Read the attributes of each file that rules and notices need."""
     for path in files:
         yield dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
 
 
 def _list_requested_formats(rule: Rule) -> tuple[str, ...]:
-    return tuple(sorted({what for delivery in rule.send for what in delivery.what}))
+    return tuple(sorted({format_name for delivery in rule.send for format_name in delivery.what}))

@@ -1,4 +1,4 @@
-"""What the node's one TOML file says, checked before anything listens."""
+"""Settings of the node's TOML file, validated before the node listens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Section(BaseModel):
 
 
 class TlsFiles(_Section):
-    """Certificates of one side. With an authority the other side must show a certificate of it."""
+    """Certificate files of one side. With an authority, the other side must show a certificate of it."""
 
     certificate: Path
     key: Path
@@ -31,14 +31,14 @@ class TlsFiles(_Section):
 
 
 class LocalEntity(_Section):
-    """`[node]`: who we are, and our bounds.
+    """`[node]`: the node's own identity and limits.
 
-    ``quiet_s`` : a series on which nothing came for so long is complete, where nothing better says so
-    ``settle_s`` : the wait after the last association that brought a series has ended
-    ``keep_days`` : delivery is tried for so long before it is given up as dead
-    ``keep_series_days`` : a series that ended so long ago is forgotten, with its files; None keeps all. Not less than
-        three: DICOMweb servers are asked for yesterday's series too
-    ``group`` : of the web application's users, who sees the studies
+    ``quiet_s`` : seconds without an instance after which a series is complete, if no better sign comes first
+    ``settle_s`` : seconds to wait after the last association that sent part of a series has ended
+    ``keep_days`` : days for which delivery is retried before it is given up as dead
+    ``keep_series_days`` : days after which a finished series and its files are deleted; None keeps all. At least
+        three, because DICOMweb servers are also polled for yesterday's series
+    ``group`` : group of the web application that sees the studies
     """
 
     ae_title: AeTitle = "STROKESEG"
@@ -60,11 +60,11 @@ class LocalEntity(_Section):
 
 
 class Peer(_Section):
-    """`[[peer]]`: another application entity. What is not listed gets no association.
+    """`[[peer]]`: another application entity. Associations with entities that are not listed are rejected.
 
-    ``from_addresses`` : where its associations may come from; empty is its own host alone
-    ``may`` : "send" us objects, "commit": ask whether we have them
-    ``use`` : how priors are fetched from it: "move", "get" or not at all
+    ``from_addresses`` : addresses that its associations may come from; empty is its own host only
+    ``may`` : "send" objects to the node, "commit": request storage commitment
+    ``use`` : how priors are fetched from it: "move", "get", or not at all
     """
 
     name: Name
@@ -78,46 +78,51 @@ class Peer(_Section):
     tls: TlsFiles | None = None
 
     @model_validator(mode="after")
-    def _reachable(self) -> Peer:
+    def _has_address(self) -> Peer:
         if (self.host is None) != (self.port is None):
-            raise ValueError("host and port belong together")
+            raise ValueError("set both host and port, or neither")
         if self.host is None and (self.use or self.commit):
             raise ValueError("use and commit need host and port")
         return self
 
 
 class Secret(_Section):
-    """A secret: the name of an environment variable, or a file. Never the secret itself."""
+    """Where a secret is: the name of an environment variable, or a file; never the secret itself."""
 
     variable: str | None = None
     file: Path | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Secret:
+    def _has_one_source(self) -> Secret:
         if (self.variable is None) == (self.file is None):
-            raise ValueError("name either variable or file")
+            raise ValueError("set either variable or file")
         return self
 
     def read(self) -> str:
-        """Return the secret.
+        """Read the secret.
+
+        Returns
+        -------
+        str
+            The secret.
 
         Raises
         ------
         UsageError
-            `usage`, if it is not there.
+            `usage`, if it is missing.
         """
         try:
-            found = os.environ.get(self.variable, "") if self.variable else Path(str(self.file)).read_text().strip()
+            secret = os.environ.get(self.variable, "") if self.variable else Path(str(self.file)).read_text().strip()
         except OSError as error:
             message = f"{self.file}: cannot be read ({error.strerror})"
-            raise UsageError(message, "Give the file that holds it.") from None
-        if not found:
-            raise UsageError(f"{self.variable or self.file}: holds no secret", "Set it before the node is started.")
-        return found
+            raise UsageError(message, "Give the file that contains the secret.") from None
+        if not secret:
+            raise UsageError(f"{self.variable or self.file}: contains no secret", "Set it before starting the node.")
+        return secret
 
 
 class Authentication(_Section):
-    """How a DICOMweb server or a webhook knows us: basic, bearer, or OIDC client credentials."""
+    """Authentication at a DICOMweb server or webhook: basic, bearer, or OIDC client credentials."""
 
     kind: Literal["basic", "bearer", "oidc"]
     user: str | None = None
@@ -126,16 +131,16 @@ class Authentication(_Section):
     scope: str | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Authentication:
+    def _is_complete(self) -> Authentication:
         if self.kind in ("basic", "oidc") and not self.user:
-            raise ValueError(f"{self.kind} needs user" + (" (the client's id)" if self.kind == "oidc" else ""))
+            raise ValueError(f"{self.kind} needs user" + (" (the client ID)" if self.kind == "oidc" else ""))
         if (self.kind == "oidc") != (self.token_url is not None):
-            raise ValueError("token_url belongs to oidc, and oidc needs it")
+            raise ValueError("token_url is for oidc only, and oidc needs it")
         return self
 
 
 class DicomwebServer(_Section):
-    """`[[web]]`: a DICOMweb server. With ``poll`` new CT series of the last day are fetched from it."""
+    """`[[web]]`: a DICOMweb server. With ``poll``, new CT series of the last day are fetched from it."""
 
     name: Name
     url: Annotated[str, Field(pattern=r"^https?://")]
@@ -147,7 +152,7 @@ class DicomwebServer(_Section):
 
 
 class NoticeTarget(_Section):
-    """`[[notice]]`: whom to tell at once: a webhook, HL7 v2 ORU over MLLP, or a FHIR R4 server."""
+    """`[[notice]]`: a target for immediate notices: a webhook, HL7 v2 ORU over MLLP, or a FHIR R4 server."""
 
     name: Name
     kind: Literal["webhook", "hl7", "fhir"]
@@ -161,7 +166,7 @@ class NoticeTarget(_Section):
     timeout_s: float = Field(20.0, ge=1, le=600)
 
     @model_validator(mode="after")
-    def _reachable(self) -> NoticeTarget:
+    def _has_address(self) -> NoticeTarget:
         if self.kind == "hl7" and (self.host is None or self.port is None):
             raise ValueError("hl7 needs host and port")
         if self.kind != "hl7" and not re.match(r"https?://", self.url or ""):
@@ -170,7 +175,7 @@ class NoticeTarget(_Section):
 
 
 class SeriesMatch(_Section):
-    """What a series must be for a rule to hit; what is not said fits everything. Patterns are searched, caseless."""
+    """Conditions of a rule; an omitted one matches every series. Patterns are searched and ignore case."""
 
     body_part: str | None = None
     description: str | None = None
@@ -183,11 +188,11 @@ class SeriesMatch(_Section):
 
     @field_validator("body_part", "description", "not_description", "kernel", "not_kernel")
     @classmethod
-    def _pattern(cls, text: str | None) -> str | None:
+    def _is_valid_pattern(cls, text: str | None) -> str | None:
         try:
             re.compile(text or "")
         except re.error as error:
-            raise ValueError(f"no pattern: {error}") from None
+            raise ValueError(f"invalid pattern: {error}") from None
         return text
 
 
@@ -196,20 +201,20 @@ class _ConditionalTarget(_Section):
     volume_ml: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
-    def _bound(self) -> Self:
+    def _has_threshold(self) -> Self:
         if (self.when == "larger") != (self.volume_ml is not None):
-            raise ValueError('volume_ml belongs to when = "larger", which needs it')
+            raise ValueError('volume_ml is for when = "larger" only, which needs it')
         return self
 
     def applies_to(self, hemorrhage: bool, volume_ml: float | None) -> bool:
-        """Return whether a result is one of those; of unknown volume, blood counts as larger: nobody is left out."""
+        """Return whether a result meets the condition; hemorrhage of unknown volume counts as larger, to be safe."""
         if self.when == "always":
             return True
         return hemorrhage and (self.volume_ml is None or volume_ml is None or volume_ml > self.volume_ml)
 
 
 class ObjectDelivery(_ConditionalTarget):
-    """What of a result goes where, and when."""
+    """Which objects of a result are sent to which target, and when."""
 
     to: Name
     what: tuple[ObjectFormat, ...] = ("seg", "sr", "capture")
@@ -217,14 +222,14 @@ class ObjectDelivery(_ConditionalTarget):
 
 
 class NoticeDelivery(_ConditionalTarget):
-    """Who is told, and when."""
+    """Which target gets a notice, and when."""
 
     to: Name
     when: Condition = "blood"
 
 
 class Rule(_Section):
-    """`[[rule]]`: the first rule that fits a series decides; where none fits, nothing is done with it."""
+    """`[[rule]]`: the first rule that matches a series applies; a series without one is ignored."""
 
     name: Name
     match: SeriesMatch = SeriesMatch()
@@ -236,14 +241,14 @@ class Rule(_Section):
     tell: tuple[NoticeDelivery, ...] = ()
 
     @model_validator(mode="after")
-    def _idle(self) -> Rule:
+    def _ignored_series_has_no_output(self) -> Rule:
         if self.do == "ignore" and (self.send or self.tell or self.priors):
             raise ValueError("an ignored series has nothing to send, tell or compare")
         return self
 
 
 class NodeSettings(_Section):
-    """The whole file."""
+    """The complete settings file."""
 
     node: LocalEntity = LocalEntity()
     peer: tuple[Peer, ...] = ()
@@ -252,24 +257,34 @@ class NodeSettings(_Section):
     rule: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
-    def _names(self) -> NodeSettings:
-        targets = [peer.name for peer in self.peer] + [web.name for web in self.web]
-        notices = [item.name for item in self.notice]
-        for kind, names in (("peer or web", targets), ("notice", notices), ("rule", [one.name for one in self.rule])):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"two tables [[{kind}]] are named {', '.join(twice)}")
+    def _names_are_unique(self) -> NodeSettings:
+        targets = [peer.name for peer in self.peer] + [server.name for server in self.web]
+        notices = [target.name for target in self.notice]
+        rules = [rule.name for rule in self.rule]
+        for kind, names in (("peer or web", targets), ("notice", notices), ("rule", rules)):
+            if duplicates := _find_duplicates(names):
+                raise ValueError(f"two tables [[{kind}]] have the name {', '.join(duplicates)}")
         if any(peer.ae_title == "?" for peer in self.peer):
-            raise ValueError("? is no title of a peer")
-        titles = [peer.ae_title for peer in self.peer if peer.may]
-        if twice := sorted({title for title in titles if titles.count(title) > 1}):
-            raise ValueError(f"two peers that may send are titled {', '.join(twice)}: who called could not be told")
-        reachable = {peer.name for peer in self.peer if peer.host} | {web.name for web in self.web}
+            raise ValueError("? is not allowed as the title of a peer")
+        if duplicates := _find_duplicates([peer.ae_title for peer in self.peer if peer.may]):
+            raise ValueError(f"two peers with `may` have the title {', '.join(duplicates)}: use different titles")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_exist(self) -> NodeSettings:
+        reachable = {peer.name for peer in self.peer if peer.host} | {server.name for server in self.web}
+        notices = {target.name for target in self.notice}
         for rule in self.rule:
             for delivery in rule.send:
                 if delivery.to not in reachable:
-                    raise ValueError(f"rule {rule.name} sends to {delivery.to}: no [[peer]] with host, and no [[web]]")
-            for telling in rule.tell:
-                if telling.to not in notices:
-                    raise ValueError(f"rule {rule.name} tells {telling.to}, which no [[notice]] is")
+                    raise ValueError(
+                        f"rule {rule.name} sends to {delivery.to}, which is no [[peer]] with a host and no [[web]]"
+                    )
+            for notice in rule.tell:
+                if notice.to not in notices:
+                    raise ValueError(f"rule {rule.name} notifies {notice.to}, which is no [[notice]]")
         return self
+
+
+def _find_duplicates(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})

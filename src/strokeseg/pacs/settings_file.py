@@ -1,4 +1,4 @@
-"""Read the node's one TOML file, and say in words and with its place what is wrong in it."""
+"""Read the node's TOML file and report what is wrong in it, with the place."""
 
 from __future__ import annotations
 
@@ -14,67 +14,78 @@ from strokeseg.pacs.settings import NodeSettings
 
 _REMEDY = "Correct the file; docs/pacs.md lists every key."
 _FILE_KEYS = ("certificate", "key", "authority")
-SettingsPart = TypeVar("SettingsPart", bound=BaseModel)
+_MAX_LISTED_ERRORS = 5
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def load_settings(path: Path) -> NodeSettings:
-    """Read the node's file; paths in it are relative to its folder.
+    """Read the node's settings; paths in the file are relative to its folder.
+
+    Parameters
+    ----------
+    path : Path
+        The TOML file.
+
+    Returns
+    -------
+    NodeSettings
+        Validated settings with absolute paths.
 
     Raises
     ------
     UsageError
-        `usage`: it cannot be read, is no TOML, a key is unknown, missing or out of its bounds, or a certificate is
-        gone.
+        `usage`, if the file cannot be read or is not TOML, if a key is unknown, missing or out of range, or if a
+        certificate file does not exist.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})", _REMEDY) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: is no TOML: {error}", _REMEDY) from None
+        raise UsageError(f"{path}: is not valid TOML: {error}", _REMEDY) from None
     try:
-        settings = NodeSettings.model_validate(found)
+        relative = NodeSettings.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {_format_errors(error)}", _REMEDY) from None
-    found_at = _make_paths_absolute(settings, path.resolve().parent)
-    if missing := next(_find_missing_files(found_at, ""), None):
+    settings = _make_paths_absolute(relative, path.resolve().parent)
+    if missing := next(_find_missing_files(settings, ""), None):
         raise UsageError(
-            f"{path}: {missing[0]}: there is no file {missing[1]}",
-            "Correct the path; it begins at the folder of the settings.",
+            f"{path}: {missing[0]}: file not found: {missing[1]}",
+            "Correct the path; it is relative to the folder of the settings file.",
         )
-    return found_at
+    return settings
 
 
-def _find_missing_files(part: BaseModel, where: str) -> Iterator[tuple[str, Path]]:
-    """Find certificates, keys and authorities that are not there."""
-    for name in type(part).model_fields:
-        value = getattr(part, name)
+def _find_missing_files(section: BaseModel, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Yield key and path of certificates, keys and authorities that do not exist."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
         if name in _FILE_KEYS and isinstance(value, Path) and not value.is_file():
-            yield f"{where}{name}", value
+            yield f"{prefix}{name}", value
         for number, item in enumerate(value if isinstance(value, tuple) else (value,), start=1):
             if isinstance(item, BaseModel):
-                yield from _find_missing_files(
-                    item, f"{where}{name}.{number}." if isinstance(value, tuple) else f"{where}{name}."
-                )
+                is_list = isinstance(value, tuple)
+                yield from _find_missing_files(item, f"{prefix}{name}.{number}." if is_list else f"{prefix}{name}.")
 
 
 def _format_errors(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)
+    details = error.errors(include_url=False, include_input=False)
     lines = []
-    for item in found[:5]:
-        where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in item["loc"])
-        lines.append(f"{where}: {item['msg']}" if where else str(item["msg"]))
-    return "; ".join(lines) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    for detail in details[:_MAX_LISTED_ERRORS]:
+        key = ".".join(str(part + 1 if isinstance(part, int) else part) for part in detail["loc"])
+        lines.append(f"{key}: {detail['msg']}" if key else str(detail["msg"]))
+    remaining = len(details) - _MAX_LISTED_ERRORS
+    return "; ".join(lines) + (f"; and {remaining} more" if remaining > 0 else "")
 
 
-def _make_paths_absolute(part: SettingsPart, folder: Path) -> SettingsPart:
-    """Return the same with every path made absolute."""
+def _make_paths_absolute(section: Section, folder: Path) -> Section:
+    """Return a copy of the section with absolute paths."""
 
-    def of(value: object) -> object:
+    def convert(value: object) -> object:
         if isinstance(value, Path):
             return folder / value
         if isinstance(value, BaseModel):
             return _make_paths_absolute(value, folder)
-        return tuple(of(item) for item in value) if isinstance(value, tuple) else value
+        return tuple(convert(item) for item in value) if isinstance(value, tuple) else value
 
-    return part.model_copy(update={name: of(getattr(part, name)) for name in type(part).model_fields})
+    return section.model_copy(update={name: convert(getattr(section, name)) for name in type(section).model_fields})

@@ -1,4 +1,4 @@
-"""What the node stores: the classes and transfer syntaxes that reading knows. docs/conformance.md is made from it."""
+"""SOP classes and transfer syntaxes that the node accepts and sends; docs/conformance.md is generated from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ACCEPTED_CLASSES: dict[str, str] = {
     for name in ("CTImageStorage", "EnhancedCTImageStorage", "LegacyConvertedEnhancedCTImageStorage")
 }
 
-# What came compressed stays so.
+# Compressed instances are stored compressed.
 ACCEPTED_SYNTAXES: dict[str, str] = {
     name: str(getattr(uid, name))
     for name in (
@@ -33,7 +33,7 @@ ACCEPTED_SYNTAXES: dict[str, str] = {
     )
 }
 
-# What the node sends, and the class of each format.
+# SOP class of each format that the node sends.
 CLASS_OF_FORMAT = {
     "seg": "SegmentationStorage",
     "seg-labelmap": "LabelMapSegmentationStorage",

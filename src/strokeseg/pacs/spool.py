@@ -1,4 +1,4 @@
-"""Where received instances lie until their series is dealt with: on the disk and in the database, or not accepted."""
+"""Spool of received instances until their series is processed: an accepted instance is on disk and in the database."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from strokeseg.pacs.database import instances_table, series_table
 
 @dataclass(frozen=True)
 class ReceivedInstance:
-    """One instance as it came, and what of its header the node needs.
+    """One instance as it was received.
 
-    Parameters
+    Attributes
     ----------
     file : bytes
-        The whole file, with preamble and meta group.
+        The file with preamble and meta group.
     header : Dataset
-        Without pixels.
+        The header without pixels.
     sender : str
-        The name of the peer or web server.
+        Name of the peer or DICOMweb server.
     prior : bool, default: False
-        It was fetched to compare with, and is no work by itself.
+        Whether it was fetched for comparison only.
     """
 
     file: bytes
@@ -44,10 +44,10 @@ class ReceivedInstance:
 
     @property
     def uids(self) -> tuple[str, str, str]:
-        """SOP instance, series and study."""
+        """SOP instance, series and study UID."""
         names = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-        one, two, three = (str(self.header.get(name, "")) for name in names)
-        return one, two, three
+        sop_uid, series_uid, study_uid = (str(self.header.get(name, "")) for name in names)
+        return sop_uid, series_uid, study_uid
 
 
 StoreOutcome = Literal["new", "same", "different"]
@@ -68,11 +68,11 @@ class Spool:
     Parameters
     ----------
     folder : Path
-        Made if missing.
+        Folder of the files; created if missing.
     engine : Engine
-        Of :func:`strokeseg.pacs.database.open_database`.
+        Engine of the database, from :func:`strokeseg.pacs.database.open_database`.
     least_free_mb : int, default: 0
-        With less space free nothing more is accepted.
+        Free disk space in MB below which no instance is accepted.
     """
 
     def __init__(self, folder: Path, engine: Engine, least_free_mb: int = 0) -> None:
@@ -82,83 +82,87 @@ class Spool:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def store(self, arrived: ReceivedInstance) -> StoreOutcome:
-        """Store an instance so that it outlives a power cut, and only then return.
+    def store(self, instance: ReceivedInstance) -> StoreOutcome:
+        """Store an instance durably: when this returns, it would survive a power cut.
+
+        Parameters
+        ----------
+        instance : ReceivedInstance
+            The instance.
 
         Returns
         -------
-        StoreOutcome
-            "new"; "same" if it is here already; "different" if another of its UID is: that one stays, this one is not
-            kept.
+        "new" | "same" | "different"
+            "same" if it is already stored; "different" if another instance with its UID is stored, which is kept.
 
         Raises
         ------
         DiskFull
             `disk-full`.
         OSError, sqlalchemy.exc.SQLAlchemyError
-            As disk or database tell it; nothing of the instance is then kept.
+            From disk or database; the instance is not accepted then.
         """
-        sop_uid, series_uid, study_uid = arrived.uids
-        digest = hashlib.sha256(arrived.file).hexdigest()
+        sop_uid, series_uid, study_uid = instance.uids
+        digest = hashlib.sha256(instance.file).hexdigest()
         if known := self._find_instance(sop_uid):
-            return self._handle_repeat(known, arrived, digest)
-        if shutil.disk_usage(self.folder).free - len(arrived.file) < self._least_free:
-            raise DiskFull(f"{self.folder}: too little space is left", "Free some, or set least_free_mb lower.")
+            return self._handle_repeat(known, instance, digest)
+        if shutil.disk_usage(self.folder).free - len(instance.file) < self._least_free:
+            raise DiskFull(f"{self.folder}: too little space is left", "Free disk space, or lower least_free_mb.")
         path = self.folder / _hash_uid(series_uid) / f"{_hash_uid(sop_uid)}.dcm"
-        with self._lock:  # one writer: two senders of one instance at once find each other
+        with self._lock:  # one writer, so that two simultaneous senders of one instance do not collide
             if known := self._find_instance(sop_uid):
-                return self._handle_repeat(known, arrived, digest)
-            # Where the database then fails, the file stays: its commit may have come through all the same.
-            _write_durably(path, arrived.file)
+                return self._handle_repeat(known, instance, digest)
+            # If the database fails now, the file stays: the commit may have succeeded nevertheless.
+            _write_durably(path, instance.file)
             now = time.time()
             row = {
                 "sop_uid": sop_uid,
-                "sop_class": str(arrived.header.get("SOPClassUID", "")),
+                "sop_class": str(instance.header.get("SOPClassUID", "")),
                 "series_uid": series_uid,
                 "study_uid": study_uid,
                 "path": str(path.relative_to(self.folder)),
                 "sha256": digest,
-                "bytes": len(arrived.file),
+                "bytes": len(instance.file),
                 "at": now,
             }
             with self.engine.begin() as connection:
                 connection.execute(insert(instances_table).values(row))
-                _update_series(connection, arrived, now)
+                _update_series(connection, instance, now)
         return "new"
 
-    def _handle_repeat(self, known: _StoredInstance, arrived: ReceivedInstance, digest: str) -> StoreOutcome:
-        """Say what an instance is whose UID is here; one that was fetched as a prior is work once somebody sends it."""
-        series_uid = arrived.uids[1]
+    def _handle_repeat(self, known: _StoredInstance, instance: ReceivedInstance, digest: str) -> StoreOutcome:
+        """Compare an instance with the stored one of the same UID; a prior is processed once a peer sends it."""
+        series_uid = instance.uids[1]
         if (known.sha256, known.series_uid) != (digest, series_uid):
             return "different"
-        if not arrived.prior:
-            fetched = (series_table.c.series_uid == series_uid) & series_table.c.prior
+        if not instance.prior:
+            was_fetched = (series_table.c.series_uid == series_uid) & series_table.c.prior
             change = {"prior": False, "state": "open", "version": 0, "last_at": time.time()}
             with self.engine.begin() as connection:
-                connection.execute(update(series_table).where(fetched).values(change))
+                connection.execute(update(series_table).where(was_fetched).values(change))
         return "same"
 
     def list_files_and_key(self, series_uid: str) -> tuple[list[Path], str]:
-        """Return the files of a series, in the order of their names, and a digest of which instances they are."""
+        """Return the files of a series, sorted by name, and a digest that identifies its instances."""
         query = select(instances_table.c.path, instances_table.c.sop_uid, instances_table.c.sha256)
         with self.engine.connect() as connection:
-            found = connection.execute(query.where(instances_table.c.series_uid == series_uid)).all()
-        named = sorted(f"{uid} {digest}" for _, uid, digest in found)
-        key = hashlib.sha256("\n".join([series_uid, *named]).encode()).hexdigest()
-        return sorted(self.folder / path for path, _, _ in found), key
+            rows = connection.execute(query.where(instances_table.c.series_uid == series_uid)).all()
+        identities = sorted(f"{uid} {digest}" for _, uid, digest in rows)
+        key = hashlib.sha256("\n".join([series_uid, *identities]).encode()).hexdigest()
+        return sorted(self.folder / path for path, _, _ in rows), key
 
     def list_files(self, series_uid: str) -> list[Path]:
-        """Return the files of a series, in the order of their names."""
+        """Return the files of a series, sorted by name."""
         return self.list_files_and_key(series_uid)[0]
 
     def count_instances(self, series_uid: str) -> int:
-        """Say how many instances of a series are here."""
+        """Count the stored instances of a series."""
         query = select(func.count()).where(instances_table.c.series_uid == series_uid)
         with self.engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
     def has_intact_instance(self, sop_uid: str, sop_class: str) -> bool:
-        """Return whether an instance is here, and its file as it was received."""
+        """Return whether an instance is stored and its file is unchanged."""
         row = self._find_instance(sop_uid)
         if row is None or row.sop_class != sop_class:
             return False
@@ -168,20 +172,21 @@ class Spool:
             return False
 
     def find_series(self, sop_uids: Sequence[str]) -> set[str]:
-        """Return the series to which instances belong."""
-        found: set[str] = set()
+        """Return the UIDs of the series that contain these instances."""
+        series_uids: set[str] = set()
         with self.engine.connect() as connection:
             for start in range(0, len(sop_uids), 500):
-                some = instances_table.c.sop_uid.in_(sop_uids[start : start + 500])
-                found |= set(connection.execute(select(instances_table.c.series_uid).where(some)).scalars())
-        return found
+                is_listed = instances_table.c.sop_uid.in_(sop_uids[start : start + 500])
+                query = select(instances_table.c.series_uid).where(is_listed)
+                series_uids |= set(connection.execute(query).scalars())
+        return series_uids
 
     def delete_series(self, series_uid: str) -> None:
-        """Remove a series' rows and files, unless something of it came meanwhile."""
-        with self._lock:  # an instance that comes between rows and files would lose its file
+        """Delete the rows and files of a finished series; one that has been reopened is kept."""
+        with self._lock:  # an instance stored between the two deletions would lose its file
             with self.engine.begin() as connection:
-                ended = (series_table.c.series_uid == series_uid) & series_table.c.state.in_(FINAL_STATES)
-                if not connection.execute(series_table.delete().where(ended)).rowcount:
+                is_finished = (series_table.c.series_uid == series_uid) & series_table.c.state.in_(FINAL_STATES)
+                if not connection.execute(series_table.delete().where(is_finished)).rowcount:
                     return
                 connection.execute(instances_table.delete().where(instances_table.c.series_uid == series_uid))
             shutil.rmtree(self.folder / _hash_uid(series_uid), ignore_errors=True)
@@ -194,14 +199,14 @@ class Spool:
             instances_table.c.sop_class,
         )
         with self.engine.connect() as connection:
-            found = connection.execute(select(*columns).where(instances_table.c.sop_uid == sop_uid)).one_or_none()
-        return None if found is None else _StoredInstance(*found)
+            row = connection.execute(select(*columns).where(instances_table.c.sop_uid == sop_uid)).one_or_none()
+        return None if row is None else _StoredInstance(*row)
 
 
-def _update_series(connection: Connection, arrived: ReceivedInstance, now: float) -> None:
-    """Note in the series' row that one more of it came; that opens it again."""
-    _, series_uid, study_uid = arrived.uids
-    expected = read_expected_count(arrived.header)
+def _update_series(connection: Connection, instance: ReceivedInstance, now: float) -> None:
+    """Count a new instance in the series' row, which opens the series again."""
+    _, series_uid, study_uid = instance.uids
+    expected = read_expected_count(instance.header)
     change: dict[str, object] = {
         "instances": series_table.c.instances + 1,
         "last_at": now,
@@ -210,15 +215,15 @@ def _update_series(connection: Connection, arrived: ReceivedInstance, now: float
     }
     if expected is not None:
         change["expected"] = expected
-    if not arrived.prior:
-        change["prior"] = False  # what somebody sends us is work, also where we had fetched it before
+    if not instance.prior:
+        change["prior"] = False  # a series that a peer sends is segmented, even if it was fetched as a prior before
     if connection.execute(update(series_table).where(series_table.c.series_uid == series_uid).values(change)).rowcount:
         return
-    first = {
+    row = {
         "series_uid": series_uid,
         "study_uid": study_uid,
-        "sender": arrived.sender,
-        "prior": arrived.prior,
+        "sender": instance.sender,
+        "prior": instance.prior,
         "instances": 1,
         "expected": expected,
         "committed": False,
@@ -230,11 +235,11 @@ def _update_series(connection: Connection, arrived: ReceivedInstance, now: float
         "rule": "",
         "job": "",
     }
-    connection.execute(insert(series_table).values(first))
+    connection.execute(insert(series_table).values(row))
 
 
 def read_expected_count(header: Dataset) -> int | None:
-    """Return how many instances the sender says the series has: (0020,1209), or None."""
+    """Return the number of instances that the sender states for the series, (0020,1209), or None."""
     try:
         count = int(header.get("NumberOfSeriesRelatedInstances", 0))
     except (TypeError, ValueError, OverflowError):
@@ -243,12 +248,12 @@ def read_expected_count(header: Dataset) -> int | None:
 
 
 def _hash_uid(uid: str) -> str:
-    # A UID from outside is never a path.
+    # A received UID is never used as a path.
     return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    """Write, and return when it is on the disk with its name."""
+    """Write a file and return when it is on the disk under its name."""
     path.parent.mkdir(exist_ok=True)
     atomic_write.replace_file(path, content)
     for folder in (path.parent, path.parent.parent):
