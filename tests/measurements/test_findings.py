@@ -273,7 +273,9 @@ def test_forty_slices_of_512_pixels_take_less_than_a_second_on_two_cores():
     """
     bleed = Ellipsoid((-42, -8, 10), (15, 24, 18))
     small = make_scan(
-        AnalyticHead(shift_mm=6, falx=True, bleeds=(bleed,)), make_axial_planes(4.0, reach_mm=(-70.0, 90.0)), (256, 256)
+        AnalyticHead(shift_mm=6, falx=True, lesions=(bleed,)),
+        make_axial_planes(4.0, reach_mm=(-70.0, 90.0)),
+        (256, 256),
     )
     planes = replace(small.planes, pixel_spacing_mm=(0.5, 0.5))
     scan = replace(small, hu=small.hu.repeat(2, 1).repeat(2, 2), planes=planes)

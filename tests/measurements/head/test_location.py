@@ -86,7 +86,7 @@ def test_lesion_is_located_where_it_was_drawn(name, pose):
 def test_side_is_the_patients_in_any_pose_and_order(side, yaw_deg, roll_deg, pitch_deg, row, column):
     x = 30.0 if side == "left" else -30.0
     lesion = analytic_head.Ellipsoid((x, -10, 10), (12, 16, 14))
-    head = analytic_head.AnalyticHead(bleeds=(lesion,), yaw_deg=yaw_deg, roll_deg=roll_deg, pitch_deg=pitch_deg)
+    head = analytic_head.AnalyticHead(lesions=(lesion,), yaw_deg=yaw_deg, roll_deg=roll_deg, pitch_deg=pitch_deg)
     shape = (116, 100)
     grid = analytic_head.make_axial_planes(7.0, pixel_mm=2.0, tilt_deg=10, row=row, column=column, shape=shape)
     inside = (compute_points_mm(grid, shape) - head.middle_mm) @ head.turn

@@ -107,7 +107,7 @@ def test_a_narrow_half_in_a_turned_head_does_not_change_it(shift_mm, narrow, pos
 
 def test_a_lesion_beside_the_ventricles_does_not_change_it():
     lesion = Ellipsoid((-42, -8, 10), (15, 24, 18))
-    truth = AnalyticHead(shift_mm=10, falx=True, bleeds=(lesion,))
+    truth = AnalyticHead(shift_mm=10, falx=True, lesions=(lesion,))
     scan = make_scan(truth)
     assert_shift(measure(scan, mark_between(scan, 55, 90)), 10)
 

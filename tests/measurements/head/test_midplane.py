@@ -75,7 +75,7 @@ def test_tilt_spacing_and_order_of_axes_do_not_matter(grid):
 @pytest.mark.parametrize("shift_mm", [-15.0, 15.0])
 def test_displaced_tissue_inside_of_the_skull_does_not_move_the_plane(shift_mm):
     lesion = Ellipsoid((-np.sign(shift_mm) * 40, -5, 10), (16, 24, 18))
-    truth = AnalyticHead(shift_mm=shift_mm, falx=True, bleeds=(lesion,), yaw_deg=8)
+    truth = AnalyticHead(shift_mm=shift_mm, falx=True, lesions=(lesion,), yaw_deg=8)
     assert_agrees(find_plane(make_scan(truth)), truth)
 
 

@@ -18,7 +18,7 @@ from strokeseg.measurements.head.coarse_head import sample_head
 from strokeseg.measurements.head.inner_table import InnerTable
 from strokeseg.measurements.head.location import locate_lesions
 from strokeseg.measurements.head.ventricles import Ventricles, find_ventricles, mark_intraventricular
-from strokeseg.measurements.lesion.points import LesionPoints
+from strokeseg.measurements.lesion_points import LesionPoints
 from strokeseg.scan import Scan
 
 SHAPE, PIXEL_MM = (164, 136), 1.5

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from strokeseg.measurements.head.atlas import AtlasFit
 from strokeseg.measurements.head.coarse_head import CoarseHead
-from strokeseg.measurements.lesion.points import LesionPoints
+from strokeseg.measurements.lesion_points import LesionPoints
 from strokeseg.scan import Floats
 
 Mask = NDArray[np.bool_]

@@ -16,6 +16,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from strokeseg.measurements.head.coarse_head import CoarseHead
 from strokeseg.measurements.head.midplane import Midplane
+from strokeseg.measurements.lesion.slice_geometry import NEIGHBOURS, RADIUS_PX, SURROUNDINGS, SliceGeometry
 from strokeseg.scan import Floats, Scan
 
 Mask = NDArray[np.bool_]
@@ -89,20 +90,14 @@ class SectionFeatures(NamedTuple):
 FEATURES = SectionFeatures._fields
 """Names of the features, in the order of the classifier's parameters in `types.json`."""
 
-# A slice is resampled so that its intracranial area equals that of a circle of this radius, pixels.
-_RADIUS_PX = 120
 # Shares of the intracranial area: a smaller section is not classified, a larger one is no lesion.
 _MIN_AREA, _MAX_AREA = 0.001, 0.6
 _MAX_SLICES = 3
-# Distances in radii: contact with bone, near bone, ring around a section (beyond its blurred edge), surroundings.
-_CONTACT, _NEAR_BONE, _RING_RANGE, _SURROUNDINGS = 0.035, 0.10, (0.02, 0.07), 0.2
+# Distances in radii: contact with bone, near bone, and the ring around a section, beyond its blurred edge.
+_CONTACT, _NEAR_BONE, _RING_RANGE = 0.035, 0.10, (0.02, 0.07)
 # Difference to the density of the brain, HU: edema and fluid; fluid alone; fluid further out.
 _DARK_HU, _FLUID_HU, _FAR_FLUID_HU = 8.0, 18.0, 15.0
-_BONE_HU = 130.0
-# Bone deeper inside is calcification; everything further outside counts as skull, also at a hole in the skull.
-_MAX_BONE_DEPTH, _SKULL_MARGIN = 0.10, 0.04
 _BIN_RAD = 0.04
-_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -163,13 +158,13 @@ def measure_sections(
     weights_mm = np.ones(len(lesion_mask)) if scan.weights_mm is None else scan.weights_mm
     sections = []
     for index in slices.tolist():
-        geometry = _SliceGeometry.from_slice(
+        geometry = SliceGeometry.from_slice(
             scan, lesion_mask, head, plane if plane is not None and plane.reliable else None, index
         )
         if geometry is None:
             continue
         area = float(geometry.inside.sum())
-        labels, count = ndimage.label(geometry.lesion, _NEIGHBOURS)
+        labels, count = ndimage.label(geometry.lesion, NEIGHBOURS)
         sizes = np.bincount(labels.ravel(), minlength=count + 1) / area
         if sizes[1:].sum() > _MAX_AREA:
             return []
@@ -180,124 +175,31 @@ def measure_sections(
     return sections
 
 
-@dataclass(frozen=True)
-class _SliceGeometry:
-    """One slice on the resampled grid; lengths are in radii, ``axis`` and ``centre`` in (row, column) of the grid.
-
-    ``depth`` is the distance to the skull. ``free`` marks intracranial pixels that are neither blood nor bone nor their
-    blurred edge.
-    """
-
-    hu: NDArray[np.float32]
-    lesion: Mask
-    inside: Mask
-    free: Mask
-    depth: NDArray[np.float32]
-    axis: Floats
-    centre: Floats
-    brain_hu: float
-    pixel_mm: float
-
-    @classmethod
-    def from_slice(
-        cls, scan: Scan, mask: Mask, head: CoarseHead, plane: Midplane | None, index: int
-    ) -> _SliceGeometry | None:
-        samples, sample = head.samples, int(np.abs(head.slices - index).argmin())
-        intracranial = head.brain[sample]
-        if not intracranial.any():
-            return None
-        spacing, step = np.array(scan.planes.pixel_spacing_mm), samples.pixel_step
-        radius_mm = float(np.sqrt(intracranial.sum() * np.prod(samples.spacing_mm) / np.pi))
-        pixel_mm = radius_mm / _RADIUS_PX
-        points = np.argwhere(intracranial)
-        low_mm = points.min(0) * step * spacing - (_SURROUNDINGS * radius_mm)
-        high_mm = (points.max(0) + 1) * step * spacing + (_SURROUNDINGS * radius_mm)
-        lines = [np.arange(low, high, pixel_mm) / mm for low, high, mm in zip(low_mm, high_mm, spacing, strict=True)]
-        nearest = [np.clip(np.rint(line).astype(int), 0, n - 1) for line, n in zip(lines, scan.shape[1:], strict=True)]
-        fine = np.ix_(*nearest)
-        coarse = np.ix_(*(np.minimum(line // step, n - 1) for line, n in zip(nearest, intracranial.shape, strict=True)))
-        hu, lesion = scan.hu[index][fine].astype(np.float32), mask[index][fine]
-        blood = (head.blood[sample][coarse] > 0.25) | lesion
-        inside = (ndimage.uniform_filter(intracranial[coarse].astype(np.float32), 9) > 0.5) | lesion
-        depth_inside, distance_outside = (
-            _distances(area, samples.spacing_mm)[coarse] / radius_mm for area in (intracranial, ~intracranial)
-        )
-        bone = (hu > _bone_hu(scan)) & ~blood & (depth_inside < _MAX_BONE_DEPTH)
-        depth = (
-            ndimage.distance_transform_edt(~bone & (distance_outside < _SKULL_MARGIN)).astype(np.float32) / _RADIUS_PX
-        )
-        free = inside & ~ndimage.binary_dilation(blood | bone, _NEIGHBOURS)
-        smooth = ndimage.uniform_filter(np.minimum(hu, _BONE_HU), 3)
-        brain_hu = float(np.median(smooth[::2, ::2][free[::2, ::2]])) if free[::2, ::2].any() else 32.0
-        centre, axis = _principal_axis(intracranial, np.array(samples.spacing_mm))
-        centre = (centre + step * spacing / 2 - low_mm) / pixel_mm
-        if plane is not None:
-            centre, axis = _midplane_axis(plane, scan, index, centre, low_mm, pixel_mm)
-        return cls(smooth, lesion, inside, free, depth, axis, centre, brain_hu, pixel_mm)
-
-
-def _bone_hu(scan: Scan) -> float:
-    """Lowest density of bone, HU; in pictures, the upper tenth of their window is bone."""
-    return _BONE_HU if scan.window is None else min(_BONE_HU, scan.window[0] + 0.4 * scan.window[1])
-
-
-def _distances(part: Mask, spacing_mm: tuple[float, float]) -> Floats:
-    return np.asarray(ndimage.distance_transform_edt(part, sampling=spacing_mm))
-
-
-def _principal_axis(area: Mask, spacing_mm: Floats) -> tuple[Floats, Floats]:
-    """Center (mm from the first sample) and long axis of the intracranial area; vertical if it is round or oblique."""
-    points = np.argwhere(area) * spacing_mm
-    centre = points.mean(0)
-    values, vectors = np.linalg.eigh(np.cov((points - centre).T) if len(points) > 1 else np.eye(2))
-    axis = vectors[:, 1]
-    if abs(axis[0]) < 0.85 or values[1] < 1.1 * values[0]:
-        axis = np.array([1.0, 0.0])
-    return centre, axis * np.sign(axis[0])
-
-
-def _midplane_axis(
-    plane: Midplane, scan: Scan, index: int, centre: Floats, low_mm: Floats, pixel_mm: float
-) -> tuple[Floats, Floats]:
-    """Move the centre onto the line where the mid-sagittal plane meets the slice, and align the axis with it."""
-    spacing = np.array(scan.planes.pixel_spacing_mm)
-    rows_columns = (np.array([centre, np.add(centre, (1, 0)), np.add(centre, (0, 1))]) * pixel_mm + low_mm) / spacing
-    distance, distance_down, distance_right = plane.distance_mm(
-        scan.planes.to_lps_mm(np.column_stack([[index] * 3, rows_columns]))
-    )
-    slope = np.array([distance_down - distance, distance_right - distance])
-    if not slope.any():
-        return centre, np.array([1.0, 0.0])
-    across = slope / np.linalg.norm(slope)
-    axis = np.array([-across[1], across[0]])
-    return centre - distance / (slope @ slope) * slope, axis * (np.sign(axis[0]) or 1.0)
-
-
-def _measure_features(geometry: _SliceGeometry, section: Mask) -> SectionFeatures:
+def _measure_features(geometry: SliceGeometry, section: Mask) -> SectionFeatures:
     """Measure one section of a slice."""
-    pad = int(_SURROUNDINGS * _RADIUS_PX) + 2
+    pad = int(SURROUNDINGS * RADIUS_PX) + 2
     box = ndimage.find_objects(section.view(np.int8))[0]
     crop = tuple(slice(max(0, side.start - pad), side.stop + pad) for side in box)
     own, depth = section[crop], geometry.depth[crop]
-    inner_distance = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1] / _RADIUS_PX
-    edge = own & (inner_distance * _RADIUS_PX < 1.5)
+    inner_distance = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1] / RADIUS_PX
+    edge = own & (inner_distance * RADIUS_PX < 1.5)
     points = np.argwhere(own).astype(float)
     depths, area = depth[own].astype(float), float(own.sum())
-    from_centre = (points + [side.start for side in crop] - geometry.centre) / _RADIUS_PX
+    from_centre = (points + [side.start for side in crop] - geometry.centre) / RADIUS_PX
     ahead, aside = from_centre @ geometry.axis, from_centre @ np.array([-geometry.axis[1], geometry.axis[0]])
     thickness = float(inner_distance.max())
     orientation = _measure_orientation(points, from_centre.mean(0), geometry.axis)
     surroundings = _measure_surroundings(geometry, crop, own)
     arc = _measure_arc(ahead, aside, depths)
     return SectionFeatures(
-        log_area=np.log(area / (np.pi * _RADIUS_PX**2)),
+        log_area=np.log(area / (np.pi * RADIUS_PX**2)),
         depth_least=depths.min(),
         depth_median=float(np.median(depths)),
         depth_most=depths.max(),
         contact=(depth[edge] < _CONTACT).mean(),
         near=(depths < _NEAR_BONE).mean(),
         thickness=thickness,
-        slenderness=area / (2 * (thickness * _RADIUS_PX) ** 2),
+        slenderness=area / (2 * (thickness * RADIUS_PX) ** 2),
         solidity=area / _hull_area(np.argwhere(edge).astype(float), area),
         roughness=edge.sum() ** 2 / (4 * np.pi * area),
         elongation=orientation.elongation,
@@ -348,13 +250,13 @@ class _Surroundings(NamedTuple):
     beside_skull: float
 
 
-def _measure_surroundings(geometry: _SliceGeometry, crop: tuple[slice, ...], own: Mask) -> _Surroundings:
+def _measure_surroundings(geometry: SliceGeometry, crop: tuple[slice, ...], own: Mask) -> _Surroundings:
     """Measure the density of a section and of its surroundings relative to the brain."""
-    distance = ndimage.distance_transform_edt(~own) / _RADIUS_PX
+    distance = ndimage.distance_transform_edt(~own) / RADIUS_PX
     above_brain, free = geometry.hu[crop] - geometry.brain_hu, geometry.free[crop]
     ring = (distance > _RING_RANGE[0]) & (distance < _RING_RANGE[1])
     near = above_brain[ring & free]
-    far = above_brain[free & (distance > _RING_RANGE[1]) & (distance < _SURROUNDINGS)]
+    far = above_brain[free & (distance > _RING_RANGE[1]) & (distance < SURROUNDINGS)]
     return _Surroundings(
         dark=_share_below(near, -_DARK_HU),
         fluid=_share_below(near, -_FLUID_HU),
@@ -398,7 +300,7 @@ def _measure_arc(ahead: Floats, aside: Floats, depths: Floats) -> _Arc:
     position = np.flatnonzero(used) * _BIN_RAD
     position = position - np.average(position, weights=counts)
     length = float(used.sum() * _BIN_RAD * np.median(np.hypot(ahead, aside) + depths))
-    thickness = float((deepest - shallowest).max()) + 1 / _RADIUS_PX
+    thickness = float((deepest - shallowest).max()) + 1 / RADIUS_PX
     if len(deepest) >= 4:
         curve = float(np.polyfit(position, deepest, 2, w=np.sqrt(counts))[0])
     else:
