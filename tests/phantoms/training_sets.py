@@ -3,6 +3,10 @@
 import numpy as np
 from PIL import Image
 
+from strokeseg.training.augmentation import StoredSlice, store_slice
+from strokeseg.training.config import Config
+from strokeseg.training.data import Sample
+
 SIZE = 192
 
 
@@ -50,3 +54,25 @@ def write_datasets(root):
         Image.fromarray(make_slice(rng, blood=False)[0]).save(folder / f"images_unmasked/{number:03d}.png")
         rows.append(f"{number:03d},0,0,g{number}")
     (folder / "index.csv").write_text("\n".join(rows))
+
+
+def make_stored_slice(patient="a", blood=True, boxed=False, source="ctich_train") -> StoredSlice:
+    """A round head of 160 x 160 pixels with a round lesion, as it is stored for training."""
+    rows, columns = np.indices((160, 160))
+    far = np.hypot(rows - 80, columns - 80)
+    hu = np.where(far < 62, 35, np.where(far < 70, 900, -1000)).astype(np.int16)
+    mask = ((far < 12) & blood).astype(np.uint8)
+    hu[mask == 1] = 70
+    return store_slice(Sample(source, patient, patient, hu, mask, boxed))
+
+
+def make_config(train=None, **changes) -> Config:
+    """The smallest configuration of three sources, with changed entries."""
+    return Config.model_validate(
+        {
+            "data": {"root": ".", "sources": {"a": 3, "b": 1, "boxes": 4}, "validation": ["a"]},
+            "network": {"name": "x", "size": 64},
+            "train": {"samples": 8, "batch": 8, **(train or {})},
+            **changes,
+        }
+    )

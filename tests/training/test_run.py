@@ -38,7 +38,7 @@ def test_a_run_learns_and_its_export_answers_like_the_checkpoint(config_file, da
     assert loaded_again == card and len(data) < 60e6
     assert b"DepthToSpace" in data  # its decoder convolves before it enlarges
     assert card.sha256 in (folder / "trial.md").read_text()
-    network = loop.load_averaged_network(loaded, out / "best.ckpt")
+    network = networks.load_averaged_network(loaded, out / "best.ckpt")
     image = np.random.default_rng(0).uniform(-1, 1, (1, 1, 96, 96)).astype(np.float32)
     with torch.no_grad():
         expected = network(torch.from_numpy(image))[0, 0].numpy()
@@ -167,8 +167,8 @@ def test_a_run_goes_on_from_another(trained, data_root):
     runs, settings = trained
     loaded = settings(head='start = "first"', samples=4)
     loop.run(loaded, data_root, runs / "second", progress=False)
-    first = loop.load_averaged_network(loaded, runs / "first/best.ckpt").state_dict()
-    second = loop.load_averaged_network(loaded, runs / "second/best.ckpt").state_dict()
+    first = networks.load_averaged_network(loaded, runs / "first/best.ckpt").state_dict()
+    second = networks.load_averaged_network(loaded, runs / "second/best.ckpt").state_dict()
     random = networks.build(loaded.network).state_dict()
     kernel = "encoder.model.conv_stem.weight"
     assert (second[kernel] - first[kernel]).norm() < 0.2 * (random[kernel] - first[kernel]).norm()

@@ -173,7 +173,7 @@ def test_a_run_begins_with_the_installed_network(config_file, data_root, tmp_pat
     card, content = exported(tmp_path / "models", loaded.network, training={})
     loop.run(loaded, data_root, tmp_path / "run", progress=False)
     assert json.loads((tmp_path / "run/split.json").read_text())["encoder_weights"].endswith(card.sha256)
-    network, images = loop.load_averaged_network(loaded, tmp_path / "run/best.ckpt"), heads(2, 96)
+    network, images = networks.load_averaged_network(loaded, tmp_path / "run/best.ckpt"), heads(2, 96)
     # The first step's statistics moved the batch norms by a tenth of the way to those of a batch.
     assert np.abs(probabilities(network, images) - of_onnx(card, content, images)).mean() < 0.05
 

@@ -201,8 +201,10 @@ def bootstrap_interval(
 
     Returns
     -------
-    low, high : float
-        Ends of the interval; NaN with fewer than two patients, or if the statistic is never defined.
+    low : float
+        Lower end of the interval; NaN with fewer than two patients, or if the statistic is never defined.
+    high : float
+        Upper end, or NaN.
 
     References
     ----------

@@ -87,8 +87,10 @@ class Pair:
 
         Returns
         -------
-        truth, known : ndarray of bool, shape (slices, rows, columns)
-            Annotated blood, and where it is known; in the order of a Scan. A picture has one slice.
+        truth : ndarray of bool, shape (slices, rows, columns)
+            Annotated blood, in the order of a Scan. A picture has one slice.
+        known : ndarray of bool, same shape
+            Where the truth is known.
 
         Raises
         ------

@@ -33,15 +33,15 @@ class SplitRow:
     Attributes
     ----------
     source, name : str
-        Of the sample; together they occur once in a file.
+        Source and name of the sample; together they are unique in a file.
     patient : str
-        As the adapter gives it.
+        The patient, as the source names it.
     side : str
-        One of :data:`SIDES`; an image that is left out neither trains nor validates.
+        One of :data:`SIDES`; images that are left out are used neither for training nor for validation.
     kind : str
         One of :data:`KINDS`.
     sha256 : str
-        Of the pixels, 64 hex digits.
+        SHA-256 of the pixels, 64 hex digits.
     dhash : str
         Perceptual hash, 64 hex digits.
     """
@@ -59,7 +59,7 @@ COLUMNS = [field.name for field in fields(SplitRow)]
 
 
 def pixel_sha256(hu: NDArray[np.int16]) -> str:
-    """Return the SHA-256 of a slice's shape and pixels, 64 hex digits.
+    """Compute the SHA-256 of a slice's shape and pixels, 64 hex digits.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def read(path: Path, *, leaking: bool = False) -> list[SplitRow]:
     Raises
     ------
     TrainError
-        `train`, if it is not there, is no such table, has an image twice, or a patient on both sides.
+        `train`, if the file is missing or not a split, holds an image twice, or has a patient on both sides.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -94,7 +94,7 @@ def read(path: Path, *, leaking: bool = False) -> list[SplitRow]:
     except FileNotFoundError:
         raise TrainError(f"{path.name}: no such split", REMEDY) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainError(f"{path.name}: no readable split: {error}", REMEDY) from None
+        raise TrainError(f"{path.name}: not a readable split: {error}", REMEDY) from None
     _check_unique(rows, path.name)
     if not leaking:
         _check_one_side(rows, path.name)
@@ -116,14 +116,14 @@ def write(rows: Iterable[SplitRow], path: Path) -> None:
     atomic_write.write_file(path, text.getvalue().encode(), "Name another file.")
 
 
-def _parse_row(entry: dict[Any, Any], place: str) -> SplitRow:
+def _parse_row(entry: dict[Any, Any], line: str) -> SplitRow:
     if None in entry or None in entry.values():
-        raise TrainError(f"{place}: not {len(COLUMNS)} columns", REMEDY)
+        raise TrainError(f"{line}: not {len(COLUMNS)} columns", REMEDY)
     row = SplitRow(**entry)
     if row.side not in SIDES or row.kind not in KINDS:
-        raise TrainError(f"{place}: side {row.side!r}, kind {row.kind!r}: not of {SIDES} and {KINDS}", REMEDY)
+        raise TrainError(f"{line}: side {row.side!r}, kind {row.kind!r}: must be of {SIDES} and {KINDS}", REMEDY)
     if not all(re.fullmatch("[0-9a-f]{64}", digits) for digits in (row.sha256, row.dhash)):
-        raise TrainError(f"{place}: sha256 and dhash are not 64 hex digits each", REMEDY)
+        raise TrainError(f"{line}: sha256 and dhash are not 64 hex digits each", REMEDY)
     return row
 
 
@@ -131,7 +131,7 @@ def _check_unique(rows: Sequence[SplitRow], name: str) -> None:
     seen: set[tuple[str, str]] = set()
     for row in rows:
         if (row.source, row.name) in seen:
-            raise TrainError(f"{name}: {row.source} {row.name} is there twice", "Keep one of the two rows.")
+            raise TrainError(f"{name}: {row.source} {row.name} is listed twice", "Keep one of the two rows.")
         seen.add((row.source, row.name))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from strokeseg.segmentation.preprocess import BRAIN_WINDOW, apply_window, crop_square, find_head_square, resize
+from strokeseg.scan_options import BRAIN_WINDOW
+from strokeseg.segmentation.preprocess import apply_window, crop_square, find_head_square, resize
 from strokeseg.training.data import UNKNOWN, Sample
 
 Floats32 = NDArray[np.float32]
@@ -86,10 +87,12 @@ def add_crescent(hu: Floats32, mask: Bytes, rng: np.random.Generator, isodense: 
     isodense : float, default: 0.0
         Probability that it is thin (at most 9 pixels of 0.6 mm) and as dense as the cortex (36 to 50 HU).
 
-    Retransforms
+    Returns
     -------
-    hu, mask : ndarray, shape (rows, columns)
-        The slice and its mask.
+    hu : ndarray of float32, shape (rows, columns)
+        The changed slice.
+    mask : ndarray of uint8, shape (rows, columns)
+        Its mask.
     """
     inside = mark_inner_skull(hu)
     if not inside.any():
@@ -132,10 +135,12 @@ def grow_bone(hu: Floats32, mask: Bytes, rng: np.random.Generator, vault: float 
     vault : float, default: 0.0
         Probability that brain and bone share the thickness of the slice below a cap.
 
-    Retransforms
+    Returns
     -------
-    hu, mask : ndarray, shape (rows, columns)
-        The slice and its mask.
+    hu : ndarray of float32, shape (rows, columns)
+        The changed slice.
+    mask : ndarray of uint8, shape (rows, columns)
+        Its mask.
     """
     inside = mark_inner_skull(hu)
     if not inside.any():

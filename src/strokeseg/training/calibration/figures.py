@@ -92,8 +92,10 @@ def leave_one_out_intervals(truth: Floats, volume: Floats, below: Floats, above:
 
     Returns
     -------
-    low, high : ndarray of float, shape (patients,)
-        Ends of the intervals, ml.
+    low : ndarray of float, shape (patients,)
+        Lower ends of the intervals, ml.
+    high : ndarray of float, shape (patients,)
+        Upper ends, ml.
     """
     scores = compute_nonconformity(truth, volume, below, above)
     reach = np.array([conformal_quantile(np.delete(scores, each), INTERVAL_LEVEL)[0] for each in range(len(scores))])
