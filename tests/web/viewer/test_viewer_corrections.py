@@ -63,7 +63,7 @@ def test_a_correction_can_be_undone_and_is_saved_beside_the_machines_answer(page
     assert (study.results[0].mask == before).all()
     assert f"{study.results[1].findings.volume_ml:.1f}"[:3] in page.locator(".figures").inner_text()
     assert "Dr. <b>Reader</b>" in page.locator(".versions").inner_text()
-    page.click('.version:has-text("Machine\'s answer")')
+    page.click('.version:has-text("Network\'s result")')
     page.wait_for_selector(".panel[data-version='0']")
     assert "20.9 ml" in page.locator(".figures").inner_text()
 
@@ -94,7 +94,7 @@ def test_two_studies_side_by_side_and_what_changed(page, mock):
     page.select_option(".compare-choice select", "s1")
     page.wait_for_selector(".pair")
     assert page.url.endswith("#/compare/s1/s2")
-    page.wait_for_selector(".verdict:has-text('The bleeding has grown')", timeout=60_000)
+    page.wait_for_selector(".verdict:has-text('The hemorrhage has grown')", timeout=60_000)
     change = json.loads((mock.folder / "c0" / "change.json").read_text())
     assert f"{change['change']['change_ml']:.1f} ml" in page.locator(".figures").inner_text()
     assert "Grown" in page.locator(".changes").inner_text()
@@ -114,7 +114,7 @@ def test_two_studies_side_by_side_and_what_changed(page, mock):
 def test_every_file_can_be_taken_away_and_printed(page, mock):
     go(page, mock, "#/studies/s2")
     with page.expect_download() as got:
-        page.click("text=Everything as a zip")
+        page.click("text=Download all as zip")
     with zipfile.ZipFile(got.value.path()) as archive:
         names = set(archive.namelist())
     page.click(".downloads summary")
@@ -123,7 +123,7 @@ def test_every_file_can_be_taken_away_and_printed(page, mock):
         page.click(".files a:has-text('mask.nii.gz')")
     assert got.value.path().read_bytes() == (mock.studies["s2"].folders[0] / "mask.nii.gz").read_bytes()
     page.evaluate("window.print = () => { window.printed = true; }")
-    page.click("text=Print a report")
+    page.click("text=Print report")
     page.emulate_media(media="print")
     assert page.evaluate("window.printed")
     text = page.locator("#printout").inner_text()

@@ -65,7 +65,7 @@ def test_from_a_dropped_scan_to_a_corrected_version(browser, server):
         page.wait_for_selector(".panel[data-version='1']")
         assert "A reader" in page.locator(".versions").inner_text()
         assert "A person corrected the outline" in page.locator(".remarks").inner_text()
-        page.click('.version:has-text("Machine\'s answer")')
+        page.click('.version:has-text("Network\'s result")')
         page.wait_for_selector(".panel[data-version='0']")
         page.goto(f"{server}#/")
         page.click("[aria-label^=Delete]")

@@ -28,7 +28,7 @@ def test_an_upload_shows_slices_at_once_and_the_result_without_reloading(page, m
     assert f"{volume:.1f} ml" in page.locator(".figures").inner_text()
     low, high = mock.answers[".zip"].findings.volume_interval_ml
     assert f"{low:.1f} to {high:.1f} ml, 90 % interval" in page.locator(".figures").inner_text()
-    assert page.evaluate("document.getElementById('announcer').textContent").startswith("Bleeding found")
+    assert page.evaluate("document.getElementById('announcer').textContent").startswith("Hemorrhage detected")
 
 
 def test_a_big_file_goes_in_pieces_and_goes_on_after_a_lost_connection(page, mock, tmp_path):
