@@ -168,7 +168,7 @@ def test_the_interval_of_the_change_is_wide_enough_for_both(before, ends, interv
 
 def test_heads_of_other_sizes_are_refused_but_compared_when_asked(before):
     other = Head(BALLS, size=(1.09, 0.98, 1.05)).scanned(stack())
-    with pytest.raises(DifferentPatients, match=r"two heads.*overlaps by 0\.[4-7]") as refused:
+    with pytest.raises(DifferentPatients, match=r"different heads.*overlap is 0\.[4-7]") as refused:
         strokeseg.compare(before, other)
     assert refused.value.code == "different-patients" and refused.value.exit_code == 3
     found = strokeseg.compare(before, other, same_patient=True)
