@@ -1,9 +1,9 @@
-"""Analytic heads whose mid-sagittal plane and midline shift are known by construction.
+"""Analytic heads with known mid-sagittal plane and midline shift.
 
 A head has its own frame, mm from its middle: x to its left, y to its back, z to its vertex. The mid-sagittal plane is
-x = 0, and the inner surface of the skull meets it at y = -84 and y = 84. The head is turned as a whole. Its brain may
-be pushed aside: the tissue of x = 0 then lies at x = shift * push(y, z), which is the shift in the middle of the septum
-and 0 at the skull. Nothing here uses the code under test, but for the planes' own mapping.
+x = 0, and the inner surface of the skull meets it at y = -84 and y = 84. The head may be rotated as a whole. Its brain
+may be displaced: the tissue of x = 0 is then at x = shift * displacement(y, z), which is the shift in the middle of the
+septum and 0 at the skull. The code under test is used for the mapping of planes only.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ BRAIN, FLUID, BLOOD, BONE, SCALP = 35.0, 5.0, 70.0, 1000.0, 45.0
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """In the head's frame, mm; turned about z by ``turn_deg``."""
+    """An ellipsoid in the head's frame, mm; rotated about z by ``turn_deg``."""
 
     centre: tuple[float, float, float]
     half: tuple[float, float, float]
     turn_deg: float = 0.0
 
     def depth_mm(self, places: np.ndarray) -> np.ndarray:
-        """About the distance to the surface, positive inside."""
-        apart = places - np.asarray(self.centre)
+        """Return the approximate distance to the surface, positive inside."""
+        offsets = places - np.asarray(self.centre)
         turn = np.radians(self.turn_deg)
-        x = np.cos(turn) * apart[..., 0] + np.sin(turn) * apart[..., 1]
-        y = -np.sin(turn) * apart[..., 0] + np.cos(turn) * apart[..., 1]
-        q = np.stack([x, y, apart[..., 2]], -1) / np.asarray(self.half)
+        x = np.cos(turn) * offsets[..., 0] + np.sin(turn) * offsets[..., 1]
+        y = -np.sin(turn) * offsets[..., 0] + np.cos(turn) * offsets[..., 1]
+        q = np.stack([x, y, offsets[..., 2]], -1) / np.asarray(self.half)
         value = np.sqrt((q**2).sum(-1))
         slope = np.sqrt(((q / np.asarray(self.half)) ** 2).sum(-1)) / np.maximum(value, 1e-6)
         return (1 - value) / np.maximum(slope, 1e-6)
@@ -47,17 +47,26 @@ class Ellipsoid:
 class AnalyticHead:
     """A head.
 
-    Parameters
+    Attributes
     ----------
-    shift_mm : how far the septum is pushed, positive to the head's left
-    septum_mm : the sheet's thickness
-    narrow : (right half, left half), what the skull's widths are multiplied by
-    falx : whether there is one (50 HU, 2.5 mm), with CSF (12 HU) beside it near the skull
-    ventricles : whether there are any
-    opening : "left" | "right" | None, the side whose bone flap was taken out
-    bleeds : in the head's frame, not pushed
-    yaw_deg, roll_deg, pitch_deg : how the head lies; yaw about z, roll about y, pitch about x, in this order
-    middle_mm : LPS, where its middle lies
+    shift_mm : float
+        Displacement of the septum, positive to the head's left.
+    septum_mm : float
+        Thickness of the septum.
+    narrow : tuple of float
+        Factors of the widths of the right and the left half of the skull.
+    falx : bool
+        Add a falx (50 HU, 2.5 mm), with CSF (12 HU) beside it near the skull.
+    ventricles : bool
+        Add ventricles.
+    opening : str or None
+        "left" or "right": the side of a missing bone flap.
+    lesions : tuple of Ellipsoid
+        Lesions in the head's frame, not displaced.
+    yaw_deg, roll_deg, pitch_deg : float
+        Rotation about z, y and x, in this order.
+    middle_mm : tuple of float
+        LPS position of the head's middle.
     """
 
     shift_mm: float = 0.0
@@ -66,7 +75,7 @@ class AnalyticHead:
     falx: bool = False
     ventricles: bool = True
     opening: str | None = None
-    bleeds: tuple[Ellipsoid, ...] = ()
+    lesions: tuple[Ellipsoid, ...] = ()
     yaw_deg: float = 0.0
     roll_deg: float = 0.0
     pitch_deg: float = 0.0
@@ -74,12 +83,12 @@ class AnalyticHead:
 
     @property
     def turn(self) -> np.ndarray:
-        """(3, 3), the head's frame to LPS."""
+        """Rotation (3, 3) from the head's frame to LPS."""
         return Rotation.from_euler("ZYX", [self.yaw_deg, self.roll_deg, self.pitch_deg], degrees=True).as_matrix()
 
     @property
     def normal(self) -> np.ndarray:
-        """Of the mid-sagittal plane, LPS, to the patient's left."""
+        """Normal of the mid-sagittal plane, LPS, to the patient's left."""
         return self.turn @ np.array([1.0, 0.0, 0.0])
 
     def to_lps_mm(self, places: np.ndarray) -> np.ndarray:
@@ -90,7 +99,7 @@ class AnalyticHead:
         return self.to_lps_mm(SEPTUM_MM + np.array([self.shift_mm, 0, 0]))
 
     def hu_at(self, lps_mm: np.ndarray) -> np.ndarray:
-        """Hounsfield units at places (..., 3), LPS mm; surfaces are 1 mm wide."""
+        """Return Hounsfield units at points (..., 3), LPS mm; surfaces are 1 mm wide."""
         places = (lps_mm - np.asarray(self.middle_mm)) @ self.turn
         hu = np.full(places.shape[:-1], -1000.0)
         near = (np.abs(places) < INNER_MM + 16).all(-1)
@@ -111,7 +120,7 @@ class AnalyticHead:
         if self.ventricles:
             box = (np.abs(tissue - SEPTUM_MM - np.array([0, 18, -6])) < np.array([45, 50, 32])).all(-1)
             hu[box] += (FLUID - hu[box]) * _share_inside(_ventricle_depth_mm(tissue[box], self.septum_mm))
-        for bleed in self.bleeds:
+        for bleed in self.lesions:
             hu += (BLOOD - hu) * _share_inside(bleed.depth_mm(places))
         shell = _share_inside(-inner) * _share_inside(inner + 7)
         if self.opening:
@@ -127,13 +136,13 @@ def _share_inside(depth_mm: np.ndarray) -> np.ndarray:
 
 
 def _push_at(places: np.ndarray) -> np.ndarray:
-    """1 at the septum's middle, 0 from 68 mm before and behind it and 60 mm above and below it on."""
+    """Return 1 at the middle of the septum, 0 from 68 mm in front and behind and 60 mm above and below."""
     off = ((places[..., 1:] - SEPTUM_MM[1:]) / _PUSH_MM) ** 2
     return np.asarray((np.clip(1 - off, 0, None) ** 2).prod(-1))
 
 
 def _ventricle_depth_mm(tissue: np.ndarray, septum_mm: float) -> np.ndarray:
-    """Frontal horns and bodies parted by the septum, trigones, and a slit of a third ventricle; depth, mm."""
+    """Return the depth in mm in frontal horns and bodies (divided by the septum), trigones and third ventricle."""
     y, z = SEPTUM_MM[1:]
     parts = []
     for side in (-1, 1):
@@ -168,7 +177,7 @@ def make_axial_planes(
     column: Sequence[float] = (0, 1, 0),
     shape: tuple[int, int] = (230, 200),
 ) -> Planes:
-    """Slices around the middle of a head, from ``reach_mm`` below to above it; steps may be given one by one."""
+    """Make slices around the middle of a head, over ``reach_mm``; ``step_mm`` may list every step."""
     if isinstance(step_mm, float):
         places = np.arange(reach_mm[0], reach_mm[1], step_mm)
     else:

@@ -1,7 +1,7 @@
-"""DICOM series of many kinds, a result for each without a network, and judges of DICOM objects that nobody here wrote.
+"""DICOM series of many kinds, a result for each without a network, and independent validators of DICOM objects.
 
-The truth of a segmentation is computed frame by frame from the files' own pixels, by pydicom alone: nothing of how
-strokeseg turns or sorts slices is used.
+The true segmentation is computed frame by frame from the files' pixels with pydicom alone, independent of how strokeseg
+rotates or sorts slices.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make_slices(geometry=SMALL, **options):
 
 
 def rotate_quarter(made):
-    """Turn the stored pixels by 90 degrees, with the cosines that say so."""
+    """Rotate the stored pixels by 90 degrees, with matching direction cosines."""
     for data in made:
         pixels, row_mm, column_mm = data.pixel_array, *data.PixelSpacing
         row, column = np.array(data.ImageOrientationPatient[:3]), np.array(data.ImageOrientationPatient[3:])
@@ -125,8 +125,8 @@ KINDS = {
 
 
 def read_frames(folder):
-    """Give every stored frame: (SOP instance, number or None) to its Hounsfield units and its plane."""
-    found = {}
+    """Read every stored frame: (SOP instance, number or None) to its Hounsfield units and its plane."""
+    frames = {}
     for path in sorted(folder.rglob("*.dcm")):
         data = pydicom.dcmread(path)
         pixels = data.pixel_array.reshape(-1, data.Rows, data.Columns).astype(float)
@@ -148,8 +148,8 @@ def read_frames(folder):
                 np.array(find("PlaneOrientationSequence", "ImageOrientationPatient"), float),
                 np.array(find("PixelMeasuresSequence", "PixelSpacing"), float),
             )
-            found[data.SOPInstanceUID, index + 1 if many > 1 else None] = (pixels[index] * slope + intercept, plane)
-    return found
+            frames[data.SOPInstanceUID, index + 1 if many > 1 else None] = (pixels[index] * slope + intercept, plane)
+    return frames
 
 
 def mark_lesion(hu):
@@ -170,7 +170,7 @@ def make_document(scan, labels, **findings):
 
 
 def write_objects(folder, scan, labels=None, formats=dicom.FORMATS, document=None, probability=None, **options):
-    """Write a scan's DICOM objects; give them by name, and the remarks."""
+    """Write a scan's DICOM objects; return their paths by name, and the remarks."""
     labels = label_lesion(scan) if labels is None else labels
     document = document or make_document(scan, labels)
     probability = (labels > 0).astype(np.float16) * np.float16(0.75) if probability is None else probability
@@ -180,14 +180,14 @@ def write_objects(folder, scan, labels=None, formats=dicom.FORMATS, document=Non
 
 
 def write_and_read(folder, kind):
-    """Write and read a series of a kind: (its folder, scan)."""
+    """Write and read a series of a kind; return its folder and the scan."""
     KINDS[kind](folder)
     return folder, read_one(folder)
 
 
 @cache
 def read_cached(kind):
-    """Give :func:`case` in a folder that is kept for all tests of this process, which only read it."""
+    """Give :func:`case` in a folder that all tests of this process share and only read."""
     place = tempfile.TemporaryDirectory(prefix="strokeseg-dicom-")
     atexit.register(place.cleanup)
     return write_and_read(Path(place.name), kind)
@@ -197,7 +197,7 @@ MARKER = "ZZPLANTEDZZ"
 
 
 def make_marked_slices():
-    """Slices with the word in every text attribute of the standard that can hold it."""
+    """Make slices with the marker in every text attribute of the standard that can hold it."""
     made = make_slices()
     for data in made:
         for tag, (kind, many, _, retired, _) in DicomDictionary.items():
@@ -211,7 +211,7 @@ def make_marked_slices():
 
 
 def add_second_lesion(scan):
-    """A second small lesion in the brain, on the slices around the middle of the first."""
+    """Add a second small lesion in the brain, on the slices around the middle of the first."""
     labels = label_lesion(scan)
     middle = int((labels == 1).sum((1, 2)).argmax())
     hu = scan.hu.copy()
@@ -223,7 +223,7 @@ def add_second_lesion(scan):
 
 
 def find_program(name):
-    """Give the path of a program of Debian or of the tests' environment, or skip the test that asks for it."""
+    """Find a program of Debian or of the tests' environment, or skip the test."""
     path = (
         shutil.which(name)
         or shutil.which(name, path=str(Path(sys.executable).parent))
@@ -235,11 +235,11 @@ def find_program(name):
 
 
 def list_errors(path):
-    """Give what dciodvfy calls an error."""
+    """List the errors that dciodvfy reports."""
     run = subprocess.run([find_program("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False)
-    said = (run.stdout + run.stderr).splitlines()
-    assert said  # it names the object that it takes it for
-    return [line for line in said if line.startswith("Error")]
+    lines = (run.stdout + run.stderr).splitlines()
+    assert lines  # it names the object's type
+    return [line for line in lines if line.startswith("Error")]
 
 
 def list_warnings(path):

@@ -1,4 +1,4 @@
-"""Networks made by hand, with their cards: what they answer is known without any training."""
+"""Handmade networks with cards; their answers are known without training."""
 
 import hashlib
 import json
@@ -8,28 +8,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def make_network(size, nodes, constants):
-    """ONNX bytes of nodes (operator, inputs, output, attributes) from `image` to `logits`, both (1, 1, size, size)."""
-    made = [helper.make_node(kind, inputs, [output], **rest) for kind, inputs, output, rest in nodes]
+    """Return ONNX bytes: nodes (operator, inputs, output, attributes) from `image` to `logits`, (1, 1, size, size)."""
+    onnx_nodes = [helper.make_node(kind, inputs, [output], **rest) for kind, inputs, output, rest in nodes]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, size, size]) for name in ("image", "logits")]
     values = [numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(made, "handmade", ends[:1], ends[1:], values)
+    graph = helper.make_graph(onnx_nodes, "handmade", ends[:1], ends[1:], values)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 def make_bright_network(size, cut_hu=50.0):
-    """Logit 2 x (HU - cut)."""
+    """Make a network with the logit 2 x (HU - cut)."""
     nodes = [("Sub", ["image", "cut"], "above", {}), ("Mul", ["above", "k"], "logits", {})]
     return make_network(size, nodes, {"cut": (cut_hu - 40) / 40, "k": 80})
 
 
 def make_constant_network(size, logit):
-    """Whatever it sees, its answer is the same."""
+    """Make a network with a constant logit."""
     nodes = [("Mul", ["image", "zero"], "nothing", {}), ("Add", ["nothing", "logit"], "logits", {})]
     return make_network(size, nodes, {"zero": 0, "logit": logit})
 
 
 def save_network(folder, name, data, size, **changes):
-    """Write NAME.onnx and a card that fits it."""
+    """Write NAME.onnx and its card."""
     card = {
         "name": name,
         "version": "7",

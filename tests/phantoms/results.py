@@ -1,4 +1,4 @@
-"""Scans, masks and scenes whose truth is known by construction."""
+"""Scans, masks, scenes and result documents with known content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMING = Timing(read=0.5, infer=1.5, write=0.25, total=2.25)
 def make_planes(
     count, step_lps_mm, row_cosine=(1, 0, 0), column_cosine=(0, 1, 0), spacing_mm=(0.5, 0.5), at=(-60, -70, 20)
 ):
-    """Evenly stepped planes; ``step_lps_mm`` need not be along the normal."""
+    """Make evenly spaced planes; ``step_lps_mm`` need not be along the normal."""
     positions = np.asarray(at, float) + np.arange(count)[:, None] * np.asarray(step_lps_mm, float)
     return Planes(positions, np.asarray(row_cosine, float), np.asarray(column_cosine, float), spacing_mm, None)
 
@@ -43,7 +43,7 @@ def make_scan(where, rows=64, columns=72, **fields):
 
 
 def mark_ball(scan, centre_lps_mm, radius_mm):
-    """Mark the pixels whose centre lies in a ball, by their positions written out here, not by `to_lps_mm`."""
+    """Mark the pixels with their centre in a ball, with positions computed here, not by `to_lps_mm`."""
     where, (count, rows, columns) = scan.planes, scan.shape
     down = np.arange(rows)[:, None, None] * where.pixel_spacing_mm[0] * where.column_cosine
     across = np.arange(columns)[None, :, None] * where.pixel_spacing_mm[1] * where.row_cosine
@@ -59,7 +59,7 @@ def make_sphere(centre_lps_mm, radius_mm):
 
 
 def make_scene(to_scale=True):
-    """A brain of 70 mm at (10, 20, 30) LPS with a bleed 40 mm to the left, 20 mm to the front, 10 mm up of it."""
+    """Make a brain of 70 mm at (10, 20, 30) LPS with a lesion 40 mm to the left, 20 mm to the front and 10 mm above."""
     return Scene(make_sphere((10, 20, 30), 70), (make_sphere((50, 0, 40), 12), make_sphere((0, 30, 20), 5)), to_scale)
 
 
@@ -121,7 +121,7 @@ def make_report_images(scan, labels, made=None, meshes=None):
 
 
 def _make_complete():
-    """A scan with two lesions, and every entry of its findings filled in."""
+    """Make a scan with two lesions and every entry of the findings filled in."""
     scan = make_scan(make_planes(12, (0, 0, 5)), 48, 48)
     labels = np.zeros(scan.shape, dtype=np.int32)
     labels[3:8, 10:20, 10:20], labels[9, 30:34, 30:34] = 1, 2
@@ -142,7 +142,7 @@ def _make_complete():
 
 
 def _make_many_lesions():
-    """Twelve lesions more than fit on a page's table, long remarks, and letters of all kinds."""
+    """Make twelve lesions more than a page's table holds, long remarks, and letters of many scripts."""
     scan = make_scan(make_planes(30, (0, 0, 3)), 48, 48)
     labels = np.zeros(scan.shape, dtype=np.int32)
     for number in range(1, 25):
@@ -177,8 +177,8 @@ RESULTS = {"whole": _make_complete, "many": _make_many_lesions, "none": _make_ne
 
 
 def list_known_numbers(made):
-    """Every number of `result.json`: as it is, as a percentage, as a slice counted from 1; and those in its texts."""
-    found = []
+    """List every number of `result.json`: as it is, as a percentage, as a slice number from 1; and those in texts."""
+    numbers = []
 
     def walk(value):
         if isinstance(value, bool) or value is None:
@@ -187,20 +187,20 @@ def list_known_numbers(made):
             for one in value.values():
                 walk(one)
         elif isinstance(value, list):
-            found.append(len(value))
+            numbers.append(len(value))
             for one in value:
                 walk(one)
         elif isinstance(value, str):
-            found.extend(float(text) for text in re.findall(r"\d+(?:\.\d+)?", value))
+            numbers.extend(float(text) for text in re.findall(r"\d+(?:\.\d+)?", value))
         else:
-            found.extend((float(value), 100 * value, value + 1))
+            numbers.extend((float(value), 100 * value, value + 1))
 
     walk(json.loads(made.model_dump_json()))
-    return found
+    return numbers
 
 
 def find_unknown_numbers(text, made):
-    """The numbers of a text that no rounding of a number in `result.json` gives, nor one of the texts' own gives."""
+    """Find the numbers of a text that are neither rounded numbers of `result.json` nor part of the fixed texts."""
     ours = {number for words in texts.load_texts().entries.values() for number in re.findall(r"\d+(?:\.\d+)?", words)}
     ours |= {f"{value:g}" for window in slice_stack.VIEWER_WINDOWS.values() for value in window}
     known = list_known_numbers(made)

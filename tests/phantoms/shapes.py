@@ -1,4 +1,4 @@
-"""Analytic shapes sampled on any planes; nothing here uses the code under test, but for the planes' own mapping."""
+"""Analytic shapes sampled on any planes, independent of the code under test except for the mapping of planes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_planes(
     column: Sequence[float] = (0, 1, 0),
     origin: Sequence[float] = (-30, -40, 50),
 ) -> Planes:
-    """Slices at places along the normal; under tilt each is shifted along the columns as well (a sheared stack)."""
+    """Make slices at positions along the normal; a tilt also shifts them along the columns (a sheared stack)."""
     along, down = np.asarray(row, float), np.asarray(column, float)
     normal = np.cross(along, down)
     places = np.asarray(places_mm, float)[:, None]
@@ -30,16 +30,16 @@ def make_planes(
 
 
 def compute_points_mm(grid: Planes, shape: tuple[int, int]) -> np.ndarray:
-    """(slices, rows, columns, 3), LPS mm of every pixel's centre, written out here."""
+    """Compute the centre of every pixel in LPS mm, (slices, rows, columns, 3)."""
     rows = np.arange(shape[0])[:, None, None] * grid.pixel_spacing_mm[0] * grid.column_cosine
     columns = np.arange(shape[1])[None, :, None] * grid.pixel_spacing_mm[1] * grid.row_cosine
     return grid.positions_mm[:, None, None] + (rows + columns)[None]
 
 
 def mark_ellipsoid(grid: Planes, shape: tuple[int, int], centre: Sequence[float], half: Sequence[float]) -> np.ndarray:
-    """Bool (slices, rows, columns), the pixels whose centre is inside."""
-    apart = (compute_points_mm(grid, shape) - np.asarray(centre, float)) / np.asarray(half, float)
-    return np.asarray((apart**2).sum(-1) <= 1)
+    """Mark the pixels with their centre inside an ellipsoid, bool (slices, rows, columns)."""
+    offsets = (compute_points_mm(grid, shape) - np.asarray(centre, float)) / np.asarray(half, float)
+    return np.asarray((offsets**2).sum(-1) <= 1)
 
 
 def make_scan(grid: Planes, shape: tuple[int, int], hu: np.ndarray | None = None, **more: object) -> Scan:
@@ -48,7 +48,7 @@ def make_scan(grid: Planes, shape: tuple[int, int], hu: np.ndarray | None = None
 
 
 def measure_volume_mm3(mask: np.ndarray, grid: Planes) -> float:
-    """Pixel area x slice weight, summed, from the gaps alone (no missing slices)."""
+    """Sum pixel area x slice weight, with weights from the gaps alone (no missing slices)."""
     along = grid.positions_mm @ np.cross(grid.row_cosine, grid.column_cosine)
     if len(along) == 1:
         return float(mask.sum()) * grid.pixel_spacing_mm[0] * grid.pixel_spacing_mm[1] * float(grid.thickness_mm or 0)
@@ -58,12 +58,12 @@ def measure_volume_mm3(mask: np.ndarray, grid: Planes) -> float:
 
 
 def assert_closed(mesh: Mesh) -> trimesh.Trimesh:
-    """Assert that a mesh is closed, outward and without empty triangles, and give it to trimesh as it is."""
+    """Assert that a mesh is closed, oriented outward and without empty triangles; return it as trimesh."""
     assert mesh.vertices_mm.dtype == np.float32 and mesh.faces.dtype == np.int32
     assert np.isfinite(mesh.vertices_mm).all()
-    made = trimesh.Trimesh(mesh.vertices_mm.astype(float), mesh.faces, process=False)
-    assert made.is_watertight
-    assert made.is_winding_consistent
-    assert made.volume > 0
-    assert made.area_faces.min() > 0
-    return made
+    solid = trimesh.Trimesh(mesh.vertices_mm.astype(float), mesh.faces, process=False)
+    assert solid.is_watertight
+    assert solid.is_winding_consistent
+    assert solid.volume > 0
+    assert solid.area_faces.min() > 0
+    return solid

@@ -1,9 +1,9 @@
-"""A head CT made of the ICBM 152 template itself, posed and stretched; where its parts lie is known from its own frame.
+"""A head CT made from the ICBM 152 template, posed and stretched; its anatomy is known in the template's frame.
 
-Grey and white matter and CSF get their usual Hounsfield units, a skull of 1000 HU and a scalp are put around. The
+Grey and white matter and CSF have their usual Hounsfield units; a skull of 1000 HU and a scalp surround them. The
 template's frame is mm, x to the left (it is symmetric), y to the front, z to the vertex, from the anterior commissure.
-The atlas under test is derived from the same template, but is laid on a head of another pose and size; anatomical
-places are named by their published coordinates (MNI space), not by the atlas.
+The atlas under test is derived from the same template, but is registered to a head of another pose and size.
+Anatomical locations are published coordinates (MNI space), independent of the atlas.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PAD = 24
 
 @cache
 def make_volume() -> np.ndarray:
-    """float32, (x, y, z), Hounsfield units at 1 mm, 24 mm wider than the template on every side but the bottom."""
+    """Make the volume, float32 (x, y, z), HU at 1 mm; 24 mm larger than the template on every side but the bottom."""
     maps = {name: np.pad(values, ((_PAD, _PAD), (_PAD, _PAD), (0, _PAD))) for name, values in read_template().items()}
     brain = maps["t1"] > 0.05
-    # The head is what spans the brain's parts, and the skull's base is bone; distances at 2 mm, for speed.
+    # The head spans the parts of the brain, and the skull base is bone; distances at 2 mm, for speed.
     out = 2 * ndimage.distance_transform_edt(~brain[::2, ::2, ::2])
     head = np.where(out <= 30, 2 * ndimage.distance_transform_edt(out <= 30) - 20, -1)
     out, head = (
@@ -43,13 +43,13 @@ def make_volume() -> np.ndarray:
 
 @dataclass(frozen=True)
 class TemplateHead:
-    """How the template lies in the patient's space.
+    """Pose of the template in the patient's space.
 
-    Parameters
+    Attributes
     ----------
     scales : head / template along x, y, z
-    yaw_deg, roll_deg, pitch_deg : how it is turned
-    middle_mm : LPS, where the template's origin lies
+    yaw_deg, roll_deg, pitch_deg : rotation
+    middle_mm : LPS position of the template's origin
     blood : (centre, half lengths) of ellipsoids in the template's frame, x to the LEFT
     fill : "left" | "right" | "both" | None, whose lateral ventricle is filled with blood
     """
@@ -65,7 +65,7 @@ class TemplateHead:
         return Rotation.from_euler("ZYX", [self.yaw_deg, self.roll_deg, self.pitch_deg], degrees=True).as_matrix()
 
     def to_lps_mm(self, places: np.ndarray) -> np.ndarray:
-        """Map the template's places, (..., 3), to LPS mm."""
+        """Map points of the template, (..., 3), to LPS mm."""
         stretched = np.asarray(places) * self.scales * (1, -1, 1)
         return np.asarray(stretched @ self.turn.T + self.middle_mm)
 
@@ -73,7 +73,7 @@ class TemplateHead:
         return np.asarray(((lps_mm - self.middle_mm) @ self.turn) * (1, -1, 1) / self.scales)
 
     def make_scan(self, grid: Planes, shape: tuple[int, int], noise_hu: float = 3.0) -> Scan:
-        """Sample it at every pixel's centre."""
+        """Sample the head at every pixel's centre."""
         hu = np.empty((len(grid.positions_mm), *shape), np.int16)
         noise = np.random.default_rng(0)
         for index, places in enumerate(compute_points_mm(grid, shape)):
@@ -85,9 +85,9 @@ class TemplateHead:
     def mark_ball(
         self, grid: Planes, shape: tuple[int, int], centre: Sequence[float], radius_mm: float | Sequence[float]
     ) -> np.ndarray:
-        """Bool (slices, rows, columns), an ellipsoid given in the template's frame."""
-        away = (self.to_template_mm(compute_points_mm(grid, shape)) - np.asarray(centre)) / np.asarray(radius_mm)
-        return np.asarray((away**2).sum(-1) <= 1)
+        """Mark an ellipsoid given in the template's frame, bool (slices, rows, columns)."""
+        offsets = (self.to_template_mm(compute_points_mm(grid, shape)) - np.asarray(centre)) / np.asarray(radius_mm)
+        return np.asarray((offsets**2).sum(-1) <= 1)
 
 
 def make_planes(
@@ -100,7 +100,7 @@ def make_planes(
     column: Sequence[float] = (0, 1, 0),
     middle_mm: Sequence[float] = (4, 5, 23),
 ) -> Planes:
-    """Slices at places along the normal from the head's middle."""
+    """Make slices at positions along the normal, from the head's middle."""
     along, down = np.asarray(row, float), np.asarray(column, float)
     normal = np.cross(along, down)
     places = np.asarray(places_mm, float)
