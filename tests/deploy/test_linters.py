@@ -109,7 +109,7 @@ def test_autoscaling_and_probes_ask_for_what_the_server_gives():
 
     scaled = next(each for each in documents() if each["kind"] == "ScaledObject")
     metric = re.search(r"strokeseg_\w+", scaled["spec"]["triggers"][0]["metadata"]["query"]).group()
-    assert f'"{metric}"' in (ROOT / "src/strokeseg/serve/routes/service.py").read_text()
+    assert f'"{metric}"' in (ROOT / "src/strokeseg/web/routes/service.py").read_text()
     for each in workloads().values():
         for container in each["spec"]["template"]["spec"]["containers"]:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):

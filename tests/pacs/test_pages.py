@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs/pacs.md").read_text()
 
 
 def test_the_conformance_statement_is_the_generators():
-    """`python -m strokeseg.pacs.conformance > docs/conformance.md` draws it again."""
+    """`python -m strokeseg.pacs.conformance > docs/conformance.md` generates it again."""
     assert (ROOT / "docs/conformance.md").read_text() == conformance.render_page()
 
 
@@ -43,27 +43,27 @@ def test_every_key_of_the_file_is_in_the_page():
 
 
 def _row(table, name):
-    [found] = re.findall(rf"^\| {re.escape(name)} \| (.+) \|$", table, re.MULTILINE)
-    return found
+    [value] = re.findall(rf"^\| {re.escape(name)} \| (.+) \|$", table, re.MULTILINE)
+    return value
 
 
 def test_the_pages_figures_are_the_stored_ones():
     stored = json.loads((ROOT / "benchmarks/node.json").read_text())
     load, kills = stored["load"], stored["kills"]
     table = PAGE[PAGE.index("## Figures") :]
-    assert _row(table, "series sent, instances") == f"{load['series']:,}, {load['instances_sent']:,}"
+    assert _row(table, "series sent, instances sent") == f"{load['series']:,}, {load['instances_sent']:,}"
     assert _row(table, "instances refused") == str(load["refused"])
-    assert _row(table, "instances that came late") == f"{load['late_instances']:,}"
+    assert _row(table, "late instances") == f"{load['late_instances']:,}"
     assert _row(table, "series with one final result of all slices") == f"{load['final_results_of_all_slices']:,}"
     assert _row(table, "results shared by two series") == str(load["results_shared_by_two_series"])
-    assert _row(table, "series of 1, 2, 3 versions") == ", ".join(str(count) for count in load["versions"].values())
-    assert _row(table, "instances a second") == str(load["instances_a_second"])
+    assert _row(table, "series with 1, 2, 3 versions") == ", ".join(str(count) for count in load["versions"].values())
+    assert _row(table, "instances per second") == str(load["instances_a_second"])
     memory = load["memory_mb_over_time"]
-    assert _row(table, "memory at first, at last (MB)") == f"{memory[0]}, {memory[-1]}"
-    assert _row(table, "most files open at once") == str(load["open_files_most"])
+    assert _row(table, "memory at start, at end (MB)") == f"{memory[0]}, {memory[-1]}"
+    assert _row(table, "maximum of open files") == str(load["open_files_most"])
     assert _row(table, "kills with -9") == str(kills["kills"])
     answered, lost = kills["instances_answered_with_success"], kills["of_these_lost"]
-    assert _row(table, "instances answered with success, of these lost") == f"{answered}, {lost}"
-    assert _row(table, "series sent, with exactly one result of all slices") == (
+    assert _row(table, "instances answered with success, lost") == f"{answered}, {lost}"
+    assert _row(table, "series sent, series with exactly one result of all slices") == (
         f"{kills['series']}, {min(kills['with_a_result_of_all_slices'], kills['with_exactly_one_result'])}"
     )

@@ -1,9 +1,9 @@
-"""Kill the node with -9 again and again while series come in: nothing that it answered with success may be lost.
+"""Kill the node with -9 repeatedly while series arrive: no instance answered with success may be lost.
 
-    cd tests && python -m pacs_kills 30
+    cd tests && python -m stress.node_kills 30
 
-Starts `strokeseg node`, sends series to it, kills it at random moments and starts it again. What was not answered with
-success is sent again, as a modality does. At the end every series has one final result of all its slices.
+Starts `strokeseg node`, sends series to it, kills it at random moments and starts it again. Instances not answered
+with success are sent again, as a modality does. At the end every series has one final result of all its slices.
 """
 
 import argparse
@@ -46,7 +46,7 @@ name = "all"
 
 
 class KilledNode:
-    """A node that is killed and started again until it is told to stay."""
+    """A node process that can be killed and restarted."""
 
     def __init__(self, folder, database):
         self.folder, self.port = folder, free_port()
@@ -70,10 +70,10 @@ class KilledNode:
         self.log.close()
 
 
-def send(port, instances, stored, enough):
-    """Send until each instance was answered with success."""
+def send(port, instances, stored, deadline):
+    """Send until each instance is answered with success."""
     waiting = {str(data.SOPInstanceUID): data for data in instances}
-    while waiting and time.monotonic() < enough:
+    while waiting and time.monotonic() < deadline:
         caller = AE(ae_title="MODALITY")
         caller.acse_timeout = caller.dimse_timeout = caller.network_timeout = caller.connection_timeout = 5
         caller.add_requested_context(CTImageStorage)
@@ -94,21 +94,20 @@ def send(port, instances, stored, enough):
 
 
 def run(kills, folder=None, database=None, count=None):
-    """Kill so often, and give what came of it."""
+    """Kill the node this often and return the counts."""
     count = count or max(4, kills // 2)
     order = random.Random(7)
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        place = Path(made)
-        node = KilledNode(place, database)
-        stored, enough = set(), time.monotonic() + 60 + 12 * kills + 6 * count
-        work = [list(make_series(number, SLICES, GEOMETRY)) for number in range(1, count + 1)]
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        node = KilledNode(Path(temporary), database)
+        stored, deadline = set(), time.monotonic() + 60 + 12 * kills + 6 * count
+        series = [list(make_series(number, SLICES, GEOMETRY)) for number in range(1, count + 1)]
 
-        def sender(mine):
-            for instances in mine:
-                send(node.port, instances, stored, enough)
+        def send_share(share):
+            for instances in share:
+                send(node.port, instances, stored, deadline)
                 time.sleep(order.uniform(0, 3))
 
-        threads = [threading.Thread(target=sender, args=(work[index::3],)) for index in range(3)]
+        threads = [threading.Thread(target=send_share, args=(series[index::3],)) for index in range(3)]
         for thread in threads:
             thread.start()
         for _ in range(kills):
@@ -118,27 +117,27 @@ def run(kills, folder=None, database=None, count=None):
         for thread in threads:
             thread.join()
         engine = open_database(node.database)
-        rows = _ended(engine, count, enough)
+        rows = _wait_for_end(engine, count, deadline)
         node.stop()
-        found = _figures(engine, rows, stored, kills, count)
+        counts = _count_results(engine, rows, stored, kills, count)
         engine.dispose()
-        return found
+        return counts
 
 
-def _ended(engine, count, enough):
+def _wait_for_end(engine, count, deadline):
     while True:
         with engine.connect() as connection:
             rows = connection.execute(select(series_table)).mappings().all()
-        if time.monotonic() > enough or (len(rows) == count and all(row["state"] == "done" for row in rows)):
+        if time.monotonic() > deadline or (len(rows) == count and all(row["state"] == "done" for row in rows)):
             return rows
         time.sleep(0.5)
 
 
-def _figures(engine, rows, stored, kills, count):
+def _count_results(engine, rows, stored, kills, count):
     from strokeseg.web.database import studies, versions
 
     with engine.connect() as connection:
-        kept = set(connection.execute(select(instances_table.c.sop_uid)).scalars())
+        stored_uids = set(connection.execute(select(instances_table.c.sop_uid)).scalars())
         jobs = [row["job"] for row in rows]
         slices = dict(connection.execute(select(studies.c.id, studies.c.slices)).all())
         finals = connection.execute(
@@ -149,7 +148,7 @@ def _figures(engine, rows, stored, kills, count):
         "kills": kills,
         "series": count,
         "instances_answered_with_success": len(stored),
-        "of_these_lost": len(stored - kept),
+        "of_these_lost": len(stored - stored_uids),
         "series_done": sum(row["state"] == "done" for row in rows),
         "with_a_result_of_all_slices": sum(slices.get(job) == SLICES for job in jobs),
         "with_exactly_one_result": sum(answers.get(job) == 1 for job in jobs),
@@ -160,8 +159,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kills", type=int)
     parser.add_argument("--database", help="postgresql://USER@HOST/NAME instead of SQLite")
-    asked = parser.parse_args()
-    print(json.dumps(run(asked.kills, database=asked.database), indent=2))
+    arguments = parser.parse_args()
+    print(json.dumps(run(arguments.kills, database=arguments.database), indent=2))
 
 
 if __name__ == "__main__":

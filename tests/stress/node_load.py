@@ -2,11 +2,11 @@
 
 Each series must get one final result.
 
-    cd tests && python -m pacs_load 1000            receive, decide and deliver; results are not computed
-    cd tests && python -m pacs_load 100 --segment   and segment each
-    ... --database postgresql://USER@HOST/NAME      an empty one, instead of SQLite
+    cd tests && python -m stress.node_load 1000            receive, decide and submit; nothing is segmented
+    cd tests && python -m stress.node_load 100 --segment   also segment each series
+    ... --database postgresql://USER@HOST/NAME      an empty database instead of SQLite
 
-Prints one JSON object: what came of it, and memory and open files of the node over the run.
+Prints the counts, and the node's memory and open files over the run, as one JSON object.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RULE = {"name": "all", "send": []}
 
 
 class CountingJobs(ImmediateJobs):
-    """Takes a series and remembers its instances."""
+    """Accepts a series and counts its instances."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -64,13 +64,13 @@ def open_association(port):
     caller = AE(ae_title="MODALITY")
     caller.add_requested_context(CTImageStorage)
     caller.dimse_timeout = 10
-    made = caller.associate("127.0.0.1", port, ae_title="STROKESEG")
-    assert made.is_established
-    return made
+    association = caller.associate("127.0.0.1", port, ae_title="STROKESEG")
+    assert association.is_established
+    return association
 
 
 def store_instances(port, instances, refused):
-    """Send on one association; where no answer comes (pynetdicom's caller can lose one), again on a new one."""
+    """Send over one association; without an answer (pynetdicom's SCU can lose one), repeat over a new one."""
     association = open_association(port)
     for data in instances:
         status = association.send_c_store(data)
@@ -83,7 +83,7 @@ def store_instances(port, instances, refused):
 
 
 def send_series(port, work, late, refused, seed):
-    """Send one association's share: three series at a time, mixed."""
+    """Send the share of one association: three series at a time, mixed."""
     order = random.Random(seed)
     for start in range(0, len(work), 3):
         instances = [data for one in work[start : start + 3] for data in one()]
@@ -101,7 +101,7 @@ def memory_mb():
 
 
 def run(count, slices, segment=False, folder=None, database=None):
-    """Send, wait until all is quiet, and give what came of it."""
+    """Send all series, wait until all are finished, and return the counts."""
     geometry = head_series.Geometry(
         z_mm=tuple(range(-slices * 2, slices * 2, 4)), shape=(48, 48), spacing_mm=(4.0, 3.6)
     )
@@ -122,7 +122,7 @@ def _run_load(node, count, slices, geometry):
             curve.append((round(memory_mb()), len(os.listdir("/proc/self/fd"))))
 
     threading.Thread(target=watch, daemon=True).start()
-    begun, refused, late = time.monotonic(), [], []
+    start, refused, late = time.monotonic(), [], []
     work = [lambda number=number: list(make_series(number, slices, geometry)) for number in range(1, count + 1)]
     threads = [
         threading.Thread(target=send_series, args=(node.port, work[index::ASSOCIATIONS], late, refused, index))
@@ -133,14 +133,14 @@ def _run_load(node, count, slices, geometry):
     for thread in threads:
         thread.join()
     store_instances(node.port, late, refused)
-    sent_s = time.monotonic() - begun
+    sent_s = time.monotonic() - start
     end = time.monotonic() + 3600
     while not all(row["state"] == "done" for row in node.rows()) and time.monotonic() < end:
         time.sleep(0.5)
     stopping.set()
     rows = node.rows()
     with node.node.spool.engine.connect() as connection:
-        kept = Counter(connection.execute(select(instances_table.c.series_uid)).scalars())
+        instance_counts = Counter(connection.execute(select(instances_table.c.series_uid)).scalars())
     final = Counter(row["job"] for row in rows)
     taken = getattr(node.jobs, "taken", None)
     whole = sum(1 for row in rows if (taken[row["job"]] if taken else _slices(node, row)) == slices)
@@ -150,7 +150,7 @@ def _run_load(node, count, slices, geometry):
         "refused": len(refused),
         "late_instances": len(late),
         "series_done": sum(row["state"] == "done" for row in rows),
-        "series_whole": sum(number == slices for number in kept.values()),
+        "series_whole": sum(number == slices for number in instance_counts.values()),
         "final_results_of_all_slices": whole,
         "results_shared_by_two_series": sum(number > 1 for number in final.values()),
         "versions": dict(sorted(Counter(row["version"] for row in rows).items())),
@@ -171,8 +171,9 @@ def main():
     parser.add_argument("--slices", type=int, default=30)
     parser.add_argument("--segment", action="store_true")
     parser.add_argument("--database", help="postgresql://USER@HOST/NAME instead of SQLite")
-    asked = parser.parse_args()
-    print(json.dumps(run(asked.series, asked.slices, asked.segment, database=asked.database), indent=2))
+    arguments = parser.parse_args()
+    counts = run(arguments.series, arguments.slices, arguments.segment, database=arguments.database)
+    print(json.dumps(counts, indent=2))
 
 
 if __name__ == "__main__":

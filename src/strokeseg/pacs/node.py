@@ -120,7 +120,13 @@ class Node:
     # Outgoing
 
     def _make_delivery_loops(self) -> Iterator[tuple[str, Callable[[], None], float]]:
-        """Yield one loop per target and one for the rest, so that an unreachable target does not delay others."""
+        """Make one loop per target and one for the rest, so that an unreachable target does not delay others.
+
+        Yields
+        ------
+        tuple of (str, callable, float)
+            Name, step and interval in seconds of a loop.
+        """
         settings = self.settings
         targets: list[Peer | DicomwebServer | NoticeTarget] = [*settings.peer, *settings.web, *settings.notice]
         names = sorted({target.name for target in targets})

@@ -58,7 +58,7 @@ def open_association(
     roles : sequence of str, default: ()
         Those SOP classes for which the node offers the SCP role.
     handlers : sequence of tuple, default: ()
-        pynetdicom's event handlers.
+        Event handlers of pynetdicom.
 
     Yields
     ------
