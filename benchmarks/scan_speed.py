@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.network_speed import make_reference_network, summarize_runs, time_call, time_reference_slice
 from benchmarks.speed_figures import MANY_SLICES, SCAN_SLICES, SLICE_COUNTS, Durations, ScanSpeed
 from strokeseg import outputs, pipeline
-from strokeseg.imaging import components
 from strokeseg.segmentation.engines import selection
 from strokeseg.segmentation.engines.cpu_features import detect_hardware
 from strokeseg.surfaces import brain
@@ -128,7 +127,6 @@ def _time_reference_slice(network: torch.nn.Module) -> Durations:
 def _measure_saves(scan: Path, rounds: int, log: Log) -> tuple[dict[str, Durations], Durations]:
     """Time saving one result in each set of :data:`SAVED_FORMATS` in turn, and building the brain's surface."""
     result = pipeline.segment(scan, model="fast")
-    labels, _ = components.label(result.mask, result.scan)
     durations: dict[str, list[Durations]] = {name: [] for name in SAVED_FORMATS}
     surfaces = []
     for number in range(rounds + 1):
@@ -136,7 +134,7 @@ def _measure_saves(scan: Path, rounds: int, log: Log) -> tuple[dict[str, Duratio
         for name, formats in SAVED_FORMATS.items():
             with tempfile.TemporaryDirectory() as folder:
                 durations[name].append(time_call(partial(result.save, folder, formats)))
-        surfaces.append(time_call(partial(brain.build_brain, result.scan, labels)))
+        surfaces.append(time_call(partial(brain.build_brain, result.scan, result.labels)))
     return {name: summarize_runs(runs[1:]) for name, runs in durations.items()}, summarize_runs(surfaces[1:])
 
 

@@ -46,7 +46,7 @@ def test_shows_sentence_numbers_and_one_slice(name):
     seen = Tags(page)
     assert len(page) < 100_000
     assert [tag for tag, _ in seen.tags].count("img") == 1
-    assert ("Bleeding was found" in seen.text) == shown.findings.hemorrhage
+    assert ("Hemorrhage was detected" in seen.text) == shown.findings.hemorrhage
     assert shown.document.disclaimer in seen.text
     assert not find_unknown_numbers(seen.text, shown.document)
     for tag, attrs in seen.tags:

@@ -6,7 +6,6 @@
 from pathlib import Path
 
 from strokeseg import pipeline, surfaces
-from strokeseg.imaging import components
 from strokeseg.outputs.images import scene_views
 
 ROOT = Path(__file__).parent.parent
@@ -17,8 +16,7 @@ SIDE = 440
 
 def main() -> None:
     result = pipeline.segment(SAMPLE)
-    labels, _ = components.label(result.mask, result.scan)
-    frames = scene_views.draw_turn(result.scan, surfaces.build_scene(result.scan, labels), SIDE)
+    frames = scene_views.draw_turn(result.scan, surfaces.build_scene(result.scan, result.labels), SIDE)
     scene_views.write_animation(PICTURE, frames)
     print(f"{PICTURE.relative_to(ROOT)}: {len(frames)} frames, {PICTURE.stat().st_size / 1e6:.2f} MB")
 

@@ -75,7 +75,7 @@ class Result:
 
     @property
     def remarks(self) -> list[Remark]:
-        """Remarks on the input and the result."""
+        """The remarks on the input and the result."""
         return [*self.scan.remarks, *self.findings.remarks]
 
     @property

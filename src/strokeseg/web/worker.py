@@ -21,7 +21,6 @@ from strokeseg import measurements, outputs, pipeline, segmentation
 from strokeseg.errors import InconsistentGeometry, UsageError
 from strokeseg.followup import comparison
 from strokeseg.followup.document import ChangeDocument
-from strokeseg.imaging import components
 from strokeseg.result import Findings, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
 from strokeseg.web import intermediates
@@ -127,8 +126,7 @@ def write_files(
     result = intermediates.load_result(Path(scan_folder), Path(answer_folder), Path(findings_folder))
     folder = Path(out)
     document = result.save(folder, [name for name in formats if _is_possible(result.scan, name)])
-    labels, _ = components.label(result.mask, result.scan)
-    compressed = gzip.compress(np.minimum(labels, 255).astype(np.uint8).tobytes(), 6, mtime=0)
+    compressed = gzip.compress(np.minimum(result.labels, 255).astype(np.uint8).tobytes(), 6, mtime=0)
     (folder / LABELS).write_bytes(compressed)
     return _write_manifest(folder, document)
 
