@@ -1,4 +1,4 @@
-"""A small application behind the guard, and a sign-in service whose tokens are signed without Authlib."""
+"""A small application with access control, and a sign-in service that signs its tokens without Authlib."""
 
 import base64
 import hashlib
@@ -55,7 +55,7 @@ class GuardedServer:
 
 
 def create_application(guard):
-    """Routes that tell who asks."""
+    """Create an application whose routes return the current user."""
     app = FastAPI()
     problems.add_exception_handlers(app)
 
@@ -143,12 +143,12 @@ class IdentityProvider:
             )
             send_json(handler, {"keys": [{"kty": "RSA", "kid": "one", "use": "sig", "alg": "RS256", "n": n, "e": e}]})
         elif parts.path == "/authorize":
-            asked = {key: value[0] for key, value in parse_qs(parts.query).items()}
+            login = {key: value[0] for key, value in parse_qs(parts.query).items()}
             code = f"code-{len(self.codes)}"
-            self.codes[code] = asked
+            self.codes[code] = login
             handler.send_response(302)
-            back = urlencode({"code": code, "state": asked["state"]})
-            handler.send_header("Location", f"{asked['redirect_uri']}?{back}")
+            back = urlencode({"code": code, "state": login["state"]})
+            handler.send_header("Location", f"{login['redirect_uri']}?{back}")
             handler.end_headers()
 
     def send_configuration(self, handler):
@@ -166,22 +166,22 @@ class IdentityProvider:
     def handle_post(self, handler):
         sent = parse_qs(handler.rfile.read(int(handler.headers["Content-Length"])).decode())
         sent = {key: value[0] for key, value in sent.items()}
-        asked = self.codes.pop(sent.get("code"), None)
+        login = self.codes.pop(sent.get("code"), None)
         user, _, password = (
             base64.b64decode(handler.headers.get("Authorization", "Basic ").split()[1]).decode().partition(":")
         )
         verifier = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
         if (
-            asked is None
+            login is None
             or (user, password) != ("strokeseg", "given by the service")
-            or asked.get("code_challenge_method") != "S256"
-            or encode_base64url(verifier) != asked["code_challenge"]
-            or sent["redirect_uri"] != asked["redirect_uri"]
+            or login.get("code_challenge_method") != "S256"
+            or encode_base64url(verifier) != login["code_challenge"]
+            or sent["redirect_uri"] != login["redirect_uri"]
         ):
             send_json(handler, {"error": "invalid_grant"}, 400)
             return
         now = int(time.time())
-        claims = {"iss": self.url, "aud": "strokeseg", "iat": now, "exp": now + 300, "nonce": asked["nonce"]}
+        claims = {"iss": self.url, "aud": "strokeseg", "iat": now, "exp": now + 300, "nonce": login["nonce"]}
         token = self.sign_token({**claims, **self.claims})
         send_json(handler, {"access_token": "unused", "token_type": "Bearer", "id_token": token})
 
@@ -198,10 +198,10 @@ def encode_base64url(content):
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def send_json(handler, said, status=200):
-    content = json.dumps(said).encode()
+def send_json(handler, content, status=200):
+    data = json.dumps(content).encode()
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
-    handler.send_header("Content-Length", str(len(content)))
+    handler.send_header("Content-Length", str(len(data)))
     handler.end_headers()
-    handler.wfile.write(content)
+    handler.wfile.write(data)

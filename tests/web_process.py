@@ -1,4 +1,4 @@
-"""The web application as real processes, and a real PostgreSQL, for the tests of the server."""
+"""`strokeseg serve` as a process, and a private PostgreSQL, for the tests of the server."""
 
 import contextlib
 import glob
@@ -22,14 +22,14 @@ TERMINAL_STATUSES = ("done", "refused", "failed", "cancelled")
 
 
 def picture_parts(count):
-    """Give so many of a patient's slices as the parts of a form; one needs little time."""
+    """Return the first slices of a patient as the parts of a form; a single one is fast."""
     return [("files", (path.name, path.read_bytes(), "image/jpeg")) for path in PICTURES[:count]]
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 class ServerProcess:
@@ -70,7 +70,7 @@ class ServerProcess:
         self.process.send_signal(number)
         self.process.wait(30)
 
-    def client(self):
+    def create_client(self):
         return httpx.Client(base_url=f"{self.base}/api/v1", timeout=60)
 
     def __enter__(self):
@@ -85,23 +85,23 @@ class ServerProcess:
                 self.kill()
 
 
-def wait_until_ended(client, study, timeout_s=240, also=lambda found: True):
-    """Wait until a study has ended, and give it."""
+def wait_until_ended(client, study, timeout_s=240, also=lambda state: True):
+    """Wait until a study has ended, and return its state."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
-        found = client.get(f"/studies/{study}").json()
-        if found["status"] in TERMINAL_STATUSES and also(found):
-            return found
+        state = client.get(f"/studies/{study}").json()
+        if state["status"] in TERMINAL_STATUSES and also(state):
+            return state
         time.sleep(0.1)
-    raise AssertionError(found)
+    raise AssertionError(state)
 
 
 class PostgresServer:
-    """A private PostgreSQL, reached by a socket in its own folder alone; it refuses to be run by root."""
+    """A private PostgreSQL, reached only by a socket in its own folder; it refuses to run as root."""
 
     def __init__(self):
-        found = shutil.which("initdb") or next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))), None)
-        self.programs = Path(found).resolve().parent if found else None
+        initdb = shutil.which("initdb") or next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))), None)
+        self.programs = Path(initdb).resolve().parent if initdb else None
         self.count = 0
 
     def start(self):
@@ -118,7 +118,7 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def create_database(self):
-        """Make an empty database and give its URL."""
+        """Create an empty database and return its URL."""
         self.count += 1
         self._run("createdb", "-h", self.folder, "-U", "strokeseg", f"test{self.count}")
         return f"postgresql://strokeseg@/test{self.count}?host={self.folder}"

@@ -1,6 +1,6 @@
-"""Kill a server and its workers at random moments, and count what became of the studies.
+"""Kill a server and its workers at random moments, and check what became of the studies.
 
-`cd tests && python -m serve_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times.
+`cd tests && python -m stress.web_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class UploadClient(threading.Thread):
             self.ending.wait(3.0)
 
 
-def run_kills(kills, database, folder, seed=0, say=lambda text: None):
+def run_kills(kills, database, folder, seed=0, log=lambda text: None):
     """Kill so many times; give the processes' kinds that were killed, and the studies' ids.
 
     Raises AssertionError if a study is lost, is there twice, or is half there.
@@ -64,13 +64,13 @@ def run_kills(kills, database, folder, seed=0, say=lambda text: None):
             which = chance.choice([server, *workers])
             which.kill()
             killed.append("server" if which is server else "worker")
-            say(f"kill {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
+            log(f"kill {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
             which.start(wait=False)
         server.ready()
         client.ending.set()
         client.join(60)
         assert not client.is_alive()
-        _check(server, client.made, say)
+        _check(server, client.made, log)
         return killed, client.made
     finally:
         client.ending.set()
@@ -78,16 +78,16 @@ def run_kills(kills, database, folder, seed=0, say=lambda text: None):
             process.__exit__()
 
 
-def _check(server, made, say):
+def _check(server, made, log):
     """None lost: each ends. None twice: as many studies as keys. None half: every file is there as it is listed."""
     until = time.monotonic() + 60 + 30 * len(made)
     with server.create_client() as client:
         for key, study in made.items():
-            while (found := client.get(f"/studies/{study}").json())["status"] not in TERMINAL_STATUSES:
-                assert time.monotonic() < until, found
+            while (state := client.get(f"/studies/{study}").json())["status"] not in TERMINAL_STATUSES:
+                assert time.monotonic() < until, state
                 time.sleep(0.3)
-            assert found["status"] == "done" and found["name"] == key, found
-            assert [one["version"] for one in found["versions"]] == [0]
+            assert state["status"] == "done" and state["name"] == key, state
+            assert [one["version"] for one in state["versions"]] == [0]
             for one in client.get(f"/studies/{study}/files").json()["items"]:
                 content = client.get(f"/studies/{study}/files/{one['name']}").content
                 assert hashlib.sha256(content).hexdigest() == one["sha256"]
@@ -97,7 +97,7 @@ def _check(server, made, say):
             listed += [one["id"] for one in page["items"]]
             cursor = page["next"]
         assert sorted(listed) == sorted(made.values())
-    say(f"{len(made)} studies: none lost, none twice, none half")
+    log(f"{len(made)} studies: none lost, none twice, none half")
 
 
 def main(arguments):
@@ -108,7 +108,7 @@ def main(arguments):
             with tempfile.TemporaryDirectory() as folder:
                 url = f"sqlite:///{folder}/a.db" if name == "sqlite" else server.create_database()
                 print(name, flush=True)
-                run_kills(kills, url, Path(folder), say=lambda text: print(" ", text, flush=True))
+                run_kills(kills, url, Path(folder), log=lambda text: print(" ", text, flush=True))
     finally:
         server.stop()
 

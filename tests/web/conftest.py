@@ -30,7 +30,7 @@ def settings(tmp_path):
     """Give the settings of an application in a folder of its own; what is named is changed."""
 
     def make(database="", **changes):
-        kept = {
+        defaults = {
             "database": parse_database_url(database or f"sqlite:///{tmp_path / 'strokeseg.db'}"),
             "storage": str(tmp_path / "data"),
             "audit": tmp_path / "audit.jsonl",
@@ -38,7 +38,7 @@ def settings(tmp_path):
             "threads": 1,
             "lease_s": 3.0,
         }
-        return ServerSettings(**{**kept, **changes})
+        return ServerSettings(**{**defaults, **changes})
 
     return make
 

@@ -59,9 +59,13 @@ def test_the_same_key_makes_one_study_also_at_the_same_time(served):
 def test_problems_have_their_form(served):
     answer = served().get("studies/" + "0" * 32)
     assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
-    said = answer.json()
-    assert said["type"] == "urn:strokeseg:error:not-found" and said["code"] == "not-found" and said["status"] == 404
-    assert set(said) == {"type", "title", "status", "detail", "code", "remedy"}
+    problem = answer.json()
+    assert (
+        problem["type"] == "urn:strokeseg:error:not-found"
+        and problem["code"] == "not-found"
+        and problem["status"] == 404
+    )
+    assert set(problem) == {"type", "title", "status", "detail", "code", "remedy"}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_wrong_fields_are_refused(served, fields, status):
 
 
 def test_an_upload_goes_on_where_it_was_cut(served):
-    """Three pieces, of which one is sent twice, and one at a wrong place; then the study has the same bytes."""
+    """Three chunks, one of them sent twice and one at a wrong offset: the study then has the same bytes."""
     client, data = served(), bytes(range(256)) * 40
     upload = client.post("uploads", json={"name": "folder/IM1", "size": len(data)}).json()
     at = f"uploads/{upload['id']}"
@@ -224,7 +228,7 @@ def test_a_real_server_sends_events_ranges_and_survives_a_cut(tmp_path):
         study = client.post("/studies", files=picture_parts(3), data=PICTURE_FIELDS).json()["id"]
         assert wait_until_ended(client, study)["status"] == "done"
         _ranges(client, study)
-        until = time.monotonic() + 30  # what is deleted at once is told as deleted, and not as done
+        until = time.monotonic() + 30  # a study that is deleted at once is reported as deleted, not as done
         while not any(line.startswith("data:") and json.loads(line[5:]).get("status") == "done" for line in heard):
             assert time.monotonic() < until, heard
             time.sleep(0.05)
@@ -244,7 +248,7 @@ def test_a_real_server_sends_events_ranges_and_survives_a_cut(tmp_path):
 
 
 def _cut(server):
-    """A connection that breaks in the middle of a piece: what came is kept."""
+    """A connection breaks in the middle of a chunk: what arrived is kept."""
     with server.create_client() as client:
         upload = client.post("/uploads", json={"name": "a.bin", "size": 100_000}).json()["id"]
         with socket.create_connection(("127.0.0.1", server.port)) as line:
@@ -266,8 +270,8 @@ def _ranges(client, study):
     whole = client.get(at)
     data, tag = whole.content, whole.headers["ETag"]
     assert whole.headers["Accept-Ranges"] == "bytes" and "attachment" in whole.headers["Content-Disposition"]
-    for asked, part in {"bytes=0-9": data[:10], "bytes=100-": data[100:], "bytes=-5": data[-5:]}.items():
-        answer = client.get(at, headers={"Range": asked})
+    for header, part in {"bytes=0-9": data[:10], "bytes=100-": data[100:], "bytes=-5": data[-5:]}.items():
+        answer = client.get(at, headers={"Range": header})
         assert answer.status_code == 206 and answer.content == part
         assert answer.headers["Content-Range"].endswith(f"/{len(data)}")
     assert client.get(at, headers={"Range": f"bytes={len(data)}-"}).status_code == 416

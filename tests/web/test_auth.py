@@ -68,9 +68,9 @@ def test_off_lets_no_other_site_and_no_proxy_in(tmp_path, headers):
 def test_a_token_opens_what_its_scope_says_and_no_more(server):
     calls = [("GET", STUDY), ("POST", STUDIES), ("DELETE", STUDY)]
     opened = {"read": [200, 403, 403], "write": [200, 200, 403], "admin": [200, 200, 200]}
-    for scope, wanted in opened.items():
+    for scope, expected in opened.items():
         client = server.create_client(server.create_token(scope=scope))
-        assert [client.request(*call).status_code for call in calls] == wanted
+        assert [client.request(*call).status_code for call in calls] == expected
     refusal = server.create_client(server.create_token(scope="read")).post(STUDIES)
     assert 'scope="write"' in refusal.headers["www-authenticate"]
 
@@ -93,7 +93,7 @@ def test_what_is_wrong_is_refused(server):
 
 
 def test_expired_and_revoked_open_nothing(server, monkeypatch):
-    text, kept = tokens.create_token(server.engine, "anna", None, ["read"], 1)
+    text, stored = tokens.create_token(server.engine, "anna", None, ["read"], 1)
     client = server.create_client(text)
     assert client.get(STUDY).status_code == 200
     now = tokens.time.time()
@@ -102,7 +102,7 @@ def test_expired_and_revoked_open_nothing(server, monkeypatch):
     monkeypatch.undo()
     page, _ = signed_in(server, text)
     assert page.get(STUDY).status_code == 200
-    tokens.revoke_token(server.engine, kept.id)
+    tokens.revoke_token(server.engine, stored.id)
     assert client.get(STUDY).status_code == 401
     assert page.get(STUDY).status_code == 401, "its session ends with it"
     assert [token.state for token in tokens.list_tokens(server.engine)] == ["revoked"]
@@ -222,8 +222,8 @@ def test_every_answer_says_what_the_browser_may_do(server, path):
 
 
 def test_no_other_site_is_allowed_to_ask(server):
-    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    answer = server.create_client().options(STUDIES, headers=asked)
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = server.create_client().options(STUDIES, headers=headers)
     assert answer.status_code == 405
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
@@ -249,15 +249,15 @@ def test_a_route_that_asks_for_no_scope_stops_the_server(server):
 
 
 def test_the_openapi_document_says_how_to_get_in(server):
-    said = server.app.openapi()
-    kinds = {scheme["type"] for scheme in said["components"]["securitySchemes"].values()}
+    document = server.app.openapi()
+    kinds = {scheme["type"] for scheme in document["components"]["securitySchemes"].values()}
     assert kinds == {"http", "apiKey"}
-    assert said["paths"]["/api/v1/studies"]["post"]["security"]
-    assert "security" not in said["paths"]["/api/v1/me"]["get"]
+    assert document["paths"]["/api/v1/studies"]["post"]["security"]
+    assert "security" not in document["paths"]["/api/v1/me"]["get"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[failures]\nmost = 0", "failures.most"),
         ("nothing = 1", "nothing"),
@@ -265,7 +265,7 @@ def test_the_openapi_document_says_how_to_get_in(server):
         ('[oidc]\nissuer = "http://id.example"', "oidc.issuer: must begin with https://"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_key(tmp_path, text, said):
+def test_a_wrong_file_is_refused_with_its_key(tmp_path, text, message):
     with pytest.raises(UsageError, match="--auth-config") as caught:
         GuardedServer(tmp_path, text)
-    assert said in caught.value.message
+    assert message in caught.value.message

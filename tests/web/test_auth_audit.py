@@ -52,8 +52,8 @@ def test_several_processes_append_whole_lines_and_lose_none(tmp_path):
         job.start()
     for job in jobs:
         job.join()
-    found = lines(tmp_path)
-    assert sorted(line["user"] for line in found) == sorted("abc" * 60)
+    written = lines(tmp_path)
+    assert sorted(line["user"] for line in written) == sorted("abc" * 60)
     files = list(tmp_path.glob("audit-*.jsonl"))
     assert len(files) > 2, "full files are set aside"
     assert all(file.stat().st_size <= 4000 for file in files)

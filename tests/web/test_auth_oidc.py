@@ -44,23 +44,23 @@ def server_of(folder, provider, name="sub"):
 
 
 def sign_in(server, client=None):
-    """Go the way of a browser; give the last answer and the client."""
+    """Sign in as a browser does; return the last response and the client."""
     client = client or server.create_client(url=PAGE)
     leaving = client.get("/api/v1/auth/login")
     assert leaving.status_code == 302, leaving.text
-    kept = leaving.headers["set-cookie"]
+    login_cookie = leaving.headers["set-cookie"]
     back = httpx.get(leaving.headers["location"]).headers["location"]
     assert back.startswith(f"{PAGE}/sub/api/v1/auth/callback?"), (
-        "where it is sent back is said by us, not by the request"
+        "the redirect address comes from the configuration, not from the request"
     )
     # The test client's cookie jar keeps to the path that a proxy would have taken away.
-    client.cookies.set("strokeseg_login", kept.split(";")[0].split("=", 1)[1])
-    return client.get(f"/api/v1/auth/callback?{back.split('?')[1]}"), client, kept, back
+    client.cookies.set("strokeseg_login", login_cookie.split(";")[0].split("=", 1)[1])
+    return client.get(f"/api/v1/auth/callback?{back.split('?')[1]}"), client, login_cookie, back
 
 
 def session_of(answer):
-    found = [value for value in answer.headers.get_list("set-cookie") if value.startswith("strokeseg_session=")]
-    return found[0] if found else None
+    cookies = [value for value in answer.headers.get_list("set-cookie") if value.startswith("strokeseg_session=")]
+    return cookies[0] if cookies else None
 
 
 def test_signs_in_with_name_group_and_scopes(tmp_path, provider):
@@ -70,11 +70,11 @@ def test_signs_in_with_name_group_and_scopes(tmp_path, provider):
         "auth": "oidc",
         "login": "api/v1/auth/login",
     }
-    answer, client, kept, _ = sign_in(server)
+    answer, client, login_cookie, _ = sign_in(server)
     assert (answer.status_code, answer.headers["location"]) == (303, "/sub/")
     cookie = session_of(answer)
     assert {"HttpOnly", "SameSite=strict", "Secure", "Path=/sub"} <= {part.strip() for part in cookie.split(";")}
-    assert {"HttpOnly", "SameSite=lax", "Secure"} <= {part.strip() for part in kept.split(";")}
+    assert {"HttpOnly", "SameSite=lax", "Secure"} <= {part.strip() for part in login_cookie.split(";")}
     client.cookies.set("strokeseg_session", cookie.split(";")[0].split("=", 1)[1])
     seen = client.get("/api/v1/studies/0af3").json()
     assert seen == {"user": "u-17", "group": "stroke-unit", "scopes": ["read", "write"]}
@@ -144,9 +144,9 @@ def test_one_cannot_be_signed_in_by_someone_else(tmp_path, provider):
 
 def test_a_code_opens_once(tmp_path, provider):
     server = server_of(tmp_path, provider)
-    first, client, kept, back = sign_in(server)
+    first, client, login_cookie, back = sign_in(server)
     assert first.status_code == 303
-    client.cookies.set("strokeseg_login", kept.split(";")[0].split("=", 1)[1])
+    client.cookies.set("strokeseg_login", login_cookie.split(";")[0].split("=", 1)[1])
     assert client.get(f"/api/v1/auth/callback?{back.split('?')[1]}").status_code == 401
 
 

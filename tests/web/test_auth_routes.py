@@ -12,7 +12,7 @@ from strokeseg.web.app import create_app
 from strokeseg.web.auth import tokens
 from strokeseg.web.settings import ServerSettings
 
-# What may be open, said here once more: who opens another route must say so twice.
+# Routes without access control, listed here again: opening another one needs a change in two places.
 OPEN = {"/", "/static", "/api/v1/openapi.json", "/api/v1/me", "/api/v1/health/live", "/api/v1/health/ready"} | {
     f"/api/v1/auth/{name}" for name in ("session", "logout", "login", "callback")
 }
@@ -91,10 +91,10 @@ def call(app, method, path, token=None):
 
 
 def check_all(app, token, status, chosen=lambda method, path: True):
-    asked = [each for each in routes(app) if chosen(*each)]
-    assert asked
-    answered = {each: call(app, *each, token).status_code for each in asked}
-    assert {each: code for each, code in answered.items() if code != status} == {}
+    calls = [each for each in routes(app) if chosen(*each)]
+    assert calls
+    statuses = {each: call(app, *each, token).status_code for each in calls}
+    assert {each: code for each, code in statuses.items() if code != status} == {}
 
 
 def test_no_token_is_refused_everywhere(app):
@@ -110,8 +110,8 @@ def test_an_expired_and_a_revoked_token_are_refused_everywhere(app):
     engine = app.state.context.engine
     text, _ = tokens.create_token(engine, "ben", "unit", ["admin"], 1e-9)
     check_all(app, text, 401)
-    text, kept = tokens.create_token(engine, "ben", "unit", ["admin"], None)
-    tokens.revoke_token(engine, kept.id)
+    text, stored = tokens.create_token(engine, "ben", "unit", ["admin"], None)
+    tokens.revoke_token(engine, stored.id)
     check_all(app, text, 401)
 
 

@@ -12,7 +12,7 @@ from strokeseg.web.storage import Storage
 
 
 @pytest.fixture
-def place(tmp_path):
+def folder(tmp_path):
     """Four studies: accepted twice, rejected, deleted, and one whose files are gone."""
     engine = database.connect(f"sqlite:///{tmp_path / 'serve.db'}")
     storage = Storage(str(tmp_path / "store"))
@@ -36,13 +36,13 @@ def place(tmp_path):
     return tmp_path
 
 
-def test_the_latest_accepted_correction_of_each_study_is_a_pair(place, capsys):
-    out = place / "out"
-    options = ["--database", f"sqlite:///{place / 'serve.db'}", "--storage", str(place / "store")]
+def test_the_latest_accepted_correction_of_each_study_is_a_pair(folder, capsys):
+    out = folder / "out"
+    options = ["--database", f"sqlite:///{folder / 'serve.db'}", "--storage", str(folder / "store")]
     assert main(["corrections", "-o", str(out), *options]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("1 corrected studies")
-    assert "study d: no CT" in said.err
+    output = capsys.readouterr()
+    assert output.out.startswith("1 corrected studies")
+    assert "study d: no CT" in output.err
     [pair] = find_pairs(out)
     assert np.asarray(nibabel.load(pair.mask).dataobj).sum() == 2 * 8 * 3
     assert not any("MEIER" in path.name for path in out.iterdir())

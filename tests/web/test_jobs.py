@@ -36,10 +36,10 @@ def test_the_whole_life_of_a_study(served, database, truth):
     assert made.status_code == 201 and made.json()["status"] == "queued"
     study = made.json()["id"]
     assert made.headers["Location"] == f"/api/v1/studies/{study}"
-    found = wait_until_ended(client, study)
-    assert found["status"] == "done" and found["has_slices"] and found["name"] == "a <b>head</b>"
-    assert found["volume_ml"] == truth.findings.volume_ml and found["hemorrhage"] == truth.findings.hemorrhage
-    assert found["confidence"] == truth.findings.confidence and found["version"] == 0 and len(found["versions"]) == 1
+    state = wait_until_ended(client, study)
+    assert state["status"] == "done" and state["has_slices"] and state["name"] == "a <b>head</b>"
+    assert state["volume_ml"] == truth.findings.volume_ml and state["hemorrhage"] == truth.findings.hemorrhage
+    assert state["confidence"] == truth.findings.confidence and state["version"] == 0 and len(state["versions"]) == 1
 
     result = client.get(f"studies/{study}/result").json()
     assert result["findings"] == json.loads(truth.findings.model_dump_json())
@@ -97,12 +97,12 @@ def _check_edit(client, study, truth):
         headers={"Content-Type": "application/octet-stream"},
     )
     assert sent.status_code == 202 and sent.json()["status"] == "measuring"
-    found = wait_until_ended(client, study, also=lambda found: found["version"] == 1 or found["error"])
-    last = found["versions"][1]
+    state = wait_until_ended(client, study, also=lambda state: state["version"] == 1 or state["error"])
+    last = state["versions"][1]
     assert (last["author"], last["note"], last["accepted"]) == ("Dr. A", "<i>too much</i>", True)
     # 2 slices x 20 x 30 pixels of 5 x 0.45 x 0.45 mm
-    assert found["volume_ml"] == pytest.approx(2 * 600 * 5 * 0.45**2 / 1000, abs=0.01)
-    assert found["confidence"] is None and found["volume_interval_ml"] is None
+    assert state["volume_ml"] == pytest.approx(2 * 600 * 5 * 0.45**2 / 1000, abs=0.01)
+    assert state["confidence"] is None and state["volume_interval_ml"] is None
     machine = client.get(f"studies/{study}/result", params={"version": 0}).json()
     assert machine["findings"] == json.loads(truth.findings.model_dump_json())
     edited = client.get(f"studies/{study}/result").json()
@@ -115,8 +115,8 @@ def _check_edit(client, study, truth):
         headers={"Content-Type": "application/octet-stream"},
     )
     assert wrong.status_code == 202
-    found = wait_until_ended(client, study, also=lambda found: found["error"])
-    assert found["status"] == "done" and found["error"]["code"] == "geometry" and len(found["versions"]) == 2
+    state = wait_until_ended(client, study, also=lambda state: state["error"])
+    assert state["status"] == "done" and state["error"]["code"] == "geometry" and len(state["versions"]) == 2
 
 
 def test_what_is_no_head_is_refused_with_its_code_and_nothing_is_left(served, database, tmp_path):
@@ -126,10 +126,10 @@ def test_what_is_no_head_is_refused_with_its_code_and_nothing_is_left(served, da
         name: client.post("studies", files=[("files", (name, data))]).json()["id"] for name, (data, _) in cases.items()
     }
     for name, (_, code) in cases.items():
-        found = wait_until_ended(client, made[name])
-        assert found["status"] == "refused" and found["error"]["code"] == code and found["error"]["remedy"]
-        assert str(tmp_path) not in found["error"]["detail"], "no path of the server"
-        assert not found["has_result"] and client.get(f"studies/{made[name]}/result").status_code == 404
+        state = wait_until_ended(client, made[name])
+        assert state["status"] == "refused" and state["error"]["code"] == code and state["error"]["remedy"]
+        assert str(tmp_path) not in state["error"]["detail"], "no path of the server"
+        assert not state["has_result"] and client.get(f"studies/{made[name]}/result").status_code == 404
 
 
 def test_cancel_ends_a_study_in_its_queue_and_urgent_goes_first(served, database):
@@ -166,9 +166,9 @@ def test_a_full_disk_is_tried_again_ever_later_and_then_said(served, monkeypatch
     monkeypatch.setattr(jobs._steps, "read", counted)
     study = client.post("studies", files=picture_parts(2), data=PICTURE_FIELDS).json()["id"]
     letter = client.post("studies", files=[("files", ("a.txt", b"Dear doctor"))]).json()["id"]
-    found = wait_until_ended(client, study)
-    assert found["status"] == status and len(full) == min(times, 4)
-    assert status == "done" or found["error"]["code"] == "disk-full"
+    state = wait_until_ended(client, study)
+    assert state["status"] == status and len(full) == min(times, 4)
+    assert status == "done" or state["error"]["code"] == "disk-full"
     waits = np.diff(full)
     assert waits[0] > 0.9 and (len(waits) < 2 or waits[-1] > 8)
     assert wait_until_ended(client, letter)["status"] == "refused" and reads.count(letter) == 1
@@ -180,9 +180,9 @@ def test_a_comparison_says_what_compare_says(served, truth):
     assert client.post(f"studies/{ids[0]}/compare/{ids[1]}").status_code == 404  # not done yet
     for study in ids:
         wait_until_ended(client, study)
-    asked = client.post(f"studies/{ids[0]}/compare/{ids[1]}")
-    assert asked.status_code == 202
-    one = asked.json()["id"]
+    response = client.post(f"studies/{ids[0]}/compare/{ids[1]}")
+    assert response.status_code == 202
+    one = response.json()["id"]
     assert client.post(f"studies/{ids[0]}/compare/{ids[1]}").json()["id"] == one
     until = time.monotonic() + 120
     while (state := client.get(f"comparisons/{one}").json())["status"] not in ("done", "refused", "failed"):
@@ -194,8 +194,8 @@ def test_a_comparison_says_what_compare_says(served, truth):
     except strokeseg.errors.StrokesegError as error:
         assert state["error"]["code"] == error.code
     if expected is not None:
-        said = client.get(f"comparisons/{one}/result").json()
-        assert said["change"] == json.loads(expected.model_dump_json())
+        document = client.get(f"comparisons/{one}/result").json()
+        assert document["change"] == json.loads(expected.model_dump_json())
         assert client.get(f"comparisons/{one}/files/change.html").status_code == 200
     client.delete(f"studies/{ids[0]}")
     assert client.get(f"comparisons/{one}").status_code == 404

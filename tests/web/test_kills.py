@@ -28,8 +28,8 @@ def test_a_dead_workers_study_is_taken_over_by_a_live_one(tmp_path, database):
         first.kill()
         assert client.get(f"/studies/{study}").json()["status"] != "done"
         with second:
-            found = wait_until_ended(client, study)
-        assert found["status"] == "done" and len(found["versions"]) == 1
+            state = wait_until_ended(client, study)
+        assert state["status"] == "done" and len(state["versions"]) == 1
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -54,7 +54,7 @@ def test_a_decoder_that_crashes_ends_no_server(tmp_path):
 
 def _children(parent):
     """List the processes that a server started to do steps: not multiprocessing's own tracker."""
-    found = []
+    pids = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -63,6 +63,6 @@ def _children(parent):
             except OSError:
                 continue
             if int(stat[1]) == parent and "spawn_main" in command:
-                found.append(int(name))
-    assert found
-    return found
+                pids.append(int(name))
+    assert pids
+    return pids

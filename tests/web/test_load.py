@@ -43,22 +43,22 @@ def test_many_uploads_at_once_end_right_and_health_answers_meanwhile(tmp_path):
                 assert one.get("/health/live").status_code == 200
                 times.append(time.perf_counter() - begun)
                 time.sleep(0.02)
-            found = [wait_until_ended(one, study) for study in made]
-        assert len({study["id"] for study in found}) == 50
-        assert {study["status"] for study in found} == {"done"}
-        assert len({study["volume_ml"] for study in found}) == 1
+            states = [wait_until_ended(one, study) for study in made]
+        assert len({study["id"] for study in states}) == 50
+        assert {study["status"] for study in states} == {"done"}
+        assert len({study["volume_ml"] for study in states}) == 1
         assert statistics.median(times) < 0.1 * measure_slowdown()
         assert _memory_mb(server.process.pid) - before < 200
 
 
 @pytest.mark.slow
 def test_a_result_is_there_soon_after_the_upload(tmp_path):
-    """4 s, the first slice after 0.8 s, where both cores are free (`python -m serve_clock`).
+    """4 s, the first slice after 0.8 s, where both cores are free (`python -m stress.web_latency`).
 
     The aims are 10 s and 1 s on two free cores. Here another test has one of them, so these bounds only catch what is
     far slower; the command is what shows the aims.
     """
-    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as running, running.client() as client:
+    with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as running, running.create_client() as client:
         waits = [web_latency.measure_waits(client) for _ in range(3)]
     slice_s, result_s = (min(column) for column in zip(*waits, strict=True))
     print(f"first slice {slice_s:.2f} s, result {result_s:.2f} s")
@@ -135,14 +135,14 @@ def test_clients_that_do_not_go_on_are_sent_away_and_hinder_nobody(settings, mon
     try:
         with contextlib.ExitStack() as open_:
 
-            def said(text):
+            def send(text):
                 one = open_.enter_context(socket.create_connection(("127.0.0.1", config.port), 20))
                 one.sendall(text)
                 return one
 
-            heads = [said(b"GET /api/v1/health/live HTTP/1.1\r\nHo") for _ in range(100)]
+            heads = [send(b"GET /api/v1/health/live HTTP/1.1\r\nHo") for _ in range(100)]
             post = b"POST /api/v1/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
-            bodies = [said(post + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n") for _ in range(20)]
+            bodies = [send(post + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n") for _ in range(20)]
 
             def slowly():
                 yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
@@ -176,7 +176,7 @@ def _memory_mb(pid, what="VmRSS"):
 @pytest.mark.slow
 def test_every_answer_is_in_the_openapi_document(tmp_path):
     """schemathesis sends what the document allows and what it does not: no 5xx, no answer that is not documented."""
-    wanted = [
+    checked = [
         checks.not_a_server_error,
         checks.status_code_conformance,
         checks.content_type_conformance,
@@ -188,16 +188,16 @@ def test_every_answer_is_in_the_openapi_document(tmp_path):
         schema = schemathesis.openapi.from_url(f"{server.base}/api/v1/openapi.json")
         assert schema.raw_schema["openapi"].startswith("3.1")
         tried = 0
-        for found in schema.get_all_operations():
-            operation = found.ok()
+        for result in schema.get_all_operations():
+            operation = result.ok()
             if operation.path.endswith("/events") or (operation.method == "get" and "/auth/" in operation.path):
                 continue  # the streams do not end; a sign-in needs a service
             for mode in modes:
-                tried += _tried(operation, mode, wanted, server.base, study)
+                tried += _tried(operation, mode, checked, server.base, study)
         assert tried > 200
 
 
-def _tried(operation, mode, wanted, base, study):
+def _tried(operation, mode, checked, base, study):
     count = 0
 
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
@@ -217,7 +217,7 @@ def _tried(operation, mode, wanted, base, study):
             case.path_parameters.update(
                 {name: study for name in ("study_id", "other_id") if name in case.path_parameters}
             )
-        _fits(operation, case.call_and_validate(base_url=base, checks=wanted))
+        _fits(operation, case.call_and_validate(base_url=base, checks=checked))
 
     with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # nothing of this kind can be sent to this route
         each()
@@ -227,9 +227,9 @@ def _tried(operation, mode, wanted, base, study):
 def _fits(operation, response):
     """An answer is of the form that is documented for it; schemathesis itself misreads `prefixItems`."""
     document = operation.schema.raw_schema
-    said = document["paths"][operation.path][operation.method]["responses"][str(response.status_code)]
+    documented = document["paths"][operation.path][operation.method]["responses"][str(response.status_code)]
     media = response.headers.get("content-type", [""])[0].split(";")[0]
-    form = said.get("content", {}).get(media, {}).get("schema")
+    form = documented.get("content", {}).get(media, {}).get("schema")
     if form and media.endswith("json") and operation.method != "head":
         jsonschema.Draft202012Validator({**form, "components": document["components"]}).validate(response.json())
 

@@ -30,7 +30,7 @@ def test_a_data_folder_of_the_first_version_goes_on(tmp_path):
         archive.extractall(tmp_path / "data")
     ids = json.loads((tmp_path / "data" / "ids.json").read_text())
     database = f"sqlite:///{tmp_path / 'data' / 'strokeseg.db'}"
-    with ServerProcess(tmp_path, database, "--lease", "2") as server, server.client() as client:
+    with ServerProcess(tmp_path, database, "--lease", "2") as server, server.create_client() as client:
         done = client.get(f"/studies/{ids['done']}").json()
         assert done["status"] == "done" and done["volume_ml"] is not None
         for file in client.get(f"/studies/{ids['done']}/files").json()["items"]:

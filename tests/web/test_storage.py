@@ -20,7 +20,7 @@ def bucket():
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    kept = dict(os.environ)
+    environment = dict(os.environ)
     os.environ |= {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -30,14 +30,14 @@ def bucket():
     boto3.client("s3").create_bucket(Bucket="scans")
     yield "s3://scans/strokeseg"
     os.environ.clear()
-    os.environ.update(kept)
+    os.environ.update(environment)
     server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])
 def storage(request, tmp_path):
-    place = str(tmp_path / "data") if request.param == "folder" else request.getfixturevalue("bucket")
-    return Storage(place, tmp_path / "scratch")
+    url = str(tmp_path / "data") if request.param == "folder" else request.getfixturevalue("bucket")
+    return Storage(url, tmp_path / "scratch")
 
 
 def test_files_are_put_read_in_part_listed_and_removed(storage, tmp_path):
@@ -55,9 +55,9 @@ def test_files_are_put_read_in_part_listed_and_removed(storage, tmp_path):
     assert sorted(storage.list_names("studies/x")) == ["a.bin", "v0"]
     assert sorted(storage.list_names("studies/x/v0")) == ["b", "c"] and storage.list_names("studies/y") == []
     assert storage.sum_bytes("studies/x") == len(data) + 2
-    place = tmp_path / "copies"
-    place.mkdir()
-    assert (storage.provide_local("studies/x/v0", ["b"], place) / "b").read_bytes() == b"b"
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    assert (storage.provide_local("studies/x/v0", ["b"], copies) / "b").read_bytes() == b"b"
     storage.remove("studies/x")
     storage.remove("studies/x")
     assert not storage.exists("studies/x/a.bin")

@@ -36,30 +36,30 @@ def segment(pool, scan, out, **how):
 
 
 def test_a_step_given_up_by_its_caller_leaves_no_answer_for_the_next(tmp_path, pool, scan):
-    """As when the database is away while progress is told: the tries after it must not take its answer for theirs."""
+    """Such as when the database fails during a progress report: the next step must not receive its result."""
 
     def away(*_):
         raise RuntimeError("away")
 
     with pytest.raises(RuntimeError, match="away"):
         segment(pool, scan, tmp_path / "first", progress=away)
-    told = []
-    made = segment(pool, scan, tmp_path / "second", progress=lambda done, total: told.append(done))
-    assert made and told == list(range(1, 13))
+    reported = []
+    made = segment(pool, scan, tmp_path / "second", progress=lambda done, total: reported.append(done))
+    assert made and reported == list(range(1, 13))
     assert list((tmp_path / "first").iterdir()) == []
 
 
 def test_a_step_that_tells_its_progress_is_stopped_in_the_middle(tmp_path, pool, scan):
-    told = []
+    reported = []
     with pytest.raises(StepCancelled):
         segment(
             pool,
             scan,
             tmp_path / "out",
-            progress=lambda done, total: told.append(done),
-            is_cancelled=lambda: bool(told),
+            progress=lambda done, total: reported.append(done),
+            is_cancelled=lambda: bool(reported),
         )
-    assert told and told[-1] < 12
+    assert reported and reported[-1] < 12
     assert segment(pool, scan, tmp_path / "again")
 
 

@@ -1,4 +1,4 @@
-"""Headless Chromium on the viewer, and what is asked of every page: no error, no request to anyone else."""
+"""Headless Chromium for the viewer; every page must run without errors and without requests to other servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-HERE = Path(CHROMIUM).exists()
+HAS_CHROMIUM = Path(CHROMIUM).exists()
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,18 +30,18 @@ PHONE, TABLET, DESKTOP = (390, 844), (820, 1180), (1440, 900)
 
 
 class Seen:
-    """What a page asked for and complained of."""
+    """Errors of a page and its requests to other servers."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.errors: list[str] = []
         self.foreign: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda asked: None if _own(asked.url, url) else self.foreign.append(asked.url))
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: None if _is_own(request.url, url) else self.foreign.append(request.url))
 
 
-def _own(asked: str, url: str) -> bool:
-    return asked.startswith((url, "blob:", "data:", "about:"))
+def _is_own(requested: str, url: str) -> bool:
+    return requested.startswith((url, "blob:", "data:", "about:"))
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def until(page: Any, expression: str, seconds: float = 20) -> None:
 
 
 def shown_slice(page: Any, plane: int = 0) -> int:
-    """Give the number, from 0, of the slice that is drawn."""
+    """Return the number, from 0, of the slice that is drawn."""
     shown = f"document.querySelectorAll('canvas.plane')[{plane}]?.dataset.shown"
     page.wait_for_timeout(80)
     until(page, shown)
@@ -78,24 +78,24 @@ def shown_slice(page: Any, plane: int = 0) -> int:
 
 
 def picture(page: Any) -> str:
-    """Give what the plane shows, without what stands around it, once it was drawn."""
+    """Return what the plane shows, without what stands around it, once it was drawn."""
     page.wait_for_timeout(120)
     return page.locator("canvas.plane").first.evaluate("canvas => canvas.toDataURL()")
 
 
 def grey(url: str) -> Any:
-    """Give the grey levels of a picture, (rows, columns)."""
+    """Return the grey levels of a picture, (rows, columns)."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("L"), dtype=float)
 
 
 def head(page: Any) -> bytes:
-    """Give what the 3D view shows, once it was drawn; WebGL keeps no picture that could be asked for."""
+    """Return what the 3D view shows, once it was drawn; WebGL keeps no picture that could be asked for."""
     page.wait_for_timeout(150)
     return page.locator("canvas.head").screenshot()
 
 
 def middle(page: Any, selector: str = ".surface") -> tuple[float, float]:
-    """Give the middle of an element, CSS pixels."""
+    """Return the middle of an element, CSS pixels."""
     box = page.locator(selector).first.bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
@@ -133,5 +133,5 @@ def check_access(page: Any) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = Axe().run(page, options={"runOnly": rules}).response["violations"]
-    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found] == []
+    violations = Axe().run(page, options={"runOnly": rules}).response["violations"]
+    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in violations] == []

@@ -45,13 +45,13 @@ def _app(mock: Mock) -> FastAPI:
     @app.exception_handler(HTTPException)
     @api.exception_handler(HTTPException)
     async def _problem(request: Request, error: HTTPException) -> JSONResponse:
-        said = {
+        problem = {
             "status": error.status_code,
             "title": str(error.detail),
             "detail": str(error.detail),
             "code": "not-found",
         }
-        return JSONResponse(said, error.status_code, media_type="application/problem+json")
+        return JSONResponse(problem, error.status_code, media_type="application/problem+json")
 
     app.mount("/api/v1", api)
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -69,8 +69,8 @@ def _guard(app: FastAPI, mock: Mock) -> None:
         mock.loop = asyncio.get_running_loop()
         path = request.url.path
         if path.startswith("/api/") and not _entered(request, mock) and not path.endswith(("/me", "/auth/session")):
-            said = {"status": 401, "title": "Unauthorized", "detail": "No valid token.", "code": "unauthorized"}
-            return JSONResponse(said, 401, media_type="application/problem+json")
+            problem = {"status": 401, "title": "Unauthorized", "detail": "No valid token.", "code": "unauthorized"}
+            return JSONResponse(problem, 401, media_type="application/problem+json")
         if request.method in ("POST", "PATCH", "DELETE") and request.headers.get("x-strokeseg") != "1":
             return JSONResponse({"status": 403, "detail": "X-StrokeSeg is missing", "code": "forbidden"}, 403)
         answer = await proceed(request)
@@ -154,7 +154,7 @@ def _studies(api: FastAPI, mock: Mock) -> None:
 
         async def stream() -> Any:
             try:
-                yield ": here\n\n"
+                yield ": connected\n\n"
                 while True:
                     yield await queue.get()
             finally:
@@ -169,12 +169,12 @@ def _studies(api: FastAPI, mock: Mock) -> None:
     @api.delete("/studies/{id}")
     async def delete(id: str) -> Response:
         del mock.studies[known(id).id]
-        mock.tell("deleted", {"id": id})
+        mock.broadcast("deleted", {"id": id})
         return Response(status_code=204)
 
     @api.post("/studies/{id}/cancel", status_code=202)
     async def cancel(id: str) -> dict[str, Any]:
-        mock.say(known(id), status="cancelled")
+        mock.update(known(id), status="cancelled")
         return known(id).public()
 
     @api.post("/studies/{id}/versions", status_code=202)

@@ -37,14 +37,15 @@ class Study:
     turned: bool = False
 
     def public(self) -> dict[str, Any]:
-        found = self.results[-1].findings if self.results else None
+        findings = self.results[-1].findings if self.results else None
         return {
             "id": self.id, "name": self.name, "created": _iso(self.created), "status": self.status,
             "progress": self.progress and dict(zip(("done", "total"), self.progress, strict=True)),
             "priority": self.priority, "owner": "local", "group": None, "model": "default",
             "version": max(0, len(self.results) - 1), "versions": self.versions,
-            "hemorrhage": found and found.hemorrhage, "confidence": found and found.confidence,
-            "volume_ml": found and found.volume_ml, "volume_interval_ml": found and found.volume_interval_ml,
+            "hemorrhage": findings and findings.hemorrhage, "confidence": findings and findings.confidence,
+            "volume_ml": findings and findings.volume_ml,
+            "volume_interval_ml": findings and findings.volume_interval_ml,
             "error": self.error, "has_slices": self.has_slices, "has_result": bool(self.results),
         }  # fmt: skip
 
@@ -65,16 +66,16 @@ class Mock:
         self.login: str | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def tell(self, event: str, data: dict[str, Any]) -> None:
+    def broadcast(self, event: str, data: dict[str, Any]) -> None:
         text = f"event: {event}\ndata: {json.dumps(data)}\n\n"
         if self.loop:
             for queue in list(self.streams):
                 self.loop.call_soon_threadsafe(queue.put_nowait, text)
 
-    def say(self, study: Study, **changes: Any) -> None:
+    def update(self, study: Study, **changes: Any) -> None:
         for name, value in changes.items():
             setattr(study, name, value)
-        self.tell("study", study.public())
+        self.broadcast("study", study.public())
 
     def seed(self, name: str, result: Result, age_s: float = 0) -> Study:
         study = Study(f"s{len(self.studies) + 1}", name, time.time() - age_s, has_slices=True, source=result)
@@ -89,9 +90,15 @@ class Mock:
         result.save(folder, formats)
         study.folders.append(folder)
         study.results.append(result)
-        found = result.findings
-        study.versions.append({"version": len(study.versions), "created": _iso(time.time()), "author": author,
-                               "note": note, "hemorrhage": found.hemorrhage, "volume_ml": found.volume_ml})  # fmt: skip
+        version = {
+            "version": len(study.versions),
+            "created": _iso(time.time()),
+            "author": author,
+            "note": note,
+            "hemorrhage": result.findings.hemorrhage,
+            "volume_ml": result.findings.volume_ml,
+        }
+        study.versions.append(version)
 
     def submit(self, fields: dict[str, str], names: list[str], sizes: list[int]) -> Study:
         self.received.append({"fields": fields, "names": names, "sizes": sizes})
@@ -103,29 +110,29 @@ class Mock:
         return study
 
     def work(self, study: Study) -> None:
-        self.say(study, status="reading")
+        self.update(study, status="reading")
         if study.source is None:
             refusal = UnreadableFile(f"{study.name} is no DICOM file, volume or picture.")
             error = {"code": refusal.code, "detail": refusal.message, "remedy": refusal.remedy}
-            return self.say(study, status="refused", error=error)
+            return self.update(study, status="refused", error=error)
         total = len(study.source.scan.hu)
-        self.say(study, has_slices=True, status="segmenting", progress=(0, total))
+        self.update(study, has_slices=True, status="segmenting", progress=(0, total))
         for done in range(1, total + 1):
             time.sleep(self.step_s)
             if study.status == "cancelled":
-                return self.say(study, progress=None)
-            self.say(study, progress=(done, total))
-        self.say(study, status="measuring", progress=None)
+                return self.update(study, progress=None)
+            self.update(study, progress=(done, total))
+        self.update(study, status="measuring", progress=None)
         self.add_version(study, study.source, None, "")
-        return self.say(study, status="done")
+        return self.update(study, status="done")
 
     def correct(self, study: Study, mask: np.ndarray[Any, Any], author: str, note: str) -> None:
         base = study.results[0]
-        self.say(study, status="measuring")
+        self.update(study, status="measuring")
         findings = measure(base.scan, mask, base.probability)
         corrected = Result(base.scan, base.probability, mask, findings, base.model, base.timing)
         self.add_version(study, corrected, author, note)
-        self.say(study, status="done")
+        self.update(study, status="done")
 
     def compare(self, comparison: dict[str, Any]) -> None:
         earlier, later = (self.studies[comparison[side]].results[-1] for side in ("earlier", "later"))

@@ -2,12 +2,23 @@
 
 import pytest
 
-from tests.web.viewer.browser import DESKTOP, HERE, PHONE, STRANGE, TABLET, check_access, go, opened, shown_slice, until
+from tests.web.viewer.browser import (
+    DESKTOP,
+    HAS_CHROMIUM,
+    PHONE,
+    STRANGE,
+    TABLET,
+    check_access,
+    go,
+    opened,
+    shown_slice,
+    until,
+)
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="needs chromium (requirements/debian.txt)"),
+    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
 ]
 
 

@@ -6,12 +6,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.web.viewer.browser import HERE, check_access, drag, go, middle, opened, picture, shown_slice, until
+from tests.web.viewer.browser import HAS_CHROMIUM, check_access, drag, go, middle, opened, picture, shown_slice, until
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="needs chromium (requirements/debian.txt)"),
+    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
 ]
 
 

@@ -3,13 +3,13 @@
 import pytest
 
 from sign_in_cases import IdentityProvider
-from tests.web.viewer.browser import HERE, check_access, opened
+from tests.web.viewer.browser import HAS_CHROMIUM, check_access, opened
 from web_process import ServerProcess
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="needs chromium (requirements/debian.txt)"),
+    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
 ]
 RULES = """
 [oidc]
@@ -45,11 +45,11 @@ def test_a_person_signs_in_at_the_service_and_out(browser, tmp_path):
             service.claims["groups"] = ["gardeners"]
             page.click("dialog a[href$='auth/login']")
             page.wait_for_load_state()
-            said = page.locator("main").inner_text()
+            text = page.locator("main").inner_text()
             assert (
-                "Not signed in" in said
-                and "None of your groups may use this application" in said
-                and "unauthorized" in said
+                "Not signed in" in text
+                and "None of your groups may use this application" in text
+                and "unauthorized" in text
             )
             check_access(page)
             page.screenshot(path=str(tmp_path / "refused.png"))

@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 
-from tests.web.viewer.browser import HERE, PHONE, drag, go, grey, head, middle, opened, picture, shown_slice
+from tests.web.viewer.browser import HAS_CHROMIUM, PHONE, drag, go, grey, head, middle, opened, picture, shown_slice
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="needs chromium (requirements/debian.txt)"),
+    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
 ]
 
 
@@ -109,9 +109,9 @@ def test_a_lesion_leads_to_its_slice_and_its_place_in_space(browser, mock, answe
         page.click("[data-lesion='1'] .lesion")
         mask = answers["big"].mask
         assert shown_slice(page) == int(mask.sum((1, 2)).argmax())
-        place = [float(mm) for mm in page.locator(".space").get_attribute("data-place").split()]
+        position = [float(mm) for mm in page.locator(".space").get_attribute("data-place").split()]
         left, back, up = answers["big"].findings.lesions[0].centroid_lps_mm
-        assert place == pytest.approx([-left, -back, up], abs=4)  # RAS, on the grid of the NIfTI
+        assert position == pytest.approx([-left, -back, up], abs=4)  # RAS, on the grid of the NIfTI
         still = head(page)
         assert still != before  # it is lit up
         drag(page, middle(page, "canvas.head"), 80, 20)
@@ -129,10 +129,10 @@ def test_the_parts_without_a_scale_fit_the_scene(browser, mock, answers):
         go(page, mock, "#/studies/s4", ".space[data-version]")
         assert "Not to scale" in page.locator(".space-note").inner_text()
         page.click("[data-lesion='1'] .lesion")
-        place = [float(mm) for mm in page.locator(".space").get_attribute("data-place").split()]
+        position = [float(mm) for mm in page.locator(".space").get_attribute("data-place").split()]
         slice_, row, column = np.argwhere(answers["plain"].mask & _largest(answers["plain"])).mean(0)
         pixel = NOMINAL_FIELD_OF_VIEW_MM / max(answers["plain"].scan.shape[1:])
-        assert place == pytest.approx([-column * pixel, -row * pixel, slice_ * NOMINAL_STEP_MM], abs=15)
+        assert position == pytest.approx([-column * pixel, -row * pixel, slice_ * NOMINAL_STEP_MM], abs=15)
         assert "not measured" in page.locator(".figures").inner_text()
         assert page.locator("[data-lesion='1'] .size").inner_text().endswith("px")
 

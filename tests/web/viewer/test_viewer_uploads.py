@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from tests.web.viewer.browser import HERE, a_zip, check_access, go, shown_slice, until, upload
+from tests.web.viewer.browser import HAS_CHROMIUM, a_zip, check_access, go, shown_slice, until, upload
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="needs chromium (requirements/debian.txt)"),
+    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
 ]
 
 
@@ -98,7 +98,9 @@ def test_an_upload_goes_on_after_the_page_was_loaded_anew(page, mock, tmp_path):
     page.reload()
     page.unroute("**/uploads/u*")
     sent = []
-    page.on("request", lambda asked: sent.append(asked.headers["upload-offset"]) if asked.method == "PATCH" else None)
+    page.on(
+        "request", lambda request: sent.append(request.headers["upload-offset"]) if request.method == "PATCH" else None
+    )
     page.set_input_files("#choose-files", tmp_path / "again.zip")
     page.wait_for_selector(".study")
     assert sent[0] == "4000000" and mock.received[-1]["sizes"] == [len(data)]

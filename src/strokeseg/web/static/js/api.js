@@ -1,9 +1,9 @@
-// The one way to the server: relative addresses (the page may stand on a sub-path), problem details as errors.
+// All requests to the server: relative addresses (the page may be on a sub-path), problem details as errors.
 
 const BASE = "api/v1/";
 const CHANGES = ["POST", "PUT", "PATCH", "DELETE"];
 
-/** What the server refused, or why it cannot be reached (`code` "offline", `status` 0). */
+/** A refusal of the server, or a lost connection (`code` "offline", `status` 0). */
 export class ApiError extends Error {
   constructor(message, { status = 0, code = "error", remedy = "" } = {}) {
     super(message);
@@ -13,54 +13,54 @@ export class ApiError extends Error {
 
 let askForLogin = null;
 
-/** Say what to do when the server wants to know who asks: a function that gives a promise, true if one is let in. */
-export function onUnauthorized(ask) {
-  askForLogin = ask;
+/** Set the function that signs in when the server demands it; it returns a promise, true if the user signed in. */
+export function onUnauthorized(signIn) {
+  askForLogin = signIn;
 }
 
 export const address = (path) => BASE + path;
 
-/** Give the headers of a call; those that change something need one that no foreign page can send. */
+/** Return the headers of a call; changes need one that other sites' pages cannot send. */
 export function headers(method, more = {}) {
   return CHANGES.includes(method) ? { "X-StrokeSeg": "1", ...more } : more;
 }
 
 /**
  * Call the server.
- * @returns {Promise<Response>} an answer of 2xx
+ * @returns {Promise<Response>} a response with status 2xx
  * @throws {ApiError}
  */
 export async function call(path, { method = "GET", body, json, more = {}, signal, base = BASE, login = true } = {}) {
-  const sent = json === undefined ? more : { "Content-Type": "application/json", ...more };
-  const options = { method, headers: headers(method, sent), signal, credentials: "same-origin" };
+  const allHeaders = json === undefined ? more : { "Content-Type": "application/json", ...more };
+  const options = { method, headers: headers(method, allHeaders), signal, credentials: "same-origin" };
   options.body = json === undefined ? body : JSON.stringify(json);
-  let answer;
+  let response;
   try {
-    answer = await fetch(base + path, options);
+    response = await fetch(base + path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The server cannot be reached.", { code: "offline", remedy: "The page tries again by itself." });
+    throw new ApiError("The server cannot be reached.", { code: "offline", remedy: "The page tries again automatically." });
   }
-  if (answer.ok) return answer;
-  if (answer.status === 401 && login && askForLogin && (await askForLogin())) {
+  if (response.ok) return response;
+  if (response.status === 401 && login && askForLogin && (await askForLogin())) {
     return call(path, { method, body, json, more, signal, base, login: false });
   }
-  throw problem(answer.status, await answer.text().catch(() => ""));
+  throw problem(response.status, await response.text().catch(() => ""));
 }
 
-/** Turn an answer that is no success into an error; a proxy may answer with something else than problem details. */
+/** Turn a failed response into an error; a proxy may send something other than problem details. */
 export function problem(status, text) {
-  let said = {};
+  let details = {};
   try {
-    said = JSON.parse(text) ?? {};
+    details = JSON.parse(text) ?? {};
   } catch {
-    /* not JSON: the status alone is told */
+    /* not JSON: show only the status */
   }
-  const detail = typeof said.detail === "string" ? said.detail : said.title;
-  return new ApiError(detail || `The server answered with ${status}.`, {
+  const detail = typeof details.detail === "string" ? details.detail : details.title;
+  return new ApiError(detail || `The server responded with status ${status}.`, {
     status,
-    code: said.code || `http-${status}`,
-    remedy: said.remedy || "",
+    code: details.code || `http-${status}`,
+    remedy: details.remedy || "",
   });
 }
 
@@ -74,7 +74,7 @@ export async function gzip(data) {
   return new Response(stream).arrayBuffer();
 }
 
-/** Unpack gzip; bytes that are none come back as they are, since a server may have unpacked them on the way. */
+/** Decompress gzip; other bytes are returned unchanged, since a proxy may have decompressed them. */
 export async function gunzip(data) {
   const start = new Uint8Array(data, 0, 2);
   if (start[0] !== 0x1f || start[1] !== 0x8b) return data;

@@ -1,66 +1,66 @@
-// The tools of a correction, and how it is saved as a new version.
+// The tools for a correction, and saving it as a new version.
 
-import { announce, button, dialog, el, field, memory } from "./dom.js";
+import { announce, button, dialog, el, field, settings } from "./dom.js";
 import { Edit } from "./edit.js";
 import { me } from "./session.js";
 
-/** What asks before the page is left; set while something is unsaved. */
-let leaving = null;
-window.addEventListener("beforeunload", (event) => leaving?.dirty && event.preventDefault());
+/** The correction in progress; asks before the page is left while it is unsaved. */
+let active = null;
+window.addEventListener("beforeunload", (event) => active?.dirty && event.preventDefault());
 
-/** Ask whether unsaved corrections may go. @returns {Promise<boolean>} */
+/** Ask whether unsaved corrections may be discarded. @returns {Promise<boolean>} */
 export function mayLeave() {
-  if (!leaving?.dirty) return Promise.resolve(true);
+  if (!active?.dirty) return Promise.resolve(true);
   return new Promise((resolve) => {
-    let answer = false;
-    const done = (value) => () => {
-      answer = value;
+    let mayGo = false;
+    const choose = (value) => () => {
+      mayGo = value;
       shown.close();
     };
-    const shown = dialog("Leave the corrections unsaved?", el("p", {}, "What was painted since the last save would be lost."),
-      el("div", { class: "actions" }, button("Stay", done(false)), button("Leave without saving", done(true), { class: "danger" })));
-    shown.addEventListener("close", () => resolve(answer));
+    const shown = dialog("Leave the corrections unsaved?", el("p", {}, "Changes since the last save will be lost."),
+      el("div", { class: "actions" }, button("Stay", choose(false)), button("Leave without saving", choose(true), { class: "danger" })));
+    shown.addEventListener("close", () => resolve(mayGo));
     shown.showModal();
   });
 }
 
 /**
- * Begin a correction.
- * @param {{id: string, volume, stage, changed: Function, ended: (study: Object|null) => void}} given `changed` after each
- *   change; `ended` with the study after a save, with null after the correction was left
+ * Start a correction.
+ * @param {{id: string, volume, stage, onChange: Function, onEnd: (study: Object|null) => void}} options `onChange` is called
+ *   after each change; `onEnd` with the study after saving, with null after leaving
  * @returns {{bar: Node, edit: Edit, close: Function}} `close` leaves without asking
  */
-export function correct({ id, volume, stage, changed, ended }) {
+export function correct({ id, volume, stage, onChange, onEnd }) {
   const controls = {};
   const edit = new Edit(volume, () => {
     show();
-    changed();
+    onChange();
   });
-  leaving = edit;
-  const before = stage.hands.tool;
+  active = edit;
+  const previousTool = stage.controls.tool;
   const use = (erasing) => {
     edit.erasing = erasing;
-    stage.hands.tool = "paint";
-    stage.hands.paint = edit.hands(stage.plane);
-    stage.hands.showTool();
+    stage.controls.tool = "paint";
+    stage.controls.paint = edit.paintHandlers(stage.plane);
+    stage.controls.showTool();
     show();
   };
   const close = () => {
-    leaving = null;
-    stage.hands.paint = null;
-    stage.hands.tool = before;
-    stage.hands.showTool();
+    active = null;
+    stage.controls.paint = null;
+    stage.controls.tool = previousTool;
+    stage.controls.showTool();
     stage.surface.removeEventListener("keydown", keys);
   };
   const leave = async () => {
     if (!(await mayLeave())) return;
     edit.discard();
     close();
-    ended(null);
+    onEnd(null);
   };
   const saved = (study) => {
     close();
-    ended(study);
+    onEnd(study);
   };
   controls.brush = button("Brush", () => use(false));
   controls.erase = button("Erase", () => use(true));
@@ -74,7 +74,7 @@ export function correct({ id, volume, stage, changed, ended }) {
     else edit.redo();
   };
   const show = () => {
-    const painting = stage.hands.tool === "paint";
+    const painting = stage.controls.tool === "paint";
     controls.brush.setAttribute("aria-pressed", String(painting && !edit.erasing));
     controls.erase.setAttribute("aria-pressed", String(painting && edit.erasing));
     controls.undo.disabled = !edit.done.length;
@@ -87,7 +87,7 @@ export function correct({ id, volume, stage, changed, ended }) {
     el("div", { class: "group segments", role: "group", "aria-label": "Paint" }, controls.brush, controls.erase), brushSize(edit, volume),
     el("div", { class: "group" }, controls.undo, controls.redo), el("div", { class: "group" }, controls.save, button("Leave", leave)));
   use(false);
-  announce("Correction has begun. Lesions can be accepted or rejected in the list.");
+  announce("Correction started. Accept or reject lesions in the list.");
   return { bar, edit, close };
 }
 
@@ -106,36 +106,36 @@ function brushSize(edit, volume) {
 
 function saveDialog(id, edit, saved) {
   const author = el("input", { name: "author", required: true, maxlength: 100, autocomplete: "name",
-    value: memory.get("author") ?? (me.auth === "off" ? "" : me.user) });
+    value: settings.get("author") ?? (me.auth === "off" ? "" : me.user) });
   const note = el("textarea", { name: "note", rows: 3, maxlength: 1000 });
   const accepted = el("input", { type: "checkbox", name: "accepted" });
-  const said = el("p", { class: "problem", role: "alert" });
+  const message = el("p", { class: "problem", role: "alert" });
   const submit = el("button", { class: "primary" }, "Save");
   const form = el("form", { method: "dialog" },
-    edit.verdicts() && el("p", { class: "muted" }, edit.verdicts()),
-    field("Your name", author), field("Note", note, "What was changed, and why. No names of patients."),
-    el("label", { class: "check" }, accepted, "Accepted: right in all slices, may be used for training"), said,
+    edit.describeDecisions() && el("p", { class: "muted" }, edit.describeDecisions()),
+    field("Your name", author), field("Note", note, "What you changed, and why. No patient names."),
+    el("label", { class: "check" }, accepted, "Accepted: correct in all slices, may be used for training"), message,
     el("div", { class: "actions" }, button("Back", () => shown.close()), submit));
   const shown = dialog("Save as a new version",
-    el("p", {}, "The machine's answer and all earlier versions stay as they are. Measures and files are made anew."), form);
+    el("p", {}, "The network's result and all earlier versions stay unchanged. Measurements and files are created for the new version."), form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
     try {
-      const given = { author: author.value.trim(), note: note.value.trim(), accepted: accepted.checked };
-      const study = await edit.save(id, given);
-      memory.set("author", given.author);
+      const values = { author: author.value.trim(), note: note.value.trim(), accepted: accepted.checked };
+      const study = await edit.save(id, values);
+      settings.set("author", values.author);
       shown.close();
       saved(study);
     } catch (error) {
-      said.textContent = `${error.message} ${error.remedy ?? ""} Nothing is lost: try again.`;
+      message.textContent = `${error.message} ${error.remedy ?? ""} Your changes are kept: try again.`;
       submit.disabled = false;
     }
   });
   shown.showModal();
 }
 
-/** What can be done with a lesion while correcting. */
+/** The buttons for a lesion during a correction. */
 export function lesionActions(edit, lesion) {
   const rejected = edit.rejected.has(lesion.id);
   const accepted = edit.accepted.has(lesion.id);

@@ -1,26 +1,26 @@
-// Elements, made from data. Text goes in as text only: a file name or a DICOM string is never parsed as HTML.
+// Creation of elements. Text is only inserted as text: a file name or a DICOM string is never parsed as HTML.
 
 /**
- * Make an element.
+ * Create an element.
  * @param {string} tag
  * @param {Object} attributes `class`, `on` ({click: handler}), `data` ({id: 1}), properties such as `value`, `checked`,
- *   `disabled`, `hidden`; everything else is set as an attribute. null, undefined and false are left out.
+ *   `disabled`, `hidden`; everything else is set as an attribute. null, undefined and false are ignored.
  * @param {...(Node|string|number|null|undefined|false)} children
  */
 export function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "on") for (const [event, handler] of Object.entries(value)) made.addEventListener(event, handler);
-    else if (name === "data") Object.assign(made.dataset, value);
-    else if (["value", "checked", "disabled", "hidden", "selected", "multiple", "open"].includes(name)) made[name] = value;
-    else made.setAttribute(name, value === true ? "" : value);
+    if (name === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
+    else if (name === "data") Object.assign(element.dataset, value);
+    else if (["value", "checked", "disabled", "hidden", "selected", "multiple", "open"].includes(name)) element[name] = value;
+    else element.setAttribute(name, value === true ? "" : value);
   }
-  append(made, children);
-  return made;
+  append(element, children);
+  return element;
 }
 
-/** Put children into an element: nodes as they are, strings and numbers as text, nothing for null and false. */
+/** Append children to an element: nodes as they are, strings and numbers as text; null and false are ignored. */
 export function append(parent, children) {
   for (const child of children.flat()) {
     if (child === null || child === undefined || child === false) continue;
@@ -29,26 +29,26 @@ export function append(parent, children) {
   return parent;
 }
 
-/** Replace what an element holds. */
+/** Replace the children of an element. */
 export function fill(parent, ...children) {
   parent.replaceChildren();
   return append(parent, children);
 }
 
-/** Replace what an element holds, and keep the focus on the control of the same name. */
+/** Replace the children of an element, and keep the focus on the control with the same name. */
 export function refill(parent, ...children) {
-  const held = parent.contains(document.activeElement) ? document.activeElement : null;
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   const name = (control) => control.getAttribute("aria-label") ?? control.textContent;
   fill(parent, ...children);
-  if (!held || parent.contains(held)) return held?.focus({ preventScroll: true });
-  const same = [...parent.querySelectorAll(held.localName)].find((control) => name(control) === name(held));
+  if (!focused || parent.contains(focused)) return focused?.focus({ preventScroll: true });
+  const same = [...parent.querySelectorAll(focused.localName)].find((control) => name(control) === name(focused));
   return same?.focus({ preventScroll: true });
 }
 
-/** Tell those who listen to the page, once, without taking the focus. */
+/** Announce a text to screen readers, once, without moving the focus. */
 export function announce(text) {
-  const region = document.getElementById("announcer");
-  if (region.textContent !== text) region.textContent = text;
+  const announcer = document.getElementById("announcer");
+  if (announcer.textContent !== text) announcer.textContent = text;
 }
 
 /** A labelled field: the label is the element around the control. */
@@ -60,22 +60,22 @@ export function button(label, handler, attributes = {}) {
   return el("button", { type: "button", on: { click: handler }, ...attributes }, label);
 }
 
-/** A modal dialog, removed from the page when it closes. Give it to `showModal()`. */
+/** Create a modal dialog, which is removed from the page when it closes; open it with `showModal()`. */
 export function dialog(title, ...children) {
   const id = `dialog-${Math.random().toString(36).slice(2)}`;
-  const made = el("dialog", { "aria-labelledby": id }, el("h2", { id }, title), ...children);
-  made.addEventListener("close", () => made.remove());
-  document.body.append(made);
-  return made;
+  const element = el("dialog", { "aria-labelledby": id }, el("h2", { id }, title), ...children);
+  element.addEventListener("close", () => element.remove());
+  document.body.append(element);
+  return element;
 }
 
-/** Remember a small choice of this browser; a browser that keeps nothing is no fault. */
-export const memory = {
-  get(key, otherwise = null) {
+/** Small settings stored in this browser; a browser may refuse to store them. */
+export const settings = {
+  get(key, fallback = null) {
     try {
-      return localStorage.getItem(`strokeseg.${key}`) ?? otherwise;
+      return localStorage.getItem(`strokeseg.${key}`) ?? fallback;
     } catch {
-      return otherwise;
+      return fallback;
     }
   },
   set(key, value) {
@@ -83,7 +83,7 @@ export const memory = {
       if (value === null) localStorage.removeItem(`strokeseg.${key}`);
       else localStorage.setItem(`strokeseg.${key}`, value);
     } catch {
-      /* private windows may refuse */
+      /* private windows may refuse it */
     }
   },
 };

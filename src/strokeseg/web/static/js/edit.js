@@ -1,15 +1,15 @@
-// A human's correction of the outline. It is made on a copy; the machine's answer stays as it is, here and on the server.
+// A correction of the outline by a person. It is made on a copy; the network's result stays unchanged, also on the server.
 
 import { call, gzip } from "./api.js";
 
-/** What is painted by hand; which lesion it belongs to is found anew on the server. */
+/** The label of painted pixels; the server determines which lesion they belong to. */
 const PAINTED = 255;
 
 export class Edit {
-  /** @param {import("./volume.js").Volume} volume with labels @param {Function} changed is called after each change */
-  constructor(volume, changed) {
+  /** @param {import("./volume.js").Volume} volume with labels @param {Function} onChange is called after each change */
+  constructor(volume, onChange) {
     this.volume = volume;
-    this.changed = changed;
+    this.onChange = onChange;
     this.before = volume.labels;
     volume.setLabels(volume.labels.slice());
     this.done = [];
@@ -25,13 +25,13 @@ export class Edit {
     return this.done.length > 0 || this.accepted.size > 0;
   }
 
-  /** Lesions that were rejected as a whole and not brought back. */
+  /** Lesions that were rejected and not restored. */
   get rejected() {
     return new Set(this.done.map((step) => step.lesion).filter(Boolean));
   }
 
-  /** What a plane's pointer calls: see gestures.js. */
-  hands(plane) {
+  /** The callbacks for the pointer on a plane; see gestures.js. */
+  paintHandlers(plane) {
     return {
       down: (point) => {
         this.stroke = { at: [], was: [], slice: plane.view.index };
@@ -46,13 +46,13 @@ export class Edit {
         const stroke = this.stroke;
         this.stroke = null;
         if (!stroke?.at.length) return;
-        this.#keep({ ...stroke, now: this.erasing ? 0 : PAINTED });
+        this.#record({ ...stroke, now: this.erasing ? 0 : PAINTED });
         if (cancelled) this.undo();
       },
     };
   }
 
-  /** Stamp the brush along a line, closely enough that a quick hand leaves no gaps. */
+  /** Paint along a line, closely enough that a fast stroke has no gaps. */
   #line(from, to) {
     const { width, height } = this.volume.pixel;
     const length = Math.hypot((to.column - from.column) * width, (to.row - from.row) * height);
@@ -64,7 +64,7 @@ export class Edit {
     this.volume.touch();
   }
 
-  /** Set the pixels whose centres lie within the brush; its size is in the volume's lengths. */
+  /** Paint the pixels whose centres are within the brush; its size is in the volume's unit of length. */
   #stamp(column, row) {
     const { rows, columns } = this.volume.meta;
     const { width, height } = this.volume.pixel;
@@ -73,9 +73,9 @@ export class Edit {
     const [down, across] = [radius / height, radius / width];
     for (let r = Math.max(0, Math.floor(row - down)); r <= Math.min(rows - 1, row + down); r++) {
       for (let c = Math.max(0, Math.floor(column - across)); c <= Math.min(columns - 1, column + across); c++) {
-        const apart = Math.hypot((c + 0.5 - column) * width, (r + 0.5 - row) * height);
+        const distance = Math.hypot((c + 0.5 - column) * width, (r + 0.5 - row) * height);
         const hit = c === Math.floor(column) && r === Math.floor(row);
-        if (apart <= radius || hit) this.#set(offset + r * columns + c);
+        if (distance <= radius || hit) this.#set(offset + r * columns + c);
       }
     }
   }
@@ -88,27 +88,27 @@ export class Edit {
     labels[at] = this.erasing ? 0 : PAINTED;
   }
 
-  #keep(step) {
+  #record(step) {
     this.done.push(step);
     this.undone = [];
     this.volume.touch();
-    this.changed();
+    this.onChange();
   }
 
-  /** Take a whole lesion away; undo brings it back. */
+  /** Remove a whole lesion; undo restores it. */
   reject(id) {
     this.accepted.delete(id);
     const { labels } = this.volume;
     const at = [];
     for (let index = labels.indexOf(id); index >= 0; index = labels.indexOf(id, index + 1)) at.push(index);
     for (const index of at) labels[index] = 0;
-    this.#keep({ at, was: at.map(() => id), now: 0, lesion: id });
+    this.#record({ at, was: at.map(() => id), now: 0, lesion: id });
   }
 
-  /** Say that a lesion is right as it is; a second call takes that back. */
+  /** Mark a lesion as correct; a second call removes the mark. */
   accept(id) {
     if (!this.accepted.delete(id)) this.accepted.add(id);
-    this.changed();
+    this.onChange();
   }
 
   undo() {
@@ -119,7 +119,7 @@ export class Edit {
     });
     this.undone.push(step);
     this.volume.touch();
-    this.changed();
+    this.onChange();
   }
 
   redo() {
@@ -128,24 +128,24 @@ export class Edit {
     for (const index of step.at) this.volume.labels[index] = step.now;
     this.done.push(step);
     this.volume.touch();
-    this.changed();
+    this.onChange();
   }
 
-  /** Leave the outline as it was before. */
+  /** Restore the outline as it was before. */
   discard() {
     this.volume.setLabels(this.before);
   }
 
-  /** What was said of whole lesions, for the note of the version. */
-  verdicts() {
-    const said = [["Accepted", this.accepted], ["Rejected", this.rejected]];
-    return said.filter(([, ids]) => ids.size).map(([word, ids]) => `${word}: lesion ${[...ids].sort((a, b) => a - b).join(", ")}.`).join(" ");
+  /** Describe the accepted and rejected lesions, for the note of the version. */
+  describeDecisions() {
+    const decisions = [["Accepted", this.accepted], ["Rejected", this.rejected]];
+    return decisions.filter(([, ids]) => ids.size).map(([word, ids]) => `${word}: lesion ${[...ids].sort((a, b) => a - b).join(", ")}.`).join(" ");
   }
 
-  /** Save as a new version; measures and files follow on the server. @returns {Promise<Object>} the study */
+  /** Save as a new version; the server updates measurements and files. @returns {Promise<Object>} the study */
   async save(id, { author, note, accepted }) {
     const mask = this.volume.labels.map((label) => (label ? 1 : 0));
-    const query = new URLSearchParams({ author, note: [this.verdicts(), note].filter(Boolean).join(" "), accepted });
+    const query = new URLSearchParams({ author, note: [this.describeDecisions(), note].filter(Boolean).join(" "), accepted });
     const more = { "Content-Type": "application/octet-stream" };
     const path = `studies/${encodeURIComponent(id)}/versions?${query}`;
     return (await call(path, { method: "POST", body: await gzip(mask), more })).json();

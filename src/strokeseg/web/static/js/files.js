@@ -1,26 +1,26 @@
-// What a person drops or chooses: files, or folders with all that lies in them.
+// Dropped or chosen files, and folders with everything in them.
 
 /** @typedef {{file: File, path: string}} Entry `path` is relative, as "folder/IM0001" */
 
 const HIDDEN = /(^|\/)(\.|__MACOSX\/|Thumbs\.db$|desktop\.ini$)/i;
 
-/** @returns {Promise<Entry[]>} of a drop; folders are walked */
-export async function dropped(transfer) {
+/** @returns {Promise<Entry[]>} the files of a drop, including those in folders */
+export async function getDroppedEntries(transfer) {
   const items = [...transfer.items].filter((item) => item.kind === "file");
   const roots = items.map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const found = roots.length ? (await Promise.all(roots.map(walk))).flat() : chosen(transfer.files);
-  return visible(found);
+  const entries = roots.length ? (await Promise.all(roots.map(walk))).flat() : getChosenEntries(transfer.files);
+  return removeHidden(entries);
 }
 
-/** @returns {Entry[]} of a file field */
-export function chosen(files) {
-  return visible([...files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
+/** @returns {Entry[]} the files of a file input */
+export function getChosenEntries(files) {
+  return removeHidden([...files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
 }
 
-export const total = (entries) => entries.reduce((sum, entry) => sum + entry.file.size, 0);
+export const totalBytes = (entries) => entries.reduce((sum, entry) => sum + entry.file.size, 0);
 
-/** Give a name for the study: the folder's, or the one file's. */
-export function nameOf(entries) {
+/** Return a name for the study: that of the folder or of the only file. */
+export function getStudyName(entries) {
   const [first] = entries;
   if (!first) return "";
   const folder = first.path.includes("/") ? first.path.split("/")[0] : "";
@@ -28,7 +28,7 @@ export function nameOf(entries) {
   return folder || `${first.path} and ${entries.length - 1} more`;
 }
 
-const visible = (entries) => entries.filter((entry) => !HIDDEN.test(entry.path));
+const removeHidden = (entries) => entries.filter((entry) => !HIDDEN.test(entry.path));
 
 async function walk(entry) {
   if (entry.isFile) {
@@ -37,7 +37,7 @@ async function walk(entry) {
   }
   const reader = entry.createReader();
   const inside = [];
-  // A reader gives at most a hundred entries at a time, and none when all were given.
+  // A reader returns at most a hundred entries at a time, and none at the end.
   for (;;) {
     const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!batch.length) break;

@@ -1,42 +1,42 @@
-// What was measured, in words and numbers; what was not measured is said so.
+// The measurements in words and numbers; missing ones are shown as not measured.
 
 import { el } from "./dom.js";
-import { interval, ml, number, percent, place, sliceRange, UNKNOWN } from "./text.js";
+import { interval, locationText, ml, number, percent, sliceRange, UNKNOWN } from "./text.js";
 
 const SEVERITY = { warning: "Warning", repaired: "Repaired", info: "Note" };
 
-/** The answer in one line, and the figures below it. */
+/** The finding in one line, and the measurements below it. */
 export function findingsView(result) {
-  const found = result.findings;
-  const volume = interval(found.volume_interval_ml, "ml");
-  const level = found.interval_level && `${Math.round(found.interval_level * 100)} % interval`;
-  const shift = found.midline_shift_mm === null ? UNKNOWN
-    : number(found.midline_shift_mm, "mm") + (found.midline_shift_side ? ` to the ${found.midline_shift_side}` : "");
+  const { findings } = result;
+  const volume = interval(findings.volume_interval_ml, "ml");
+  const level = findings.interval_level && `${Math.round(findings.interval_level * 100)} % interval`;
+  const shift = findings.midline_shift_mm === null ? UNKNOWN
+    : number(findings.midline_shift_mm, "mm") + (findings.midline_shift_side ? ` to the ${findings.midline_shift_side}` : "");
   const rows = [
-    ["Volume", ml(found.volume_ml), volume && `${volume}, ${level}`],
-    ["Probability of blood", percent(found.confidence), null],
-    found.hemorrhage && ["Side", found.side ?? UNKNOWN, null],
+    ["Volume", ml(findings.volume_ml), volume && `${volume}, ${level}`],
+    ["Probability of blood", percent(findings.confidence), null],
+    findings.hemorrhage && ["Side", findings.side ?? UNKNOWN, null],
     ["Midline shift", shift, null],
-    found.hemorrhage && ["Blood in the ventricles", inVentricles(found), null],
+    findings.hemorrhage && ["Blood in the ventricles", ventricleText(findings), null],
   ].filter(Boolean);
-  const negative = el("p", { class: "muted" }, "Nothing is outlined. That does not rule out bleeding: see the model's limits.");
+  const negative = el("p", { class: "muted" }, "Nothing is outlined. This does not rule out a hemorrhage: see the model's limits.");
   return el("section", { class: "findings", "aria-labelledby": "verdict" },
-    el("h2", { id: "verdict", class: found.hemorrhage ? "verdict bleeding" : "verdict none" },
-      found.hemorrhage ? "Bleeding found" : "No bleeding found"),
-    !found.hemorrhage && negative,
+    el("h2", { id: "verdict", class: findings.hemorrhage ? "verdict bleeding" : "verdict none" },
+      findings.hemorrhage ? "Hemorrhage detected" : "No hemorrhage detected"),
+    !findings.hemorrhage && negative,
     el("dl", { class: "figures" }, rows.map(([name, value, more]) => el("div", {}, el("dt", {}, name),
       el("dd", { class: value === UNKNOWN ? "unknown" : null }, value, more && el("small", {}, more))))));
 }
 
-function inVentricles(found) {
-  if (found.intraventricular === null) return UNKNOWN;
-  if (!found.intraventricular) return "none";
-  return found.intraventricular_ml === null ? "yes" : ml(found.intraventricular_ml);
+function ventricleText(findings) {
+  if (findings.intraventricular === null) return UNKNOWN;
+  if (!findings.intraventricular) return "none";
+  return findings.intraventricular_ml === null ? "yes" : ml(findings.intraventricular_ml);
 }
 
 /**
- * The lesions, each of which leads to its place.
- * @param {(id: number) => void} jump @param {(lesion) => Node|null} actions what can be done with one, while correcting
+ * The list of lesions; each one jumps to its slice.
+ * @param {(id: number) => void} jump @param {(lesion) => Node|null} actions buttons for a lesion during a correction
  */
 export function lesionList(result, jump, actions = () => null) {
   const { lesions } = result.findings;
@@ -45,7 +45,7 @@ export function lesionList(result, jump, actions = () => null) {
   const size = (lesion) => (measured ? ml(lesion.volume_ml) : `${lesion.pixels} px`);
   const details = (lesion) => [
     lesion.side && (lesion.side === "unsure" ? "side unsure" : lesion.side),
-    lesion.place && (lesion.place === "unsure" ? "place unsure" : place(lesion.place)),
+    lesion.place && (lesion.place === "unsure" ? "location unsure" : locationText(lesion.place)),
     lesion.max_diameter_mm !== null && `${number(lesion.max_diameter_mm, "mm")} wide`,
     lesion.mean_hu !== null && `${number(lesion.mean_hu, "HU", 0)}`,
     lesion.abc2_ml !== null && `ABC/2 ${ml(lesion.abc2_ml)}`,
@@ -61,7 +61,7 @@ export function lesionList(result, jump, actions = () => null) {
       actions(lesion)))));
 }
 
-/** Warnings first; a slice that a remark names can be looked at. */
+/** The remarks, warnings first; slices that a remark names are links. */
 export function remarksView(remarks, goTo = null) {
   if (!remarks.length) return null;
   const order = Object.keys(SEVERITY);
@@ -74,10 +74,10 @@ export function remarksView(remarks, goTo = null) {
         el("button", { type: "button", class: "link", on: { click: () => goTo(index) } }, `slice ${index + 1}`)))))));
 }
 
-/** Which network answered, how it may be used, and what it is known to miss. */
+/** The model, its licence and its known limits. */
 export function modelView(result, cards) {
   const { model } = result;
-  const card = cards.find((known) => known.name === model.name);
+  const card = cards.find((each) => each.name === model.name);
   return el("section", { class: "model", "aria-labelledby": "model-title" },
     el("h2", { id: "model-title" }, "Model"),
     el("p", {}, `${model.name} ${model.version}, ${model.precision}, ${model.engine}, threshold ${model.threshold}. `,

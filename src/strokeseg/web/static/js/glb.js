@@ -1,13 +1,13 @@
-// The surfaces of scene.glb, as our writer makes them: indexed triangles in metres, y up, named by their nodes.
+// The surfaces of our scene.glb: indexed triangles in metres, y up, named by their nodes.
 
 const JSON_CHUNK = 0x4e4f534a;
 
 /**
- * Read the named surfaces, turned into the frame of NIfTI: RAS mm.
+ * Read the named surfaces and convert them to the frame of NIfTI: RAS mm.
  * @param {ArrayBuffer} data
  * @returns {{name: string, points: Float32Array, triangles: Uint32Array}[]}
  */
-export function surfaces(data) {
+export function readSurfaces(data) {
   const view = new DataView(data);
   const length = view.getUint32(12, true);
   if (view.getUint32(16, true) !== JSON_CHUNK) throw new Error("scene.glb does not begin with its description");
@@ -19,20 +19,20 @@ export function surfaces(data) {
     return new Kind(data.slice(start, start + accessor.count * width * 4));
   };
   return tree.nodes.filter((node) => node.mesh !== undefined).map((node) => {
-    const [part] = tree.meshes[node.mesh].primitives;
-    if (tree.accessors[part.indices].componentType !== 5125) throw new Error("scene.glb has other indices than uint32");
-    const triangles = array(part.indices, Uint32Array, 1);
-    return { name: node.name, points: toRas(array(part.attributes.POSITION, Float32Array, 3)), triangles };
+    const [primitive] = tree.meshes[node.mesh].primitives;
+    if (tree.accessors[primitive.indices].componentType !== 5125) throw new Error("scene.glb has other indices than uint32");
+    const triangles = array(primitive.indices, Uint32Array, 1);
+    return { name: node.name, points: toRas(array(primitive.attributes.POSITION, Float32Array, 3)), triangles };
   });
 }
 
-/** glTF's x is the patient's left, y the head's top, z the face: a turn, nothing is mirrored. */
+/** In glTF x is the patient's left, y the top of the head, z the face: a rotation, not a reflection. */
 function toRas(points) {
-  const turned = new Float32Array(points.length);
+  const rotated = new Float32Array(points.length);
   for (let at = 0; at < points.length; at += 3) {
-    turned[at] = -points[at] * 1000;
-    turned[at + 1] = points[at + 2] * 1000;
-    turned[at + 2] = points[at + 1] * 1000;
+    rotated[at] = -points[at] * 1000;
+    rotated[at + 1] = points[at + 2] * 1000;
+    rotated[at + 2] = points[at + 1] * 1000;
   }
-  return turned;
+  return rotated;
 }

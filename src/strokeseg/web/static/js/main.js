@@ -1,38 +1,38 @@
-// The page: which part of it is shown, by the address after the #, and whether the server can be reached.
+// The page: shows the view that the address names after the #, and whether the server can be reached.
 
 import { showComparison } from "./compare.js";
 import { mayLeave } from "./correct.js";
 import { button, el, fill } from "./dom.js";
-import { begin } from "./session.js";
+import { start } from "./session.js";
 import * as store from "./store.js";
 import { showStudy } from "./study.js";
 import { showWorklist } from "./worklist.js";
 
 const main = document.getElementById("main");
 let page = null;
-let here = null;
+let currentHash = null;
 
 const openStudy = (study) => {
   if (location.hash.startsWith("#/studies/") || location.hash.startsWith("#/compare/")) return;
   location.hash = `#/studies/${study.id}`;
 };
 
-/** Show what the address says; unsaved corrections are asked about first, and a "stay" puts the address back. */
+/** Show the view of the address; if unsaved corrections are to be kept, restore the previous address. */
 async function route() {
-  const wanted = location.hash || "#/";
-  if (wanted === here) return;
+  const hash = location.hash || "#/";
+  if (hash === currentHash) return;
   if (!(await mayLeave())) {
-    history.replaceState(null, "", here);
+    history.replaceState(null, "", currentHash);
     return;
   }
   page?.abort();
   page = new AbortController();
-  const moved = here !== null;
-  here = wanted;
-  const parts = wanted.slice(2).split("/").map(decodeURIComponent);
+  const isNavigation = currentHash !== null;
+  currentHash = hash;
+  const parts = hash.slice(2).split("/").map(decodeURIComponent);
   main.className = parts[0] || "list";
   document.getElementById("printout")?.remove();
-  if (moved) main.focus({ preventScroll: true });
+  if (isNavigation) main.focus({ preventScroll: true });
   window.scrollTo(0, 0);
   const { signal } = page;
   try {
@@ -45,28 +45,28 @@ async function route() {
 }
 
 function showProblem(error) {
-  const again = () => {
-    here = null;
+  const retry = () => {
+    currentHash = null;
     route();
   };
   fill(main, el("section", { class: "card problem-card" },
-    el("h1", {}, error.status === 404 ? "This study is not here" : "This cannot be shown"),
+    el("h1", {}, error.status === 404 ? "Study not found" : "Cannot be displayed"),
     el("p", {}, error.message, " ", error.code && el("code", {}, error.code)), error.remedy && el("p", {}, error.remedy),
-    el("div", { class: "actions" }, button("Try again", again), el("a", { class: "button", href: "#/" }, "To the worklist"))));
+    el("div", { class: "actions" }, button("Try again", retry), el("a", { class: "button", href: "#/" }, "Back to the worklist"))));
 }
 
 function showConnection(connected) {
   const banner = document.getElementById("banner");
   banner.hidden = connected;
-  banner.textContent = connected ? "" : "No connection to the server. What is on the screen stays; the page tries again by itself.";
+  banner.textContent = connected ? "" : "No connection to the server. The page reconnects automatically.";
   document.getElementById("connection").textContent = connected ? "" : "Offline";
   if (connected && main.querySelector(".problem-card")) {
-    here = null;
+    currentHash = null;
     route();
   }
 }
 
-// A file that misses the drop zone must not replace the page.
+// A file dropped beside the drop zone must not replace the page.
 for (const type of ["dragover", "drop"]) window.addEventListener(type, (event) => event.preventDefault());
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
@@ -76,7 +76,7 @@ store.listen("connection", showConnection);
 window.addEventListener("hashchange", route);
 
 try {
-  await begin();
+  await start();
 } catch (error) {
   if (error.code !== "offline" && error.status !== 404) showProblem(error);
 }

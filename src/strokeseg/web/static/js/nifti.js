@@ -1,13 +1,13 @@
-// What the page itself must know of a NIfTI-1 file of ours: little endian, an sform, uint8 or uint16 labels.
+// The fields of our NIfTI-1 files that the page reads: little endian, an sform, uint8 or uint16 labels.
 
 const AT = { dim: 40, datatype: 70, pixdim: 76, offset: 108, srow: 280 };
 const UINT16 = 512;
 
-/** Where the spacing is not known a voxel of our NIfTI measures 1. The 3D scene has these nominal sizes instead, mm
- * (strokeseg/scan.py); with them the planes have the proportions of a head, and fit the scene. */
+/** Without a known spacing a voxel of our NIfTI measures 1. The 3D scene uses these nominal sizes instead, mm
+ * (strokeseg/scan.py); with them the planes have the proportions of a head and fit the scene. */
 export const NOMINAL = { fieldOfView: 230, step: 5 };
 
-/** Give a volume without a scale the nominal one, in place. */
+/** Set the nominal scale of a volume without one, in place. */
 export function setNominalScale(data) {
   const view = new DataView(data);
   const [columns, rows] = [1, 2].map((axis) => view.getInt16(AT.dim + 2 * axis, true));
@@ -23,8 +23,8 @@ export function setNominalScale(data) {
 }
 
 /**
- * Find where each lesion lies, and make every label 1, in place.
- * @returns {Map<number, number[]>} id: RAS mm of its voxel nearest to its middle
+ * Find the centre of each lesion, and set every label to 1, in place.
+ * @returns {Map<number, number[]>} id: RAS mm of the voxel nearest to its centre
  */
 export function lesionCentres(data) {
   const view = new DataView(data);
@@ -32,8 +32,8 @@ export function lesionCentres(data) {
   const Kind = view.getInt16(AT.datatype, true) === UINT16 ? Uint16Array : Uint8Array;
   const labels = new Kind(data, view.getFloat32(AT.offset, true), columns * rows * slices);
   const sums = new Map();
-  const place = (at) => [at % columns, Math.floor(at / columns) % rows, Math.floor(at / (columns * rows))];
-  const each = (visit) => labels.forEach((id, at) => id && visit(id, place(at)));
+  const toVoxel = (at) => [at % columns, Math.floor(at / columns) % rows, Math.floor(at / (columns * rows))];
+  const each = (visit) => labels.forEach((id, at) => id && visit(id, toVoxel(at)));
   each((id, [c, r, s]) => {
     const sum = sums.get(id) ?? { count: 0, c: 0, r: 0, s: 0, nearest: Infinity, voxel: null };
     sums.set(id, { ...sum, count: sum.count + 1, c: sum.c + c, r: sum.r + r, s: sum.s + s });

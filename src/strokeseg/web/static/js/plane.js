@@ -1,4 +1,4 @@
-// One acquired plane on a canvas: grey levels, the bleeding's fill and outline, rulers. Coordinates are (column, row).
+// One acquired plane on a canvas: grey levels, fill and outline of the lesions, rulers. Coordinates are (column, row).
 
 import { paintGrey } from "./windows.js";
 
@@ -16,7 +16,7 @@ export class Plane {
     this.grey = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
     this.fill = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
     this.greyData = new ImageData(columns, rows);
-    this.view = { index: volume.wanted, ...first, zoom: 1, x: 0, y: 0, opacity: 0.3, outline: true };
+    this.view = { index: volume.current, ...first, zoom: 1, x: 0, y: 0, opacity: 0.3, outline: true };
     this.rulers = [];
     this.onView = () => {};
     this.frame = 0;
@@ -33,12 +33,12 @@ export class Plane {
     view.centre = Math.round(view.centre);
     view.zoom = Math.max(ZOOM[0], Math.min(ZOOM[1], view.zoom));
     this.view = view;
-    this.volume.want(view.index);
+    this.volume.setCurrent(view.index);
     this.redraw();
     this.onView(view);
   }
 
-  /** Zoom by a factor so that a point of the screen keeps its place. */
+  /** Zoom by a factor around a point of the screen. */
   zoomAt(factor, point) {
     const { zoom, x, y } = this.view;
     const next = Math.max(ZOOM[0], Math.min(ZOOM[1], zoom * factor));
@@ -58,7 +58,7 @@ export class Plane {
     cancelAnimationFrame(this.frame);
   }
 
-  /** CSS pixels a column and a row take. */
+  /** Size of a column and a row in CSS pixels. */
   get scale() {
     const { width, height } = this.volume.pixel;
     const { rows, columns } = this.volume.meta;
@@ -66,7 +66,7 @@ export class Plane {
     return { across: fit * width, down: fit * height };
   }
 
-  /** From (column, row) to CSS pixels, turned so that the face is up and the patient's left on the right. */
+  /** Map (column, row) to CSS pixels, with the face at the top and the patient's left on the right. */
   get matrix() {
     const { across, down } = this.scale;
     const { rows, columns, upright } = this.volume.meta;
@@ -97,23 +97,23 @@ export class Plane {
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     if (!width || !height) return;
     this.size = { width, height, ratio };
-    const wanted = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== wanted[0] || this.canvas.height !== wanted[1]) [this.canvas.width, this.canvas.height] = wanted;
+    const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) [this.canvas.width, this.canvas.height] = pixels;
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, height);
-    const shown = this.#drawGrey(context);
+    const isDrawn = this.#drawGrey(context);
     this.#drawLabels(context);
     this.#drawRulers(context);
-    this.canvas.dataset.shown = shown ? String(this.view.index) : "";
+    this.canvas.dataset.shown = isDrawn ? String(this.view.index) : "";
   }
 
-  #place(context, picture) {
+  #drawImage(context, image) {
     const { a, d, e, f } = this.matrix;
     context.save();
     context.transform(a, 0, 0, d, e, f);
-    context.drawImage(picture, 0, 0);
+    context.drawImage(image, 0, 0);
     context.restore();
   }
 
@@ -128,7 +128,7 @@ export class Plane {
     }
     context.imageSmoothingEnabled = this.scale.across < 4;
     context.imageSmoothingQuality = "high";
-    this.#place(context, this.grey);
+    this.#drawImage(context, this.grey);
     return true;
   }
 
@@ -142,15 +142,15 @@ export class Plane {
     }
     context.imageSmoothingEnabled = false;
     context.globalAlpha = this.view.opacity;
-    this.#place(context, this.fill);
+    this.#drawImage(context, this.fill);
     context.globalAlpha = 1;
     if (!this.view.outline) return;
     const { a, d, e, f } = this.matrix;
-    const placed = new Path2D();
-    placed.addPath(this.edges, new DOMMatrix([a, 0, 0, d, e, f]));
+    const outline = new Path2D();
+    outline.addPath(this.edges, new DOMMatrix([a, 0, 0, d, e, f]));
     context.strokeStyle = OUTLINE;
     context.lineWidth = 1.25;
-    context.stroke(placed);
+    context.stroke(outline);
   }
 
   #prepareLabels(labels) {
@@ -158,7 +158,7 @@ export class Plane {
     const data = new ImageData(columns, rows);
     for (let at = 0; at < labels.length; at++) if (labels[at]) data.data.set([...FILL, 255], at * 4);
     this.fill.getContext("2d").putImageData(data, 0, 0);
-    this.edges = edgesOf(labels, rows, columns);
+    this.edges = traceEdges(labels, rows, columns);
   }
 
   #drawRulers(context) {
@@ -183,7 +183,7 @@ export class Plane {
     }
   }
 
-  /** A ruler's length: mm, or pixels where the spacing is not known. */
+  /** The length of a ruler: mm, or pixels if the spacing is not known. */
   lengthText({ from, to }) {
     const { width, height } = this.volume.pixel;
     const length = Math.hypot((to.column - from.column) * width, (to.row - from.row) * height);
@@ -191,8 +191,8 @@ export class Plane {
   }
 }
 
-/** Give the edges between labelled and other pixels, runs of a row or a column as one line each. */
-export function edgesOf(labels, rows, columns) {
+/** Trace the edges between labelled and other pixels; runs along a row or a column are one line each. */
+export function traceEdges(labels, rows, columns) {
   const path = new Path2D();
   const inside = (row, column) => row >= 0 && column >= 0 && row < rows && column < columns && labels[row * columns + column] > 0;
   const runs = (count, length, differs, draw) => {

@@ -1,20 +1,20 @@
-// The head in space: three planes through it, and its surfaces to turn. Drawn by NiiVue, loaded only when it is wanted.
+// The 3D view: three planes through the head, and its surfaces. Drawn by NiiVue, which is loaded only when needed.
 
 import { atVersion, getBytes, getJson, gunzip } from "./api.js";
 import { el, fill } from "./dom.js";
-import { surfaces } from "./glb.js";
+import { readSurfaces } from "./glb.js";
 import { lesionCentres, setNominalScale } from "./nifti.js";
 
 const BRAIN = [225, 228, 235, 255];
 const LESION = [214, 40, 36, 255];
 const CHOSEN = [255, 190, 30, 255];
 const GLASS = 0.5;
-const RESTING_MS = 150;
-const CALM = { backColor: [0, 0, 0, 1], dragAndDropEnabled: false, logLevel: "error", loadingText: "", isRadiologicalConvention: true,
+const WINDOW_DELAY_MS = 150;
+const OPTIONS = { backColor: [0, 0, 0, 1], dragAndDropEnabled: false, logLevel: "error", loadingText: "", isRadiologicalConvention: true,
   crosshairColor: [1, 0.82, 0.18, 0.9], fontColor: [0.72, 0.76, 0.8, 1], isColorbar: false, showLegend: false };
 
-/** Whether this browser can draw it: "no", "slowly" by software, or "yes". */
-export function possible() {
+/** How this browser supports WebGL 2: "no", "slowly" (in software) or "yes". */
+export function webGLSupport() {
   const gl = document.createElement("canvas").getContext("webgl2");
   if (!gl) return "no";
   const names = gl.getExtension("WEBGL_debug_renderer_info");
@@ -31,10 +31,10 @@ export class Space {
     this.signal = signal;
     this.note = el("p", { class: "space-note", role: "status" }, "Loading the head …");
     this.planesCanvas = el("canvas", { class: "planes", tabindex: 0, "aria-label": "Axial, coronal and sagittal plane. Arrow keys, Page up and Page down move the crosshair." });
-    this.headCanvas = el("canvas", { class: "head", tabindex: 0, "aria-label": "The head in 3D. Drag or use the arrow keys to turn it." });
+    this.headCanvas = el("canvas", { class: "head", tabindex: 0, "aria-label": "The head in 3D. Drag or use the arrow keys to rotate it." });
     this.element = el("div", { class: "space", "aria-label": "Planes and 3D", role: "group" },
       el("div", { class: "planes-place" }, this.planesCanvas), el("div", { class: "head-place" }, this.headCanvas), this.note);
-    // The library has letters of its own that change how it draws; none of the keys reaches it.
+    // The library has its own keyboard shortcuts; no key must reach it.
     this.element.addEventListener("keydown", (event) => this.#key(event), { capture: true });
     this.element.addEventListener("keyup", (event) => event.stopPropagation(), { capture: true });
     this.centres = new Map();
@@ -43,22 +43,22 @@ export class Space {
     this.window = [0, 80];
   }
 
-  /** Load and show a version; the CT itself is loaded once. */
+  /** Load and show a version; the CT is loaded only once. */
   async show(version) {
     if (this.shown === version) return;
     this.shown = version;
     try {
       await this.#start();
       const { items } = await getJson(`${this.path}/files${atVersion(version)}`, { signal: this.signal });
-      const there = new Set(items.map((item) => item.name));
-      await this.#showPlanes(version, there);
-      await this.#showHead(version, there);
+      const names = new Set(items.map((item) => item.name));
+      await this.#showPlanes(version, names);
+      await this.#showHead(version, names);
       fill(this.note, this.scaled ? "" : "Not to scale: the spacing is not known.");
       this.element.dataset.version = String(version);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.shown = null;
-      fill(this.note, `The head cannot be shown: ${error.message}`);
+      fill(this.note, `The 3D view cannot be shown: ${error.message}`);
     }
   }
 
@@ -70,8 +70,8 @@ export class Space {
   async #attach() {
     this.library = await import("../vendor/niivue.js");
     const { Niivue, SLICE_TYPE, SHOW_RENDER } = this.library;
-    this.planes = new Niivue({ ...CALM, sliceType: SLICE_TYPE.MULTIPLANAR, multiplanarShowRender: SHOW_RENDER.NEVER, isSliceMM: true });
-    this.head = new Niivue({ ...CALM, sliceType: SLICE_TYPE.RENDER, show3Dcrosshair: true, meshXRay: 0.5 });
+    this.planes = new Niivue({ ...OPTIONS, sliceType: SLICE_TYPE.MULTIPLANAR, multiplanarShowRender: SHOW_RENDER.NEVER, isSliceMM: true });
+    this.head = new Niivue({ ...OPTIONS, sliceType: SLICE_TYPE.RENDER, show3Dcrosshair: true, meshXRay: 0.5 });
     await this.planes.attachToCanvas(this.planesCanvas);
     await this.head.attachToCanvas(this.headCanvas);
     this.planes.setCustomLayout([
@@ -87,7 +87,7 @@ export class Space {
     return data;
   }
 
-  async #showPlanes(version, there) {
+  async #showPlanes(version, names) {
     const { NVImage } = this.library;
     if (!this.planes.volumes.length) {
       const ct = await this.#file("ct.nii.gz", version);
@@ -96,20 +96,20 @@ export class Space {
     }
     for (const old of this.planes.volumes.slice(1)) this.planes.removeVolume(old);
     this.centres = new Map();
-    if (!there.has("lesions.nii.gz")) return;
+    if (!names.has("lesions.nii.gz")) return;
     const lesions = await this.#file("lesions.nii.gz", version);
     this.centres = lesionCentres(lesions);
     const overlay = await NVImage.new(lesions, "lesions.nii", "red", 0.45, null, 0, 1);
     this.planes.addVolume(overlay);
   }
 
-  async #showHead(version, there) {
+  async #showHead(version, names) {
     const { NVMesh } = this.library;
     for (const old of this.meshes.values()) this.head.removeMesh(old);
     this.meshes = new Map();
-    if (!there.has("scene.glb")) return;
-    const parts = surfaces(await this.#file("scene.glb", version)).filter((part) => part.name !== "skull");
-    // What is seen through must be drawn last.
+    if (!names.has("scene.glb")) return;
+    const parts = readSurfaces(await this.#file("scene.glb", version)).filter((part) => part.name !== "skull");
+    // Transparent surfaces must be drawn last.
     for (const part of parts.sort((a, b) => (a.name === "brain") - (b.name === "brain"))) {
       const brain = part.name === "brain";
       const rgba = new Uint8Array(brain ? BRAIN : LESION);
@@ -121,19 +121,19 @@ export class Space {
     this.head.setRenderAzimuthElevation(200, 15);
   }
 
-  /** The planes follow the window when the hand rests: all voxels are coloured anew, which takes a while without a GPU. */
+  /** Update the window of the planes after a pause: all voxels are coloured again, which is slow without a GPU. */
   setWindow({ centre, width }) {
     this.window = [centre - width / 2, centre + width / 2];
-    clearTimeout(this.resting);
-    this.resting = setTimeout(() => {
+    clearTimeout(this.windowTimer);
+    this.windowTimer = setTimeout(() => {
       const ct = this.planes?.volumes[0];
       if (!ct || (ct.cal_min === this.window[0] && ct.cal_max === this.window[1])) return;
       [ct.cal_min, ct.cal_max] = this.window;
       this.planes.updateGLVolume();
-    }, RESTING_MS);
+    }, WINDOW_DELAY_MS);
   }
 
-  /** Put the crosshair on a lesion, in the planes and in 3D, and light up its surface. */
+  /** Move the crosshair to a lesion, in the planes and in 3D, and highlight its surface. */
   jump(id) {
     const centre = this.centres.get(id);
     if (!centre) return;
@@ -164,11 +164,11 @@ export class Space {
   }
 
   close() {
-    clearTimeout(this.resting);
-    for (const drawn of [this.planes, this.head]) {
-      if (!drawn) continue;
-      drawn.cleanup();
-      drawn.gl?.getExtension("WEBGL_lose_context")?.loseContext();
+    clearTimeout(this.windowTimer);
+    for (const view of [this.planes, this.head]) {
+      if (!view) continue;
+      view.cleanup();
+      view.gl?.getExtension("WEBGL_lose_context")?.loseContext();
     }
   }
 }

@@ -1,4 +1,4 @@
-// A plane with all that stands around it: the sides' letters, the numbers in its corners, the slider.
+// A plane with its surroundings: letters of the sides, numbers in the corners, slider.
 
 import { el } from "./dom.js";
 import { attach } from "./gestures.js";
@@ -8,13 +8,13 @@ import { firstWindow } from "./windows.js";
 /**
  * @param {import("./volume.js").Volume} volume opened
  * @param {{label: string, jump?: Function}} options
- * @returns {{element, plane, hands, views: Set<Function>, close: Function}} `views` are called after each change
+ * @returns {{element, plane, controls, views: Set<Function>, close: Function}} `views` are called after each change
  */
 export function makeStage(volume, { label, jump = () => {} }) {
   const canvas = el("canvas", { class: "plane" });
   const corner = Object.fromEntries(["slice", "window", "pointer", "loading"].map((name) => [name, el("span", { class: `hud ${name}` })]));
   const letters = Object.entries(volume.meta.orientation ?? {}).map(([edge, letter]) =>
-    letter && el("span", { class: `letter ${shownAt(edge, volume.meta.upright)}`, "aria-hidden": "true" }, letter));
+    letter && el("span", { class: `letter ${displayedEdge(edge, volume.meta.upright)}`, "aria-hidden": "true" }, letter));
   const surface = el("div", { class: "surface", tabindex: 0, role: "group", "aria-roledescription": "slice viewer",
     "aria-label": `${label}. Arrow keys change the slice, 1 to 4 the window, N goes to the next lesion.` },
     canvas, letters, Object.values(corner));
@@ -22,7 +22,7 @@ export function makeStage(volume, { label, jump = () => {} }) {
   const plane = new Plane(canvas, volume, firstWindow(volume.meta));
   const views = new Set();
   const coarse = window.matchMedia("(pointer: coarse)").matches;
-  const hands = { tool: coarse ? "scroll" : "window", paint: null, jump, hover: (point) => showPointer(point, plane, corner.pointer) };
+  const controls = { tool: coarse ? "scroll" : "window", paint: null, jump, hover: (point) => showPointer(point, plane, corner.pointer) };
   slider.addEventListener("input", () => plane.set({ index: Number(slider.value) - 1 }));
   const showLoading = () => {
     const loaded = volume.slices.filter(Boolean).length;
@@ -33,18 +33,18 @@ export function makeStage(volume, { label, jump = () => {} }) {
     slider.setAttribute("aria-valuetext", `Slice ${view.index + 1} of ${volume.count}`);
     corner.slice.textContent = `Slice ${view.index + 1} / ${volume.count}${positionText(volume, view.index)}`;
     corner.window.textContent = `C ${view.centre}  W ${view.width}${view.zoom === 1 ? "" : `  ×${view.zoom.toFixed(1)}`}`;
-    for (const shown of views) shown(view);
+    for (const onView of views) onView(view);
   };
   volume.onChange(showLoading);
   showLoading();
-  attach(surface, plane, hands);
+  attach(surface, plane, controls);
   plane.set({});
   const element = el("div", { class: "stage" }, surface, slider);
-  return { element, surface, plane, hands, views, close: () => plane.close() };
+  return { element, surface, plane, controls, views, close: () => plane.close() };
 }
 
-/** The letters are those of the slices as stored; where these are shown turned, they change sides. */
-function shownAt(edge, upright) {
+/** The letters are those of the stored slices; if these are shown flipped, the letters change sides. */
+function displayedEdge(edge, upright) {
   if (upright?.flip_columns) edge = { left: "right", right: "left" }[edge] ?? edge;
   if (upright?.flip_rows) edge = { top: "bottom", bottom: "top" }[edge] ?? edge;
   return edge;
@@ -55,9 +55,9 @@ function positionText(volume, index) {
   return typeof position === "number" && volume.scaled ? `  ${position.toFixed(1)} mm` : "";
 }
 
-function showPointer(point, plane, shown) {
-  const place = point && plane.toImage(point);
-  const value = place && plane.volume.valueAt(plane.view.index, place.column, place.row);
+function showPointer(point, plane, output) {
+  const pixel = point && plane.toImage(point);
+  const value = pixel && plane.volume.valueAt(plane.view.index, pixel.column, pixel.row);
   const unit = plane.volume.meta.calibrated ? "HU" : "grey level";
-  shown.textContent = value === null ? "" : `${value} ${unit}`;
+  output.textContent = value === null ? "" : `${value} ${unit}`;
 }

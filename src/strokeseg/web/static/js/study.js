@@ -1,12 +1,12 @@
-// One study: its slices as soon as they are read, the outline, the measures and the head in 3D as soon as they are there.
+// One study: its slices, then its outline, measurements and 3D view, each as soon as it is available.
 
 import { atVersion, call, getJson } from "./api.js";
 import { correct, lesionActions } from "./correct.js";
-import { announce, button, el, fill, memory, refill } from "./dom.js";
+import { announce, button, el, fill, refill, settings } from "./dom.js";
 import { findingsView, lesionList, modelView, remarksView } from "./findings.js";
 import { downloads, versionList } from "./outputs.js";
 import { may } from "./session.js";
-import { possible, Space } from "./space.js";
+import { Space, webGLSupport } from "./space.js";
 import { makeStage } from "./stage.js";
 import * as store from "./store.js";
 import { RUNNING, statusText, versionName, when } from "./text.js";
@@ -17,23 +17,23 @@ const ERRORS = { refused: "This scan was refused", done: "The last correction co
 const WIDE = "(min-width: 1200px)";
 const LAYOUTS = [["slices", "Slices"], ["both", "Both"], ["space", "3D"]];
 
-/** Show a study in `main` until `signal` ends. */
+/** Show a study in `main` until `signal` is aborted. */
 export async function showStudy(main, id, signal) {
   const study = await store.study(id);
-  if (store.studies.size < 2) store.list().catch(() => {}); // what it can be compared with
+  if (store.studies.size < 2) store.list().catch(() => {}); // studies to compare with
   const page = new StudyPage(main, study, signal);
-  store.listen("study", (changed) => changed.id === id && page.take(changed), signal);
+  store.listen("study", (changed) => changed.id === id && page.update(changed), signal);
   store.listen("list", () => page.showOthers(), signal);
-  store.listen("deleted", (gone) => gone === id && page.gone(), signal);
-  store.listen("connection", (back) => back && store.study(id).catch(() => {}), signal);
+  store.listen("deleted", (deletedId) => deletedId === id && page.showDeleted(), signal);
+  store.listen("connection", (connected) => connected && store.study(id).catch(() => {}), signal);
   signal.addEventListener("abort", () => page.close());
-  await page.take(study);
+  await page.update(study);
 }
 
 class StudyPage {
   constructor(main, study, signal) {
     Object.assign(this, { main, study, signal });
-    this.version = null; // what is shown; chosen by hand it stays, otherwise it is the latest
+    this.version = null; // the shown version; a chosen one stays, otherwise the latest is shown
     this.pinned = false;
     this.parts = Object.fromEntries(["title", "viewer", "panel"].map((name) => [name, el("div", { class: name })]));
     this.stage = null;
@@ -44,31 +44,31 @@ class StudyPage {
     fill(main, el("div", { class: "study" }, this.parts.title, el("div", { class: "columns" }, this.parts.viewer, this.parts.panel)));
   }
 
-  /** Take the study as it is now. Changes come quickly: each is worked through before the next. */
-  take(study) {
+  /** Show the current state of the study; each change is completed before the next one. */
+  update(study) {
     this.study = study;
     document.title = `${study.name} · StrokeSeg`;
     this.showTitle();
-    this.busy = this.busy.then(() => this.#follow()).catch((error) => {
+    this.busy = this.busy.then(() => this.#showState()).catch((error) => {
       if (error.name !== "AbortError") this.showError(error);
     });
     return this.busy;
   }
 
-  async #follow() {
+  async #showState() {
     const { study } = this;
     if (this.signal.aborted) return;
     if (study.has_slices && !this.stage) await this.openViewer();
     if (!study.has_slices) this.showWaiting();
-    if (study.has_result) await this.follow();
+    if (study.has_result) await this.showLatest();
     else this.showProgress();
   }
 
-  /** Show the latest version, unless one was chosen or a correction is under way. */
-  async follow() {
-    const wanted = this.pinned ? this.version : this.study.version;
+  /** Show the latest version, unless another was chosen or a correction is in progress. */
+  async showLatest() {
+    const version = this.pinned ? this.version : this.study.version;
     if (this.correction) return this.noteNewer();
-    if (wanted !== this.version || !this.result) return this.showVersion(wanted);
+    if (version !== this.version || !this.result) return this.showVersion(version);
     return this.showPanel();
   }
 
@@ -96,18 +96,18 @@ class StudyPage {
     this.tools = el("div", { class: "tools" }, toolbar([this.stage], [this.layoutChoice()]));
     this.screen = el("div", { class: "screen" }, this.stage.element);
     fill(this.parts.viewer, el("div", { class: "dark" }, this.tools, this.screen));
-    const both = this.drawn === "yes" && window.matchMedia(WIDE).matches;
-    this.setLayout(memory.get("layout") ?? (both ? "both" : "slices"));
+    const both = this.webGL === "yes" && window.matchMedia(WIDE).matches;
+    this.setLayout(settings.get("layout") ?? (both ? "both" : "slices"));
   }
 
   layoutChoice() {
-    this.drawn = possible();
-    if (this.drawn === "no") return el("span", { class: "muted" }, "3D needs WebGL, which this browser does not offer.");
+    this.webGL = webGLSupport();
+    if (this.webGL === "no") return el("span", { class: "muted" }, "3D needs WebGL, which this browser does not support.");
     this.layouts = LAYOUTS.map(([layout, label]) => button(label, () => {
-      memory.set("layout", layout);
+      settings.set("layout", layout);
       this.setLayout(layout);
     }, { data: { layout } }));
-    return el("div", { class: "group segments layouts", role: "group", "aria-label": "What is shown" }, this.layouts);
+    return el("div", { class: "group segments layouts", role: "group", "aria-label": "Layout" }, this.layouts);
   }
 
   setLayout(layout) {
@@ -117,11 +117,11 @@ class StudyPage {
     this.showSpace();
   }
 
-  /** The head is loaded when it is on the screen and there is something to show. */
+  /** Load the 3D view once it is on the screen and there is a result. */
   async showSpace() {
     if (this.layout === "slices") return;
     if (this.version === null) {
-      this.placeholder ??= el("p", { class: "space waiting" }, "The planes and the head in 3D appear with the result.");
+      this.placeholder ??= el("p", { class: "space waiting" }, "The planes and the 3D view appear with the result.");
       this.screen.append(this.placeholder);
       return;
     }
@@ -146,10 +146,10 @@ class StudyPage {
     this.cards ??= (await getJson("models", { signal: this.signal }).catch(() => ({ items: [] }))).items;
     this.files = await downloads(this.study, result, this.volume, version, this.signal);
     this.model = modelView(result, this.cards);
-    const largest = first && result.findings.lesions[0] && this.volume.lesionPlace(result.findings.lesions[0].id);
+    const largest = first && result.findings.lesions[0] && this.volume.findLargestSlice(result.findings.lesions[0].id);
     if (largest) this.stage.plane.set({ index: largest.slice });
     this.showPanel();
-    announce(`${result.findings.hemorrhage ? "Bleeding found" : "No bleeding found"}. ${versionName(version)} is shown.`);
+    announce(`${result.findings.hemorrhage ? "Hemorrhage detected" : "No hemorrhage detected"}. Showing ${versionName(version)}.`);
     this.showSpace();
   }
 
@@ -158,7 +158,7 @@ class StudyPage {
     refill(this.parts.panel,
       this.errorView(),
       this.newer && el("p", { class: "notice", role: "status" }, this.newer),
-      editing?.dirty && el("p", { class: "notice" }, "Unsaved corrections: the figures are those of the version before."),
+      editing?.dirty && el("p", { class: "notice" }, "Unsaved corrections: the measurements are those of the version before."),
       findingsView(this.result), lesionList(this.result, (id) => this.jump(id), (lesion) => editing && lesionActions(editing, lesion)),
       remarksView(this.result.remarks, (index) => this.stage.plane.set({ index })),
       this.correctionStart(), versionList(this.study, this.version, (version) => this.choose(version)),
@@ -174,8 +174,8 @@ class StudyPage {
   startCorrection() {
     if (this.layout === "space") this.setLayout("slices");
     this.correction = correct({
-      id: this.study.id, volume: this.volume, stage: this.stage, changed: () => this.showPanel(),
-      ended: (study) => this.endCorrection(study),
+      id: this.study.id, volume: this.volume, stage: this.stage, onChange: () => this.showPanel(),
+      onEnd: (study) => this.endCorrection(study),
     });
     this.tools.append(this.correction.bar);
     this.showPanel();
@@ -187,16 +187,16 @@ class StudyPage {
     this.correction = null;
     this.newer = null;
     this.pinned = false;
-    if (!study) return this.take(this.study);
-    announce("Saved. The measures are made anew.");
-    store.know(study);
+    if (!study) return this.update(this.study);
+    announce("Saved. The measurements are being updated.");
+    store.update(study);
     return undefined;
   }
 
   noteNewer() {
-    const latest = this.study.versions?.find((known) => known.version === this.study.version);
+    const latest = this.study.versions?.find((version) => version.version === this.study.version);
     if (latest && latest.version > this.version) {
-      this.newer = `${latest.author || "Someone"} has saved version ${latest.version} meanwhile. Yours will be saved as another one.`;
+      this.newer = `${latest.author || "Someone"} has saved version ${latest.version} in the meantime. Yours will be saved as a separate version.`;
     }
     this.showPanel();
   }
@@ -208,8 +208,8 @@ class StudyPage {
   }
 
   jump(id) {
-    const place = this.volume.lesionPlace(id);
-    if (place) this.stage.plane.set({ index: place.slice });
+    const largest = this.volume.findLargestSlice(id);
+    if (largest) this.stage.plane.set({ index: largest.slice });
     this.space?.jump(id);
     this.lesion = id;
     for (const row of this.parts.panel.querySelectorAll("[data-lesion]")) {
@@ -224,7 +224,7 @@ class StudyPage {
     this.jump(ids[at < 0 ? 0 : (at + step + ids.length) % ids.length]);
   }
 
-  /** The list of studies may come after the page. */
+  /** The list of studies may arrive after the page. */
   showOthers() {
     this.parts.panel.querySelector(".compare-choice")?.replaceWith(this.compareChoice());
   }
@@ -232,7 +232,7 @@ class StudyPage {
   compareChoice() {
     const others = [...store.studies.values()].filter((other) => other.id !== this.study.id && other.has_result);
     const choice = el("select", { "aria-label": "Study to compare with", disabled: !others.length },
-      el("option", { value: "" }, others.length ? "Choose a study …" : "No other study is done"),
+      el("option", { value: "" }, others.length ? "Choose a study …" : "No other study has a result"),
       others.map((other) => el("option", { value: other.id }, `${other.name}, ${when(other.created)}`)));
     choice.addEventListener("change", () => {
       const other = store.studies.get(choice.value);
@@ -248,7 +248,7 @@ class StudyPage {
     const { study } = this;
     const running = RUNNING.includes(study.status);
     fill(this.parts.panel, this.errorView(), running && el("section", { class: "findings" },
-      el("h2", { class: "verdict" }, statusText(study)), el("p", { class: "muted" }, "The result appears here by itself.")),
+      el("h2", { class: "verdict" }, statusText(study)), el("p", { class: "muted" }, "The result appears here automatically.")),
     !running && !study.error && el("section", {}, el("h2", {}, statusText(study)), el("p", {}, "There is no result.")));
     announce(statusText(study));
   }
@@ -257,22 +257,22 @@ class StudyPage {
     const { error, status } = this.study;
     if (!error) return null;
     return el("section", { class: "card refused", role: "alert" },
-      el("h2", {}, ERRORS[status] ?? "This study could not be finished"),
+      el("h2", {}, ERRORS[status] ?? "This study failed"),
       el("p", {}, error.detail), error.remedy && el("p", { class: "remedy" }, error.remedy), el("p", {}, el("code", {}, error.code)));
   }
 
   showError(error) {
-    fill(this.parts.panel, el("section", { class: "card refused", role: "alert" }, el("h2", {}, "This cannot be shown"),
+    fill(this.parts.panel, el("section", { class: "card refused", role: "alert" }, el("h2", {}, "Cannot be displayed"),
       el("p", {}, `${error.message} ${error.remedy ?? ""}`),
       button("Try again", () => {
         this.version = null;
-        this.take(this.study);
+        this.update(this.study);
       })));
   }
 
-  gone() {
+  showDeleted() {
     fill(this.main, el("section", { class: "card problem-card" }, el("h1", {}, "This study was deleted"),
-      el("p", {}, "It was deleted here, or in another tab."), el("a", { class: "button", href: "#/" }, "To the worklist")));
+      el("p", {}, "It was deleted here or in another tab."), el("a", { class: "button", href: "#/" }, "Back to the worklist")));
     this.close();
   }
 

@@ -1,6 +1,6 @@
-// Numbers and words as a reader wants them. Unknown is "not measured", never a zero.
+// Numbers and words for display. An unknown value is "not measured", never 0.
 
-const PLACES = { deep: "deep", lobar: "lobar", ventricle: "ventricle", "extra-axial": "outside the brain (extra-axial)",
+const LOCATIONS = { deep: "deep", lobar: "lobar", ventricle: "ventricle", "extra-axial": "outside the brain (extra-axial)",
   cerebellum: "cerebellum", brainstem: "brainstem", unsure: "unsure" };
 const STATUS = { queued: "Queued", reading: "Reading", segmenting: "Segmenting", measuring: "Measuring",
   writing: "Writing", delivering: "Delivering", done: "Done", refused: "Refused", failed: "Failed",
@@ -17,7 +17,7 @@ export function number(value, unit = "", digits = 1) {
 export const ml = (value) => value === 0 ? "0 ml" : number(value, "ml", value !== null && value !== undefined && value < 1 ? 2 : 1);
 
 /** A change with its sign. */
-export const change = (value, written) => (value > 0 ? `+${written}` : written);
+export const signed = (value, text) => (value > 0 ? `+${text}` : text);
 
 export function interval(pair, unit) {
   return pair ? `${pair[0].toFixed(1)} to ${pair[1].toFixed(1)} ${unit}` : null;
@@ -29,22 +29,22 @@ export function percent(share) {
   return value > 99 ? "over 99 %" : value < 1 ? "under 1 %" : `${value.toFixed(0)} %`;
 }
 
-export const place = (name) => (name ? PLACES[name] ?? name : UNKNOWN);
+export const locationText = (name) => (name ? LOCATIONS[name] ?? name : UNKNOWN);
 
 export const statusText = (study) => {
   const progress = study.progress;
-  const counted = progress && progress.total ? ` ${progress.done}/${progress.total}` : "";
-  return (STATUS[study.status] ?? study.status) + (RUNNING.includes(study.status) ? counted : "");
+  const count = progress && progress.total ? ` ${progress.done}/${progress.total}` : "";
+  return (STATUS[study.status] ?? study.status) + (RUNNING.includes(study.status) ? count : "");
 };
 
-/** Slices are counted from 1 for readers, 1 being the lowest. */
+/** Slices are displayed from 1, which is the lowest. */
 export const sliceRange = ([first, last]) => (first === last ? `slice ${first + 1}` : `slices ${first + 1}–${last + 1}`);
 
-/** What a study says of the bleeding, in a few words. */
+/** A study's finding in a few words. */
 export function verdict(study) {
   if (study.hemorrhage === null || study.hemorrhage === undefined) return "";
-  if (!study.hemorrhage) return "No bleeding found";
-  return study.volume_ml === null ? "Bleeding, volume unknown" : `Bleeding, ${ml(study.volume_ml)}`;
+  if (!study.hemorrhage) return "No hemorrhage detected";
+  return study.volume_ml === null ? "Hemorrhage, volume unknown" : `Hemorrhage, ${ml(study.volume_ml)}`;
 }
 
 export function when(iso) {
@@ -57,4 +57,4 @@ export function bytes(count) {
   return count < 1e6 ? `${(count / 1e3).toFixed(0)} kB` : `${(count / 1e6).toFixed(1)} MB`;
 }
 
-export const versionName = (version) => (version === 0 ? "Machine's answer" : `Version ${version}`);
+export const versionName = (version) => (version === 0 ? "Network's result" : `Version ${version}`);

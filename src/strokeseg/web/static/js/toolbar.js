@@ -1,12 +1,12 @@
-// The tools above a plane: what a drag does, the windows, the overlay.
+// The toolbar above a plane: drag tools, windows, overlay.
 
 import { button, el } from "./dom.js";
 import { isWindow, WINDOWS } from "./windows.js";
 
-const TOOLS = [["window", "Window", "Drag to change the window"], ["scroll", "Scroll", "Drag to go through the slices"],
-  ["pan", "Move", "Drag to move the picture"], ["zoom", "Zoom", "Drag to zoom"], ["ruler", "Ruler", "Drag to measure a length"]];
+const TOOLS = [["window", "Window", "Drag to change the window"], ["scroll", "Scroll", "Drag to change the slice"],
+  ["pan", "Move", "Drag to move the image"], ["zoom", "Zoom", "Drag to zoom"], ["ruler", "Ruler", "Drag to measure a length"]];
 
-/** @param {{plane, hands, views}[]} stages that the tools act on, all of them at once */
+/** @param {{plane, controls, views}[]} stages that the tools act on together */
 export function toolbar(stages, more = []) {
   const [lead] = stages;
   const setAll = (change) => stages.forEach((stage) => stage.plane.set(change));
@@ -22,15 +22,15 @@ export function toolbar(stages, more = []) {
 
 function toolChoice(stages) {
   const choices = TOOLS.map(([tool, label, title]) => button(label, () => {
-    for (const stage of stages) stage.hands.tool = tool;
+    for (const stage of stages) stage.controls.tool = tool;
     show();
   }, { title, data: { tool } }));
   const show = () => {
-    for (const choice of choices) choice.setAttribute("aria-pressed", String(choice.dataset.tool === stages[0].hands.tool));
+    for (const choice of choices) choice.setAttribute("aria-pressed", String(choice.dataset.tool === stages[0].controls.tool));
   };
-  stages[0].hands.showTool = show;
+  stages[0].controls.showTool = show;
   show();
-  return el("div", { class: "group segments", role: "group", "aria-label": "What a drag does" }, choices);
+  return el("div", { class: "group segments", role: "group", "aria-label": "Tool" }, choices);
 }
 
 function windowChoice(lead, setAll) {

@@ -1,19 +1,19 @@
-// A study's slices and outline, as the scanner made them: int16 values, loaded from the middle outwards.
+// A study's acquired slices (int16) and its labels, loaded from the middle outwards.
 
 import { atVersion, getBytes, getJson, gunzip, pause } from "./api.js";
 
-const AT_ONCE = 4;
+const PARALLEL = 4;
 
 export class Volume {
-  /** @param {string} id of a study; `signal` ends loading */
+  /** @param {string} id of a study; aborting `signal` ends loading */
   constructor(id, signal) {
     this.path = `studies/${encodeURIComponent(id)}`;
     this.signal = signal;
     this.slices = [];
     this.loading = new Set();
-    /** uint8, slice after slice: the lesion's id, 0 where there is none; null until there is a result */
+    /** uint8, slice after slice: the lesion's id, 0 for none; null until there is a result */
     this.labels = null;
-    /** Grows with every change of the labels, so that what was drawn from them is drawn anew. */
+    /** Incremented with every change of the labels, so that drawings of them are updated. */
     this.edition = 0;
     this.listeners = new Set();
   }
@@ -22,7 +22,7 @@ export class Volume {
     this.listeners.add(listener);
   }
 
-  changed(what) {
+  notify(what) {
     for (const listener of this.listeners) listener(what);
   }
 
@@ -39,7 +39,7 @@ export class Volume {
     return Boolean(this.meta.pixel_spacing_mm);
   }
 
-  /** Width and height of a pixel: mm where they are known, else squares of 1. */
+  /** Width and height of a pixel: mm if known, otherwise 1. */
   get pixel() {
     const [row, column] = this.meta.pixel_spacing_mm ?? [1, 1];
     return { width: column, height: row };
@@ -48,13 +48,13 @@ export class Volume {
   async open() {
     this.meta = await getJson(`${this.path}/slices`, { signal: this.signal });
     this.slices = new Array(this.count).fill(null);
-    this.wanted = Math.floor(this.count / 2);
+    this.current = Math.floor(this.count / 2);
     return this;
   }
 
-  /** Load all slices, always the nearest to the one that is looked at first. */
+  /** Load all slices, starting with those nearest to the displayed one. */
   async load() {
-    await Promise.all(Array.from({ length: AT_ONCE }, () => this.#worker()));
+    await Promise.all(Array.from({ length: PARALLEL }, () => this.#worker()));
   }
 
   async #worker() {
@@ -63,7 +63,7 @@ export class Volume {
       try {
         const data = await gunzip(await getBytes(`${this.path}/slices/${index}`, { signal: this.signal }));
         this.slices[index] = new Int16Array(data);
-        this.changed("slice");
+        this.notify("slice");
       } catch (error) {
         if (error.name === "AbortError" || (error.status >= 400 && error.status < 500)) return;
         await pause(1000, this.signal).catch(() => {});
@@ -78,13 +78,13 @@ export class Volume {
     let best = -1;
     for (let index = 0; index < this.count; index++) {
       if (this.slices[index] || this.loading.has(index)) continue;
-      if (best < 0 || Math.abs(index - this.wanted) < Math.abs(best - this.wanted)) best = index;
+      if (best < 0 || Math.abs(index - this.current) < Math.abs(best - this.current)) best = index;
     }
     return best;
   }
 
-  want(index) {
-    this.wanted = index;
+  setCurrent(index) {
+    this.current = index;
   }
 
   async loadLabels(version) {
@@ -97,25 +97,25 @@ export class Volume {
     this.touch();
   }
 
-  /** Say that labels were changed in place. */
+  /** Notify the listeners that labels were changed in place. */
   touch() {
     this.edition++;
-    this.changed("labels");
+    this.notify("labels");
   }
 
   labelsOf(index) {
     return this.labels?.subarray(index * this.area, (index + 1) * this.area) ?? null;
   }
 
-  /** @returns the value under a pixel, or null outside of the picture or before it is loaded */
+  /** @returns the value of a pixel, or null outside the slice or before it is loaded */
   valueAt(index, column, row) {
     const { rows, columns } = this.meta;
     if (!this.slices[index] || column < 0 || row < 0 || column >= columns || row >= rows) return null;
     return this.slices[index][Math.floor(row) * columns + Math.floor(column)];
   }
 
-  /** Where a lesion is largest. @returns {{slice: number, column: number, row: number} | null} */
-  lesionPlace(id) {
+  /** Find the slice where a lesion is largest, and its centre there. @returns {{slice: number, column: number, row: number} | null} */
+  findLargestSlice(id) {
     if (!this.labels) return null;
     const { columns } = this.meta;
     let best = null;

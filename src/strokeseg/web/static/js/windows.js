@@ -1,4 +1,4 @@
-// The windows a head CT is read with: (centre, width) in Hounsfield units, by the keys 1 to 4.
+// Window presets for head CT: centre and width in Hounsfield units; keys 1 to 4.
 
 export const WINDOWS = [
   { name: "Brain", centre: 40, width: 80 },
@@ -7,7 +7,7 @@ export const WINDOWS = [
   { name: "Bone", centre: 600, width: 2800 },
 ];
 
-/** The window to begin with: the scan's own for pictures, whose values mean little outside of it. */
+/** The initial window: for pictures the scan's own, since their values are only meaningful within it. */
 export function firstWindow(meta) {
   const [centre, width] = (!meta.calibrated && meta.window) || [WINDOWS[0].centre, WINDOWS[0].width];
   return { centre, width };
@@ -15,7 +15,7 @@ export function firstWindow(meta) {
 
 export const isWindow = (view, preset) => view.centre === preset.centre && view.width === preset.width;
 
-/** Write a slice's grey levels into RGBA bytes. */
+/** Write the grey levels of a slice into RGBA bytes. */
 export function paintGrey(values, { centre, width }, rgba) {
   const low = centre - width / 2;
   const scale = 255 / width;

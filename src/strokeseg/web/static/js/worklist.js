@@ -1,4 +1,4 @@
-// All studies one may see, newest first, as they change.
+// The worklist: all studies that the user may see, newest first, updated as they change.
 
 import { address, call } from "./api.js";
 import { button, dialog, el, fill } from "./dom.js";
@@ -7,9 +7,9 @@ import { may } from "./session.js";
 import * as store from "./store.js";
 import { percent, RUNNING, statusText, verdict, versionName, when } from "./text.js";
 
-const FILTERS = [["", "All"], ["running", "Running"], ["done", "Done"], ["bleeding", "Bleeding"], ["refused", "Not answered"]];
+const FILTERS = [["", "All"], ["running", "Running"], ["done", "Done"], ["bleeding", "Hemorrhage"], ["refused", "No result"]];
 
-/** Show the worklist in `main` until `signal` ends. `open` shows a study. */
+/** Show the worklist in `main` until `signal` is aborted. `open` shows a study. */
 export async function showWorklist(main, signal, open) {
   document.title = "Worklist · StrokeSeg";
   const body = el("tbody");
@@ -24,12 +24,12 @@ export async function showWorklist(main, signal, open) {
     el("div", { class: "sheet" }, table), note, more));
 
   const draw = () => {
-    const shown = [...store.studies.values()].filter((study) => fits(study, state)).sort(newestFirst);
-    keepRows(body, shown);
+    const matching = [...store.studies.values()].filter((study) => matches(study, state)).sort(newestFirst);
+    updateRows(body, matching);
     zone.classList.toggle("large", store.studies.size === 0);
-    table.hidden = shown.length === 0;
-    note.hidden = shown.length > 0;
-    note.textContent = store.studies.size ? "No study fits." : "No study yet. The first one you drop appears here.";
+    table.hidden = matching.length === 0;
+    note.hidden = matching.length > 0;
+    note.textContent = store.studies.size ? "No study matches." : "No study yet. The first study that you drop appears here.";
   };
   const load = async (cursor = "") => {
     state.next = await store.list({ q: state.q, cursor });
@@ -57,7 +57,7 @@ export async function showWorklist(main, signal, open) {
 
 const newestFirst = (a, b) => (a.created < b.created ? 1 : a.created > b.created ? -1 : 0);
 
-function fits(study, { q, filter }) {
+function matches(study, { q, filter }) {
   if (q && !study.name.toLowerCase().includes(q.toLowerCase())) return false;
   if (filter === "running") return RUNNING.includes(study.status);
   if (filter === "bleeding") return study.hemorrhage === true;
@@ -65,26 +65,26 @@ function fits(study, { q, filter }) {
   return !filter || study.status === filter;
 }
 
-function filters(state, changed) {
+function filters(state, onChange) {
   const choices = FILTERS.map(([value, label]) =>
     button(label, () => {
       state.filter = value;
       for (const choice of choices) choice.setAttribute("aria-pressed", String(choice.dataset.filter === value));
-      changed();
+      onChange();
     }, { "aria-pressed": String(value === ""), data: { filter: value } }));
-  return el("div", { class: "segments", role: "group", "aria-label": "Which studies are shown" }, choices);
+  return el("div", { class: "segments", role: "group", "aria-label": "Filter" }, choices);
 }
 
 const head = () => el("thead", {}, el("tr", {},
-  ["Picture", "Study", "Status", "Finding", "Chance of blood", "Received", "Actions"].map((name, index) =>
+  ["Picture", "Study", "Status", "Finding", "Probability", "Received", "Actions"].map((name, index) =>
     el("th", { scope: "col" }, [0, 6].includes(index) ? el("span", { class: "visually-hidden" }, name) : name))));
 
-/** Change only the rows that changed: the focus stays where it is, and pictures are not loaded again. */
-function keepRows(body, shown) {
-  const there = new Map([...body.children].map((row) => [row.dataset.id, row]));
+/** Replace only the rows that changed, so that the focus stays and thumbnails are not loaded again. */
+function updateRows(body, studies) {
+  const rows = new Map([...body.children].map((row) => [row.dataset.id, row]));
   let before = null;
-  for (const study of shown) {
-    let row = there.get(study.id);
+  for (const study of studies) {
+    let row = rows.get(study.id);
     const key = JSON.stringify(study);
     if (!row || row.dataset.key !== key) {
       const fresh = studyRow(study, row);
@@ -94,21 +94,21 @@ function keepRows(body, shown) {
       row = fresh;
       if (focused) row.querySelector(`[data-role="${focused}"]`)?.focus();
     }
-    there.delete(study.id);
+    rows.delete(study.id);
     if (before ? before.nextSibling !== row : body.firstChild !== row) before ? before.after(row) : body.prepend(row);
     before = row;
   }
-  for (const gone of there.values()) gone.remove();
+  for (const row of rows.values()) row.remove();
 }
 
-function studyRow(study, old) {
+function studyRow(study, oldRow) {
   const running = RUNNING.includes(study.status);
   const progress = study.progress?.total
     ? el("progress", { max: study.progress.total, value: study.progress.done, "aria-label": `Progress of ${study.name}` })
     : null;
   const corrected = study.version > 0 && el("span", { class: "tag" }, versionName(study.version));
   return el("tr", { data: { id: study.id, status: study.status } },
-    el("td", { class: "thumb" }, thumbnail(study, old)),
+    el("td", { class: "thumb" }, thumbnail(study, oldRow)),
     el("th", { scope: "row" }, el("a", { href: `#/studies/${study.id}`, data: { role: "open" } }, study.name),
       study.priority === "urgent" && el("span", { class: "tag urgent" }, "Urgent"), corrected),
     el("td", { class: "status" }, el("span", { class: `state ${study.status}` }, statusText(study)),
@@ -119,11 +119,11 @@ function studyRow(study, old) {
     el("td", { class: "actions" }, may("write") && action(study, running)));
 }
 
-function thumbnail(study, old) {
+function thumbnail(study, oldRow) {
   if (!study.has_slices) return el("span", { class: "no-thumb" });
   const source = `${address(`studies/${study.id}/thumbnail`)}?v=${study.version}.${study.has_result}`;
-  const known = old?.querySelector("img");
-  if (known?.getAttribute("src") === source) return known;
+  const image = oldRow?.querySelector("img");
+  if (image?.getAttribute("src") === source) return image;
   return el("img", { src: source, alt: "", width: 48, height: 48, loading: "lazy" });
 }
 
@@ -136,17 +136,17 @@ function action(study, running) {
 }
 
 function confirmDelete(study) {
-  const said = el("p", { class: "problem", role: "alert" });
-  const gone = async () => {
+  const message = el("p", { class: "problem", role: "alert" });
+  const remove = async () => {
     try {
       await store.remove(study.id);
-      shown.close();
+      confirmation.close();
     } catch (error) {
-      said.textContent = error.message;
+      message.textContent = error.message;
     }
   };
-  const shown = dialog("Delete this study?",
-    el("p", {}, `${study.name}: the scan, its results and all corrections are deleted for good.`), said,
-    el("div", { class: "actions" }, button("Keep it", () => shown.close()), button("Delete", gone, { class: "danger" })));
-  shown.showModal();
+  const confirmation = dialog("Delete this study?",
+    el("p", {}, `${study.name}: the scan, its results and all corrections are deleted permanently.`), message,
+    el("div", { class: "actions" }, button("Cancel", () => confirmation.close()), button("Delete", remove, { class: "danger" })));
+  confirmation.showModal();
 }
