@@ -1,4 +1,4 @@
-"""A real archive: Debian's Orthanc with its DICOMweb plug-in, started for a test."""
+"""A real archive for tests: Debian's Orthanc with its DICOMweb plug-in."""
 
 import email
 import email.policy
@@ -85,17 +85,17 @@ class Archive:
 
     def send(self, *paths):
         """Send files by C-STORE."""
-        where = ["-aec", "ARCHIVE", "127.0.0.1", str(self.dimse)]
+        target = ["-aec", "ARCHIVE", "127.0.0.1", str(self.dimse)]
         run = subprocess.run(
-            [dicom_series.find_program("storescu"), "-R", *where, *map(str, paths)], capture_output=True, check=False
+            [dicom_series.find_program("storescu"), "-R", *target, *map(str, paths)], capture_output=True, check=False
         )
         assert run.returncode == 0, run.stdout + run.stderr
 
     def wado(self, data):
         """Retrieve an instance by DICOMweb."""
         assert self.dicomweb
-        place = f"studies/{data.StudyInstanceUID}/series/{data.SeriesInstanceUID}/instances/{data.SOPInstanceUID}"
-        body, kind = self.get(f"/dicom-web/{place}", "multipart/related; type=application/dicom")
+        path = f"studies/{data.StudyInstanceUID}/series/{data.SeriesInstanceUID}/instances/{data.SOPInstanceUID}"
+        body, kind = self.get(f"/dicom-web/{path}", "multipart/related; type=application/dicom")
         message = email.message_from_bytes(
             b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body, policy=email.policy.HTTP
         )

@@ -118,10 +118,10 @@ def test_studies_of_one_id_are_refused(heads, tmp_path):
 
 def test_another_study_never_takes_an_earlier_one_s_folder(heads, tmp_path):
     batch.run([heads], tmp_path / "out", workers=1)
-    kept = (tmp_path / "out/head_0/result.json").read_bytes()
+    content = (tmp_path / "out/head_0/result.json").read_bytes()
     save_nifti(tmp_path / "other/head_0.nii.gz", head(30.0))
     assert batch.run([tmp_path / "other"], tmp_path / "out", workers=1).failed == 1
-    assert (tmp_path / "out/head_0/result.json").read_bytes() == kept
+    assert (tmp_path / "out/head_0/result.json").read_bytes() == content
 
 
 def test_a_wrong_row_stops_nothing(heads, tmp_path):
@@ -346,8 +346,8 @@ def test_a_stop_ends_within_seconds_and_keeps_what_is_done(tmp_path, store, sent
     workers = workers_of(process)
     start = time.monotonic()
     process.send_signal(sent)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == code and time.monotonic() - start < 15 and "Traceback" not in said
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code and time.monotonic() - start < 15 and "Traceback" not in errors
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
     assert sorted(rows(tmp_path / "out/results.csv")) == ["head_0", "head_1"]
     assert not list((tmp_path / "out").rglob("*.partial"))

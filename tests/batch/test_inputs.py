@@ -1,4 +1,4 @@
-"""What of an input is a study: the rule of docs/batch.md, on folders made for it."""
+"""Find the studies in an input by the rule of docs/batch.md."""
 
 import csv
 import shutil

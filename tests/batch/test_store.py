@@ -84,7 +84,7 @@ def test_the_kuberay_example_is_a_job_that_fits_the_command():
 
 
 def test_the_page_shows_the_stored_figures():
-    found = batch_throughput.BatchFigures.model_validate_json((ROOT / "benchmarks/batch.json").read_bytes())
+    figures = batch_throughput.BatchFigures.model_validate_json((ROOT / "benchmarks/batch.json").read_bytes())
     page = (ROOT / "docs/batch.md").read_text()
-    assert batch_throughput.insert_figures(page, found) == page
-    assert found.pool.scans >= 1000 and found.pool.failed == 0
+    assert batch_throughput.insert_figures(page, figures) == page
+    assert figures.pool.scans >= 1000 and figures.pool.failed == 0

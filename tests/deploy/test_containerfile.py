@@ -1,4 +1,4 @@
-"""The Containerfile's steps, run in an empty folder that stands for the container's root: no engine is needed."""
+"""Run the Containerfile's steps in an empty folder in place of the container's root; no engine is needed."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PLACES = ("/opt/strokeseg", "/build", "/data")
 
 
 def instructions():
-    """(word, rest) of every instruction, in order."""
+    """Yield (keyword, arguments) of every instruction in order."""
     text = "\n".join(line for line in FILE.read_text().splitlines() if not line.startswith("#"))
     for line in text.replace("\\\n", " ").splitlines():
         if line.strip():
@@ -26,14 +26,14 @@ def instructions():
 
 
 def sent():
-    """What .dockerignore lets an engine have of the repository."""
+    """Return the files of the repository that .dockerignore leaves to an engine."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     return {line[1:] for line in lines if line.startswith("!")}
 
 
 class Container:
-    """A folder in which RUN, COPY, WORKDIR and ENV are carried out; absolute paths lead into it."""
+    """A folder in which RUN, COPY, WORKDIR and ENV are executed; absolute paths lead into it."""
 
     def __init__(self, folder):
         self.folder, self.workdir, self.user = folder, folder, None
@@ -41,7 +41,7 @@ class Container:
         for name in ("PIP_CONFIG_FILE", "PIP_INDEX_URL", "HOME"):
             if name in os.environ:
                 self.environment[name] = os.environ[name]
-        self.said = {}
+        self.instructions = {}
 
     def inside(self, text):
         for place in PLACES:
@@ -62,7 +62,7 @@ class Container:
             return
         *sources, target = words
         for source in sources:
-            assert any(fnmatch(source, f"{each}*") for each in sent()), f"{source} is kept from the engine"
+            assert any(fnmatch(source, f"{name}*") for name in sent()), f"{source} is not sent to the engine"
             place = self.workdir / target
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
@@ -83,15 +83,15 @@ class Container:
                     name, value = pair.split("=", 1)
                     self.environment[name] = self.inside(value).replace("$PATH", self.environment["PATH"])
             else:
-                self.said.setdefault(word, []).append(rest)
+                self.instructions.setdefault(word, []).append(rest)
         return self
 
     def strokeseg(self, *words):
-        """Run the program as the container's user, who can write to /data alone.
+        """Run the program as the container's user, who can write only to /data.
 
         It may read everything, since here Python itself can lie in a folder of root's.
         """
-        user = self.said["USER"][-1].split(":")[0]
+        user = self.instructions["USER"][-1].split(":")[0]
         become = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
         become += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
         command = [*become, f"{self.folder}/opt/strokeseg/bin/strokeseg", *map(str, words)]
@@ -101,31 +101,31 @@ class Container:
 
 
 def test_says_what_a_container_should():
-    said = list(instructions())
-    words = [word for word, _ in said]
+    steps = list(instructions())
+    words = [word for word, _ in steps]
     assert words.count("FROM") == 2
-    assert all(rest.startswith("python:3.12-slim") for word, rest in said if word == "FROM")
-    user = dict(said)["USER"]
+    assert all(rest.startswith("python:3.12-slim") for word, rest in steps if word == "FROM")
+    user = dict(steps)["USER"]
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user), "a number: the cluster must see that it is not root"
     assert words.index("USER") < words.index("ENTRYPOINT")
-    assert json.loads(dict(said)["ENTRYPOINT"]) == ["strokeseg"]
-    assert dict(said)["VOLUME"] == "/data"
+    assert json.loads(dict(steps)["ENTRYPOINT"]) == ["strokeseg"]
+    assert dict(steps)["VOLUME"] == "/data"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_its_steps_make_a_program_that_runs_as_nobody(tmp_path_factory):
     folder = tmp_path_factory.mktemp("container")
-    for each in [folder, *folder.parents]:
-        if each.owner() == "root" and str(each).startswith("/tmp/"):
-            each.chmod(each.stat().st_mode | 0o055)
+    for path in [folder, *folder.parents]:
+        if path.owner() == "root" and str(path).startswith("/tmp/"):
+            path.chmod(path.stat().st_mode | 0o055)
     container = Container(folder)
     try:
         container.build()
         assert not (folder / "opt/strokeseg/bin/pip").exists()
         assert container.strokeseg("--version").stdout.startswith("strokeseg ")
-        made = container.strokeseg("tokens", "create", "anna")
-        assert made.stdout.startswith("strokeseg_"), made.stderr
+        process = container.strokeseg("tokens", "create", "anna")
+        assert process.stdout.startswith("strokeseg_"), process.stderr
         imports = "import psycopg, s3fs, strokeseg.web.server, torch"
         done = subprocess.run([folder / "opt/strokeseg/bin/python", "-c", imports], capture_output=True, text=True)
         assert "No module named 'torch'" in done.stderr, "all else is there, and nothing of training"

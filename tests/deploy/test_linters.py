@@ -1,4 +1,4 @@
-"""What is in deploy/, looked at by the programs that know each kind of file."""
+"""Check the files of deploy/ with a linter for item kind of file."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ FOREIGN = {"ScaledObject", "ServiceMonitor", "Kustomization"}
 
 
 def run(name, *arguments):
-    """Run a linter of this environment or of Debian; give its exit code and what it said."""
+    """Run a linter of this environment or of Debian; return its exit code and output."""
     program = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if program is None:
         pytest.skip(f"{name} is not installed")
@@ -26,17 +26,17 @@ def run(name, *arguments):
 
 
 def check(name, *arguments):
-    code, said = run(name, *arguments)
-    assert code == 0, said
-    return said
+    code, output = run(name, *arguments)
+    assert code == 0, output
+    return output
 
 
 def documents():
-    return [each for path in MANIFESTS for each in yaml.safe_load_all(path.read_text()) if each]
+    return [item for path in MANIFESTS for item in yaml.safe_load_all(path.read_text()) if item]
 
 
 def workloads():
-    return {each["metadata"]["name"]: each for each in documents() if each["kind"] == "Deployment"}
+    return {item["metadata"]["name"]: item for item in documents() if item["kind"] == "Deployment"}
 
 
 def test_containerfile():
@@ -58,16 +58,16 @@ def test_compose():
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_manifests_against_kubernetes_own_schemas(path):
-    said = check("kubernetes-validate", "--strict", path)
-    unknown = set(re.findall(r"find schema for kind (\w+)", said))
+    output = check("kubernetes-validate", "--strict", path)
+    unknown = set(re.findall(r"find schema for kind (\w+)", output))
     assert unknown <= FOREIGN
-    known = [each for each in yaml.safe_load_all(path.read_text()) if each["kind"] not in FOREIGN]
-    assert said.count(" passed for resource ") == len(known)
+    known = [item for item in yaml.safe_load_all(path.read_text()) if item["kind"] not in FOREIGN]
+    assert output.count(" passed for resource ") == len(known)
 
 
 def test_systemd_unit_is_right_and_reaches_little(tmp_path):
     unit = tmp_path / "strokeseg.service"
-    # The program that it names must be there to be found right.
+    # The linter requires that the program of the unit exists.
     unit.write_text((DEPLOY / "strokeseg.service").read_text().replace("/opt/strokeseg/bin/strokeseg", "/bin/true"))
     assert check("systemd-analyze", "verify", "--man=no", unit).strip() == ""
     check("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", unit)
@@ -75,8 +75,8 @@ def test_systemd_unit_is_right_and_reaches_little(tmp_path):
 
 def test_pods_may_do_little_and_are_bounded_and_looked_after():
     assert set(workloads()) == {"strokeseg-app", "strokeseg-worker"}
-    for each in workloads().values():
-        pod = each["spec"]["template"]["spec"]
+    for item in workloads().values():
+        pod = item["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["automountServiceAccountToken"] is False
         for container in pod["containers"]:
@@ -90,61 +90,61 @@ def test_pods_may_do_little_and_are_bounded_and_looked_after():
 
 
 def test_manifests_name_each_other_rightly():
-    found = {
-        (each["kind"], each["metadata"]["name"]): each for each in documents() if "name" in each.get("metadata", {})
+    objects = {
+        (item["kind"], item["metadata"]["name"]): item for item in documents() if "name" in item.get("metadata", {})
     }
-    backend = found["Ingress", "strokeseg"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
-    service = found["Service", backend["name"]]["spec"]
+    backend = objects["Ingress", "strokeseg"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    service = objects["Service", backend["name"]]["spec"]
     assert backend["port"]["name"] in {port["name"] for port in service["ports"]}
-    labels = {name: each["spec"]["template"]["metadata"]["labels"] for name, each in workloads().items()}
-    chosen = [name for name, each in labels.items() if service["selector"].items() <= each.items()]
-    assert chosen == ["strokeseg-app"]
-    assert found["ScaledObject", "strokeseg-worker"]["spec"]["scaleTargetRef"]["name"] in labels
-    listed = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())["resources"]
-    assert {*listed, "autoscale.yaml", "kustomization.yaml"} == {path.name for path in MANIFESTS}
+    labels = {name: item["spec"]["template"]["metadata"]["labels"] for name, item in workloads().items()}
+    selected = [name for name, item in labels.items() if service["selector"].items() <= item.items()]
+    assert selected == ["strokeseg-app"]
+    assert objects["ScaledObject", "strokeseg-worker"]["spec"]["scaleTargetRef"]["name"] in labels
+    resources = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())["resources"]
+    assert {*resources, "autoscale.yaml", "kustomization.yaml"} == {path.name for path in MANIFESTS}
 
 
 def test_autoscaling_and_probes_ask_for_what_the_server_gives():
-    from strokeseg.web.auth.guard import PUBLIC_PATHS
+    from strokeseg.web.auth.protection import PUBLIC_PATHS
 
-    scaled = next(each for each in documents() if each["kind"] == "ScaledObject")
-    metric = re.search(r"strokeseg_\w+", scaled["spec"]["triggers"][0]["metadata"]["query"]).group()
+    scaler = next(item for item in documents() if item["kind"] == "ScaledObject")
+    metric = re.search(r"strokeseg_\w+", scaler["spec"]["triggers"][0]["metadata"]["query"]).group()
     assert f'"{metric}"' in (ROOT / "src/strokeseg/web/routes/service.py").read_text()
-    for each in workloads().values():
-        for container in each["spec"]["template"]["spec"]["containers"]:
+    for item in workloads().values():
+        for container in item["spec"]["template"]["spec"]["containers"]:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 assert container[probe]["httpGet"]["path"] in PUBLIC_PATHS
-    monitor = next(each for each in documents() if each["kind"] == "ServiceMonitor")
+    monitor = next(item for item in documents() if item["kind"] == "ServiceMonitor")
     assert monitor["spec"]["endpoints"][0]["path"] == "/api/v1/metrics"
 
 
 def commands():
-    """Every `strokeseg ...` that something in deploy/ starts."""
+    """Yield every `strokeseg ...` command line in deploy/."""
     for name, service in yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].items():
         if service.get("image") == "strokeseg:local" and "entrypoint" not in service:
             yield f"compose {name}", service["command"]
-    for name, each in workloads().items():
-        yield f"kubernetes {name}", each["spec"]["template"]["spec"]["containers"][0]["args"]
+    for name, item in workloads().items():
+        yield f"kubernetes {name}", item["spec"]["template"]["spec"]["containers"][0]["args"]
     yield "systemd", re.search(r"ExecStart=\S+ (.+)", (DEPLOY / "strokeseg.service").read_text())[1].split()
 
 
 @pytest.mark.parametrize(
-    ("where", "words"), list(commands()), ids=lambda each: each if isinstance(each, str) else "as-written"
+    ("where", "words"), list(commands()), ids=lambda item: item if isinstance(item, str) else "as-written"
 )
 def test_the_command_line_knows_every_option_that_is_used(where, words, monkeypatch, tmp_path):
     from strokeseg.cli import main
     from strokeseg.web import server
 
-    asked = []
-    monkeypatch.setattr(server, "run", asked.append)
+    calls = []
+    monkeypatch.setattr(server, "run", calls.append)
     (tmp_path / "auth.toml").touch()
-    given = [str(word).replace("/etc/strokeseg/auth.toml", str(tmp_path / "auth.toml")) for word in words]
-    assert main(given) in (0, None)
-    settings = asked[0]
-    # Only the server behind nginx on the same machine listens where nobody else can ask.
+    arguments = [str(word).replace("/etc/strokeseg/auth.toml", str(tmp_path / "auth.toml")) for word in words]
+    assert main(arguments) in (0, None)
+    settings = calls[0]
+    # Only the server behind nginx on the same machine listens on a loopback address.
     if not settings.worker_only:
-        assert settings.loopback == (where == "systemd")
-        assert not settings.loopback or settings.trusted_proxies
+        assert settings.is_loopback == (where == "systemd")
+        assert not settings.is_loopback or settings.trusted_proxies
 
 
 def test_the_bucket_is_made_where_there_is_none_and_kept_where_there_is_one(monkeypatch):
@@ -159,10 +159,10 @@ def test_the_bucket_is_made_where_there_is_none_and_kept_where_there_is_one(monk
         environment = {name: re.sub(r"\$\{\w+:\?[^}]*\}", "made", value) for name, value in environment.items()}
         command = [sys.executable, *service["entrypoint"][1:], *service["command"]]
         for _ in range(2):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0, done.stderr
-        look = "import s3fs; print(s3fs.S3FileSystem().ls(''))"
-        shown = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True)
-        assert "strokeseg" in shown.stdout
+            process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+            assert process.returncode == 0, process.stderr
+        listing = "import s3fs; print(s3fs.S3FileSystem().ls(''))"
+        process = subprocess.run([sys.executable, "-c", listing], env=environment, capture_output=True, text=True)
+        assert "strokeseg" in process.stdout
     finally:
         server.stop()

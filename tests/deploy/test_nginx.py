@@ -1,4 +1,4 @@
-"""The application on a sub-path behind Debian's nginx, with deploy/nginx.conf as it is but for ports and places."""
+"""The application on a sub-path behind Debian's nginx, with deploy/nginx.conf except for ports and folders."""
 
 import os
 import re
@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(NGINX is None, reason="Debian
 
 def free_ports(count):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [probe.getsockname()[1] for probe in sockets]
+    for probe in sockets:
+        probe.close()
     return ports
 
 
 class Site:
-    """nginx and `strokeseg serve` in one folder."""
+    """nginx and `strokeseg serve` with one folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -65,7 +65,7 @@ class Site:
             assert old in site
             site = site.replace(old, new)
         places = "".join(
-            f"{each}_temp_path {self.folder}/{each};\n" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            f"{name}_temp_path {self.folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         # As root nginx would change the user, who then could not read this folder.
         user = "user root;\n" if os.geteuid() == 0 else ""
@@ -128,12 +128,16 @@ def site(tmp_path_factory):
 class Links(HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.links = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.found += [given[name] for name in ("src", "href") if given.get(name) and not given[name].startswith("#")]
+        attributes = dict(attrs)
+        self.links += [
+            attributes[name]
+            for name in ("src", "href")
+            if attributes.get(name) and not attributes[name].startswith("#")
+        ]
 
 
 def test_nginx_finds_its_configuration_right(site):
@@ -153,7 +157,7 @@ def test_the_page_and_all_it_names_lie_below_the_path(site):
         page = client.get("")
         assert page.status_code == 200
         assert "max-age" in page.headers["strict-transport-security"]
-        links = Links(page.text).found
+        links = Links(page.text).links
         assert len(links) > 3
         for link in links:
             url = urljoin(site.root, link)
@@ -188,13 +192,13 @@ def test_where_a_client_says_it_comes_from_does_not_count(site):
 def test_a_study_goes_through_and_events_come_as_they_happen(site):
     scan = ROOT / "samples/ge_head.zip"
     with site.client(site.token) as client:
-        made = client.post("api/v1/studies", files={"files": ("head.zip", scan.read_bytes())})
-        assert made.status_code == 201, made.text
+        created = client.post("api/v1/studies", files={"files": ("head.zip", scan.read_bytes())})
+        assert created.status_code == 201, created.text
         # A Location may be relative; it leads to the study from outside.
-        study = client.get(urljoin(f"{site.root}api/v1/studies", made.headers["location"]))
-        assert study.json()["id"] == made.json()["id"]
+        study = client.get(urljoin(f"{site.root}api/v1/studies", created.headers["location"]))
+        assert study.json()["id"] == created.json()["id"]
         began, seen = time.monotonic(), []
-        with client.stream("GET", f"api/v1/studies/{made.json()['id']}/events") as stream:
+        with client.stream("GET", f"api/v1/studies/{created.json()['id']}/events") as stream:
             for line in stream.iter_lines():
                 if line.startswith("data:"):
                     seen.append((time.monotonic() - began, line))
@@ -203,13 +207,13 @@ def test_a_study_goes_through_and_events_come_as_they_happen(site):
                     assert "refused" not in line and "failed" not in line and time.monotonic() - began < 150
         assert seen[0][0] < 5, "the first event waits for nothing"
         assert len(seen) > 2
-        result = client.get(f"api/v1/studies/{made.json()['id']}/result")
+        result = client.get(f"api/v1/studies/{created.json()['id']}/result")
         assert result.json()["schema"] == "strokeseg.result/1"
 
 
 def test_more_than_nginx_takes_by_itself_goes_through(site):
     with site.client(site.token) as client:
-        made = client.post("api/v1/uploads", json={"name": "head.zip", "size": 3_000_000}).json()
+        created = client.post("api/v1/uploads", json={"name": "head.zip", "size": 3_000_000}).json()
         sent = {"Upload-Offset": "0", "Content-Type": "application/octet-stream"}
-        answer = client.patch(f"api/v1/uploads/{made['id']}", content=b"x" * 3_000_000, headers=sent)
+        answer = client.patch(f"api/v1/uploads/{created['id']}", content=b"x" * 3_000_000, headers=sent)
         assert (answer.status_code, answer.headers["upload-offset"]) == (204, "3000000")

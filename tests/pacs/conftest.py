@@ -11,6 +11,6 @@ def log():
 
 @pytest.fixture
 def port(tmp_path):
-    made = ListeningScp(tmp_path)
-    yield made
-    made.stop()
+    scp = ListeningScp(tmp_path)
+    yield scp
+    scp.stop()

@@ -15,7 +15,7 @@ from strokeseg.pacs.settings import DicomwebServer, NoticeTarget
 
 
 class Provider(BaseHTTPRequestHandler):
-    """`/token` gives a new token each time to the one client that it knows; all else wants the newest."""
+    """`/token` issues a new token to the one known client; every other path requires the latest token."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -28,8 +28,8 @@ class Provider(BaseHTTPRequestHandler):
         self._guarded()
 
     def _token(self, form):
-        told = base64.b64decode(self.headers.get("Authorization", "Basic ")[6:]).decode()
-        if told != "node:a secret" or form.get("grant_type") != "client_credentials":
+        credentials = base64.b64decode(self.headers.get("Authorization", "Basic ")[6:]).decode()
+        if credentials != "node:a secret" or form.get("grant_type") != "client_credentials":
             self._answer(401, {"error": "invalid_client"})
             return
         self.server.scopes.append(form.get("scope"))

@@ -38,12 +38,12 @@ def test_an_oru_is_read_by_another_parser():
     assert str(message["MSH.F10"]) == "C1"
     assert message.unescape(str(message["PID.F3"])) == "P&1 "
     assert message.unescape(str(message["OBR.F3"])) == "A|1^2"
-    found = {str(row[3][0][0]): row for row in message.segments("OBX")}
-    assert str(found["ICH"][5]) == "Y"
-    assert (str(found["VOLUME"][5]), str(found["VOLUME"][6][0][0])) == ("12.35", "mL")
-    assert str(found["INTERVAL"][5]) == "^9.00^-^16.50"
-    assert "12.3 ml (9.0 to 16.5)" in message.unescape(str(found["TEXT"][5]))
-    assert all(str(row[11]) == "P" for row in found.values())
+    rows = {str(row[3][0][0]): row for row in message.segments("OBX")}
+    assert str(rows["ICH"][5]) == "Y"
+    assert (str(rows["VOLUME"][5]), str(rows["VOLUME"][6][0][0])) == ("12.35", "mL")
+    assert str(rows["INTERVAL"][5]) == "^9.00^-^16.50"
+    assert "12.3 ml (9.0 to 16.5)" in message.unescape(str(rows["TEXT"][5]))
+    assert all(str(row[11]) == "P" for row in rows.values())
 
 
 def test_unknown_figures_are_left_out():
@@ -56,16 +56,16 @@ def test_unknown_figures_are_left_out():
 
 
 def test_a_bundle_is_a_transaction_that_makes_each_thing_once():
-    made = notices.build_fhir_bundle(NOTICE)
-    read = Bundle.model_validate(json.loads(json.dumps(made)))
-    assert read.type == "transaction"
-    kinds = [entry.request.url for entry in read.entry]
+    bundle = notices.build_fhir_bundle(NOTICE)
+    parsed = Bundle.model_validate(json.loads(json.dumps(bundle)))
+    assert parsed.type == "transaction"
+    kinds = [entry.request.url for entry in parsed.entry]
     assert kinds == ["Observation", "Observation", "DiagnosticReport"]
-    assert all(entry.request.ifNoneExist.startswith("identifier=urn:strokeseg:") for entry in read.entry)
-    assert float(read.entry[1].resource.valueQuantity.value) == 12.35
-    references = {result.reference for result in read.entry[2].resource.result}
-    assert references == {entry.fullUrl for entry in read.entry[:2]}
-    assert notices.build_fhir_bundle(NOTICE) == made
+    assert all(entry.request.ifNoneExist.startswith("identifier=urn:strokeseg:") for entry in parsed.entry)
+    assert float(parsed.entry[1].resource.valueQuantity.value) == 12.35
+    references = {result.reference for result in parsed.entry[2].resource.result}
+    assert references == {entry.fullUrl for entry in parsed.entry[:2]}
+    assert notices.build_fhir_bundle(NOTICE) == bundle
 
 
 class Mllp(socketserver.BaseRequestHandler):
@@ -74,14 +74,14 @@ class Mllp(socketserver.BaseRequestHandler):
         while not data.endswith(b"\x1c\r"):
             data += self.request.recv(4096)
         message = hl7.parse(data[1:-2].decode())
-        self.server.got.append(message)
+        self.server.received.append(message)
         self.request.sendall(b"\x0b" + str(message.create_ack(self.server.code)).encode() + b"\x1c\r")
 
 
 @pytest.fixture
 def ward():
     server = socketserver.TCPServer(("127.0.0.1", 0), Mllp)
-    server.got, server.code = [], "AA"
+    server.received, server.code = [], "AA"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -90,7 +90,7 @@ def ward():
 
 def test_a_message_is_told_by_mllp_and_acknowledged(ward):
     notices.send_notice(NoticeTarget(name="ward", kind="hl7", host="127.0.0.1", port=ward.server_address[1]), NOTICE)
-    [message] = ward.got
+    [message] = ward.received
     assert str(message["MSH.F10"]) == NOTICE.key[:20]
 
 
@@ -110,7 +110,9 @@ def test_nobody_there_is_not_delivered():
 
 class Fhir(BaseHTTPRequestHandler):
     def do_POST(self):
-        self.server.got.append((dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        self.server.received.append(
+            (dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        )
         self.send_response(self.server.status)
         self.end_headers()
 
@@ -120,12 +122,12 @@ class Fhir(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    made = HTTPServer(("127.0.0.1", 0), Fhir)
-    made.got, made.status = [], 200
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    server = HTTPServer(("127.0.0.1", 0), Fhir)
+    server.received, server.status = [], 200
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 def of(server, kind, **more):
@@ -136,7 +138,7 @@ def test_a_bundle_is_posted_with_a_bearer_token(server, monkeypatch):
     monkeypatch.setenv("FHIR_TOKEN", "abc")
     auth = {"kind": "bearer", "secret": {"variable": "FHIR_TOKEN"}}
     notices.send_notice(of(server, "fhir", auth=auth), NOTICE)
-    [(headers, body)] = server.got
+    [(headers, body)] = server.received
     assert headers["Content-Type"] == "application/fhir+json"
     assert headers["Authorization"] == "Bearer abc"
     assert body["resourceType"] == "Bundle"
@@ -144,7 +146,7 @@ def test_a_bundle_is_posted_with_a_bearer_token(server, monkeypatch):
 
 def test_a_webhook_never_has_the_patients_number(server):
     notices.send_notice(of(server, "webhook"), NOTICE)
-    [(headers, body)] = server.got
+    [(headers, body)] = server.received
     assert "P&1" not in json.dumps(body)
     assert body["volume_ml"] == 12.345
     assert headers["Idempotency-Key"] == NOTICE.key

@@ -75,8 +75,8 @@ def test_a_series_is_seen_with_its_frames_and_its_median_thickness():
         make_header(SliceThickness="5", NumberOfFrames="10"),
         make_header(SliceThickness="10"),
     ]
-    found = rules.read_attributes(headers, "scanner")
-    assert (found.slices, found.thickness_mm, found.kernel) == (12, 5.0, "H31s 2")
+    attributes = rules.read_attributes(headers, "scanner")
+    assert (attributes.slices, attributes.thickness_mm, attributes.kernel) == (12, 5.0, "H31s 2")
 
 
 WHOLE = """

@@ -105,9 +105,9 @@ def run(count, slices, segment=False, folder=None, database=None):
     geometry = head_series.Geometry(
         z_mm=tuple(range(-slices * 2, slices * 2, 4)), shape=(48, 48), spacing_mm=(4.0, 3.6)
     )
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        jobs = None if segment else CountingJobs(Path(made) / "jobs")
-        node = NodeUnderTest(Path(made) / "n", jobs, database, rule=[RULE], node={"settle_s": 0.5, "quiet_s": 30})
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        jobs = None if segment else CountingJobs(Path(temporary) / "jobs")
+        node = NodeUnderTest(Path(temporary) / "n", jobs, database, rule=[RULE], node={"settle_s": 0.5, "quiet_s": 30})
         try:
             return _run_load(node, count, slices, geometry)
         finally:
