@@ -1,4 +1,7 @@
-"""The complete path of a scan: read, segment, measure, build surfaces, write."""
+"""The complete path of a scan: read, segment, measure, build surfaces, write.
+
+The module is longer than others because the public :class:`Result` belongs to it: half of the lines are docstrings.
+"""
 
 from __future__ import annotations
 

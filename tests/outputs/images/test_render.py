@@ -9,7 +9,7 @@ from PIL import Image
 
 from phantoms.results import make_scene, make_sphere
 from slowdown import measure_slowdown
-from strokeseg.outputs.images import scene_renderer, scene_views
+from strokeseg.outputs.images import rasterizer, scene_renderer, scene_views
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 from strokeseg.scene import Mesh, Scene
@@ -39,7 +39,7 @@ def middle(marked):
 
 
 def rasterised(mesh, camera, side):
-    return scene_renderer.rasterize(mesh, scene_renderer.compute_vertex_normals(mesh), camera, side)
+    return rasterizer.rasterize(mesh, scene_renderer.compute_vertex_normals(mesh), camera, side)
 
 
 def test_ball_is_drawn_where_rays_meet_it():
@@ -101,7 +101,7 @@ def test_nearer_ball_hides_the_farther_one():
 
 def test_triangles_outside_of_the_picture_are_left_out():
     made = ball((0, 0, 0), 40, subdivisions=2)
-    camera = scene_renderer.Camera(FRONT, np.zeros(3), 12.0)  # so near that most of it lies beyond the edges
+    camera = rasterizer.Camera(FRONT, np.zeros(3), 12.0)  # so near that most of it lies beyond the edges
     layer = rasterised(made, camera, 64)
     assert layer.pixel.min() >= 0 and layer.pixel.max() < 64 * 64
     assert len(layer.pixel) == 64 * 64

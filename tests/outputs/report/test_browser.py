@@ -247,7 +247,7 @@ def test_a_phone_shows_it_without_a_sideways_scroll(opened):
 def test_without_scripts_the_slices_with_bleeding_are_there(opened):
     page = opened(bleeding(), java_script_enabled=False)
     assert page.locator(".slices img").count() == 5
-    assert not page.locator("#stack").is_visible() and page.get_by_text("where JavaScript runs").is_visible()
+    assert not page.locator("#stack").is_visible() and page.get_by_text("viewer of all slices needs JavaScript").is_visible()
 
 
 def test_it_prints_its_words_and_pictures(opened):
@@ -256,7 +256,7 @@ def test_it_prints_its_words_and_pictures(opened):
     text = re.sub(r"\s+", " ", " ".join(one.extract_text() for one in pages))
     assert len(pages) <= 5 and "Hemorrhage was detected: 2 lesions" in text and "Remarks" in text
     assert sum(len(one.images) for one in pages) >= 7
-    assert "Scroll with the wheel" not in text
+    assert "Scroll with the mouse wheel" not in text
     # Nothing of the table is cut off at the paper's edge.
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 720, "height": 1000})

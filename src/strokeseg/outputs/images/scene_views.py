@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from strokeseg.outputs.images import scene_renderer
+from strokeseg.outputs.images.rasterizer import Camera
 from strokeseg.result import are_sides_known
 from strokeseg.scan import Floats, Scan
 from strokeseg.scene import Scene
@@ -142,7 +143,7 @@ def compute_camera_rotation(yaw_deg: float, pitch_deg: float) -> Floats:
     Returns
     -------
     ndarray of float64, shape (3, 3)
-        As in :class:`strokeseg.outputs.images.scene_renderer.Camera`.
+        As in :class:`strokeseg.outputs.images.rasterizer.Camera`.
     """
     yaw, pitch = np.radians([yaw_deg, pitch_deg])
     right = np.array([np.cos(yaw), np.sin(yaw), 0])
@@ -151,7 +152,7 @@ def compute_camera_rotation(yaw_deg: float, pitch_deg: float) -> Floats:
     return np.array([right, np.cross(towards, right), towards])
 
 
-def _draw_axis_letters(image: Image.Image, scene: Scene, camera: scene_renderer.Camera, scan: Scan) -> None:
+def _draw_axis_letters(image: Image.Image, scene: Scene, camera: Camera, scan: Scan) -> None:
     """Draw the letters L, R, A and P beside the scene, but not for an axis that points at or away from the viewer."""
     half_mm = scene_renderer.compute_extent_mm(scene) / 2 + 0.1 * camera.half_mm
     uncertain = "" if are_sides_known(scan.remarks) else "?"

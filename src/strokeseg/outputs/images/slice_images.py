@@ -174,15 +174,15 @@ def draw_outlines(
     Image
         RGB image.
     """
-    drawn = image.convert("RGB")
+    outlined = image.convert("RGB")
     if not lines:
-        return drawn
+        return outlined
     # Drawn at twice the size and averaged, for a smooth line.
     line = Image.new("L", (image.width * 2, image.height * 2))
     for points in lines:
         ImageDraw.Draw(line).line([(x * 2 - 0.5, y * 2 - 0.5) for x, y in points], fill=255, width=half_pixels)
-    drawn.paste(colour, (0, 0, *image.size), line.resize(image.size, Image.Resampling.BOX))
-    return drawn
+    outlined.paste(colour, (0, 0, *image.size), line.resize(image.size, Image.Resampling.BOX))
+    return outlined
 
 
 def apply_brain_window(hu: NDArray[Any]) -> NDArray[np.uint8]:

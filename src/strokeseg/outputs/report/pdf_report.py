@@ -94,57 +94,57 @@ def render_pdf(document: ResultDocument, images: ResultImages, language: str = "
     return buffer.getvalue()
 
 
-def _draw_first_page(sheet: PageColumn, document: ResultDocument, images: ResultImages, texts: Texts) -> None:
+def _draw_first_page(page: PageColumn, document: ResultDocument, images: ResultImages, texts: Texts) -> None:
     """Draw the summary, the main figures, the lesion table and the key slices."""
     findings = document.findings
-    sheet.canvas.setFillColor(_ALERT if findings.hemorrhage else _CALM)
-    sheet.canvas.rect(_MARGIN, sheet.free_height - 3, 34, 3, stroke=0, fill=1)
-    sheet.free_height -= 10
-    sheet.draw(Paragraph(escape_markup(wording.summarize(document, texts)), _TITLE))
-    sheet.draw(
+    page.canvas.setFillColor(_ALERT if findings.hemorrhage else _CALM)
+    page.canvas.rect(_MARGIN, page.free_height - 3, 34, 3, stroke=0, fill=1)
+    page.free_height -= 10
+    page.draw(Paragraph(escape_markup(wording.summarize(document, texts)), _TITLE))
+    page.draw(
         Paragraph(
             escape_markup(texts("lead.positive.pdf" if findings.hemorrhage else "lead.negative")), make_style(8, _MUTED)
         ),
         after=8,
     )
-    _draw_figures(sheet, document, texts)
+    _draw_figures(page, document, texts)
     if findings.lesions:
-        _draw_lesion_table(sheet, document, texts)
+        _draw_lesion_table(page, document, texts)
     captions = [_caption_slice(index, document, texts) for index in images.key_slices]
     pictures = list(images.key_slices.values())
     if images.midline is not None:
         pictures.append(images.midline)
         captions.append(texts("midline"))
-    sheet.free_height -= 4
-    sheet.draw_heading(texts("pdf.keys" if findings.lesions else "pdf.middle"))
-    _draw_image_grid(sheet, pictures, captions)
+    page.free_height -= 4
+    page.draw_heading(texts("pdf.keys" if findings.lesions else "pdf.middle"))
+    _draw_image_grid(page, pictures, captions)
 
 
-def _draw_second_page(sheet: PageColumn, document: ResultDocument, images: ResultImages, texts: Texts) -> None:
+def _draw_second_page(page: PageColumn, document: ResultDocument, images: ResultImages, texts: Texts) -> None:
     """Draw the overview images, the remarks, and the properties of model and input."""
     views, upper = images.views, 250.0
     left = _CONTENT_WIDTH if views is None else _CONTENT_WIDTH - upper * 0.86 - _GAP
     titles = [(texts("pdf.montage"), images.montage, _MARGIN, left)]
     if views is not None:
         titles.append((texts("pdf.views"), views, _MARGIN + left + _GAP, upper * 0.86))
-    lowest = sheet.free_height
+    lowest = page.free_height
     for title, image, start, width in titles:
-        column = PageColumn(sheet.canvas, sheet.free_height)
+        column = PageColumn(page.canvas, page.free_height)
         column.draw_heading(title, width, start)
         _draw_image(column, image, width, upper, start)
         lowest = min(lowest, column.free_height)
-    sheet.free_height = lowest - 4
-    sheet.draw_heading(texts("pdf.planes" if document.findings.lesions else "pdf.planes.none"))
-    _draw_image(sheet, images.lesion_planes[0], _CONTENT_WIDTH, 200.0, _MARGIN)
+    page.free_height = lowest - 4
+    page.draw_heading(texts("pdf.planes" if document.findings.lesions else "pdf.planes.none"))
+    _draw_image(page, images.lesion_planes[0], _CONTENT_WIDTH, 200.0, _MARGIN)
     notes = [texts("stack.sides"), _describe_window(texts)]
     if images.scene is not None and not images.scene.to_scale:
         notes.append(texts("scene.nominal"))
-    sheet.draw(Paragraph(escape_markup(" ".join(notes)), _SMALL), after=8)
-    _draw_remarks(PageColumn(sheet.canvas, sheet.free_height), document, texts, _CONTENT_WIDTH * 0.58)
-    _draw_facts(PageColumn(sheet.canvas, sheet.free_height), document, texts, _CONTENT_WIDTH * 0.58 + 2 * _GAP)
+    page.draw(Paragraph(escape_markup(" ".join(notes)), _SMALL), after=8)
+    _draw_remarks(PageColumn(page.canvas, page.free_height), document, texts, _CONTENT_WIDTH * 0.58)
+    _draw_facts(PageColumn(page.canvas, page.free_height), document, texts, _CONTENT_WIDTH * 0.58 + 2 * _GAP)
 
 
-def _draw_figures(sheet: PageColumn, document: ResultDocument, texts: Texts) -> None:
+def _draw_figures(page: PageColumn, document: ResultDocument, texts: Texts) -> None:
     cells: list[Any] = []
     for figure in wording.list_figures(document, texts):
         if figure.value is None:
@@ -161,10 +161,10 @@ def _draw_figures(sheet: PageColumn, document: ResultDocument, texts: Texts) -> 
         cell = (number % _FIGURES_PER_ROW, number // _FIGURES_PER_ROW)
         lines.add("BOX", cell, cell, 0.5, _RULE)
     rows[-1] += [""] * (_FIGURES_PER_ROW - len(rows[-1]))
-    sheet.draw(Table(rows, [_CONTENT_WIDTH / _FIGURES_PER_ROW] * _FIGURES_PER_ROW, style=lines), after=8)
+    page.draw(Table(rows, [_CONTENT_WIDTH / _FIGURES_PER_ROW] * _FIGURES_PER_ROW, style=lines), after=8)
 
 
-def _draw_lesion_table(sheet: PageColumn, document: ResultDocument, texts: Texts) -> None:
+def _draw_lesion_table(page: PageColumn, document: ResultDocument, texts: Texts) -> None:
     findings, columns = document.findings, wording.list_columns(document, texts)
     titles = [texts("column.lesion")]
     titles += [f"{column.title} ({column.unit})" if column.unit else column.title for column in columns]
@@ -180,31 +180,31 @@ def _draw_lesion_table(sheet: PageColumn, document: ResultDocument, texts: Texts
         lines.add(side, (0, 0), (-1, -1), 2)
     for side in ("TOPPADDING", "BOTTOMPADDING"):
         lines.add(side, (0, 0), (-1, -1), 1.5)
-    sheet.draw(Table(rows, [0.8 * unit, *(share * unit for share in shares)], style=lines))
+    page.draw(Table(rows, [0.8 * unit, *(share * unit for share in shares)], style=lines))
     notes = [texts("measures.counted"), *wording.explain_empty_cells(columns, findings, texts)]
     if (more := len(findings.lesions) - _MAX_ROWS) > 0:
         notes.insert(0, texts("pdf.rows.more", count=more))
     if findings.dropped_specks:
         notes.append(texts("measures.dropped", count=findings.dropped_specks))
-    sheet.draw(Paragraph(escape_markup(" ".join(notes)), _SMALL))
+    page.draw(Paragraph(escape_markup(" ".join(notes)), _SMALL))
 
 
-def _draw_remarks(sheet: PageColumn, document: ResultDocument, texts: Texts, width: float) -> None:
+def _draw_remarks(page: PageColumn, document: ResultDocument, texts: Texts, width: float) -> None:
     """Draw as many remarks as fit, warnings first, and the number of those left out."""
-    sheet.draw_heading(texts("remarks"), width)
+    page.draw_heading(texts("remarks"), width)
     order = {"warning": 0, "repaired": 1, "info": 2}
     ranked = sorted(document.remarks, key=lambda remark: order[remark.severity])
-    room = sheet.free_height - _FOOTER_HEIGHT - 10  # one line is reserved for the number of remarks left out
+    room = page.free_height - _FOOTER_HEIGHT - 10  # one line is reserved for the number of remarks left out
     for count, remark in enumerate(ranked):
         item = Paragraph(_format_remark(remark, texts), _BODY)
-        _, height = item.wrapOn(sheet.canvas, width, room)
+        _, height = item.wrapOn(page.canvas, width, room)
         if height > room:
-            sheet.draw(Paragraph(escape_markup(texts("pdf.remarks.more", count=len(ranked) - count)), _SMALL), width)
+            page.draw(Paragraph(escape_markup(texts("pdf.remarks.more", count=len(ranked) - count)), _SMALL), width)
             return
-        sheet.draw(item, width, after=2.5)
+        page.draw(item, width, after=2.5)
         room -= height + 2.5
     if not ranked:
-        sheet.draw(Paragraph(escape_markup(texts("value.none")), _BODY), width)
+        page.draw(Paragraph(escape_markup(texts("value.none")), _BODY), width)
 
 
 def _format_remark(remark: Remark, texts: Texts) -> str:
@@ -215,10 +215,10 @@ def _format_remark(remark: Remark, texts: Texts) -> str:
     return f"{tag} {escape_markup(message)} {escape_markup(slices)} {code}"
 
 
-def _draw_facts(sheet: PageColumn, document: ResultDocument, texts: Texts, left: float) -> None:
+def _draw_facts(page: PageColumn, document: ResultDocument, texts: Texts, left: float) -> None:
     width = _CONTENT_WIDTH - left
     for title, facts in (("model", wording.list_model_facts), ("input", wording.list_input_facts)):
-        sheet.draw_heading(texts(title), width, _MARGIN + left)
+        page.draw_heading(texts(title), width, _MARGIN + left)
         rows = [
             [
                 Paragraph(escape_markup(name), make_style(6.8, _MUTED)),
@@ -229,7 +229,7 @@ def _draw_facts(sheet: PageColumn, document: ResultDocument, texts: Texts, left:
         lines = TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)])
         for side in ("TOPPADDING", "BOTTOMPADDING"):
             lines.add(side, (0, 0), (-1, -1), 0.4)
-        sheet.draw(Table(rows, [width * 0.4, width * 0.6], style=lines), width, _MARGIN + left)
+        page.draw(Table(rows, [width * 0.4, width * 0.6], style=lines), width, _MARGIN + left)
 
 
 def _begin_page(canvas: Canvas, document: ResultDocument, texts: Texts, page: int) -> PageColumn:
@@ -251,9 +251,9 @@ def _begin_page(canvas: Canvas, document: ResultDocument, texts: Texts, page: in
     return PageColumn(canvas, _HEIGHT - 50)
 
 
-def _draw_image_grid(sheet: PageColumn, images: Sequence[Image.Image], captions: Sequence[str]) -> None:
+def _draw_image_grid(page: PageColumn, images: Sequence[Image.Image], captions: Sequence[str]) -> None:
     """Draw images in rows, as large as the rest of the page allows."""
-    room, line = sheet.free_height - _FOOTER_HEIGHT, 11.0
+    room, line = page.free_height - _FOOTER_HEIGHT, 11.0
     tallest = max(image.height / image.width for image in images)
 
     def width(across: int) -> float:
@@ -263,17 +263,17 @@ def _draw_image_grid(sheet: PageColumn, images: Sequence[Image.Image], captions:
 
     across = max(range(min(2, len(images)), len(images) + 1), key=width)
     for start in range(0, len(images), across):
-        bottom = sheet.free_height
+        bottom = page.free_height
         for number, image in enumerate(images[start : start + across]):
-            column, left = PageColumn(sheet.canvas, sheet.free_height), _MARGIN + number * (width(across) + _GAP)
+            column, left = PageColumn(page.canvas, page.free_height), _MARGIN + number * (width(across) + _GAP)
             _draw_image(column, image, width(across), room, left, after=1)
             column.draw(Paragraph(escape_markup(captions[start + number]), _SMALL), width(across), left, after=1)
             bottom = min(bottom, column.free_height)
-        sheet.free_height = bottom
+        page.free_height = bottom
 
 
 def _draw_image(
-    sheet: PageColumn, image: Image.Image, width: float, height: float, left: float, after: float = 4
+    page: PageColumn, image: Image.Image, width: float, height: float, left: float, after: float = 4
 ) -> None:
     """Draw an image at the left edge, as large as fits into a width and a height."""
     scale = min(width / image.width, height / image.height)
@@ -282,8 +282,8 @@ def _draw_image(
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     wide, high = image.width * scale, image.height * scale
-    sheet.canvas.drawImage(ImageReader(buffer), left, sheet.free_height - high, wide, high)
-    sheet.free_height -= high + after
+    page.canvas.drawImage(ImageReader(buffer), left, page.free_height - high, wide, high)
+    page.free_height -= high + after
 
 
 def _truncate(text: str, most: int) -> str:

@@ -29,11 +29,11 @@
     }
     const vao = gl.createVertexArray();
     gl.bindVertexArray(vao);
-    [points, normals].forEach((values, place) => {
+    [points, normals].forEach((values, index) => {
       gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
       gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW);
-      gl.enableVertexAttribArray(place);
-      gl.vertexAttribPointer(place, 3, gl.FLOAT, false, 0, 0);
+      gl.enableVertexAttribArray(index);
+      gl.vertexAttribPointer(index, 3, gl.FLOAT, false, 0, 0);
     });
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, faces, gl.STATIC_DRAW);
@@ -42,11 +42,11 @@
 
   const program = gl.createProgram();
   const shader = (kind, text) => {
-    const made = gl.createShader(kind);
-    gl.shaderSource(made, "#version 300 es\nprecision highp float;\n" + text);
-    gl.compileShader(made);
-    if (!gl.getShaderParameter(made, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(made));
-    gl.attachShader(program, made);
+    const compiled = gl.createShader(kind);
+    gl.shaderSource(compiled, "#version 300 es\nprecision highp float;\n" + text);
+    gl.compileShader(compiled);
+    if (!gl.getShaderParameter(compiled, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(compiled));
+    gl.attachShader(program, compiled);
   };
   shader(gl.VERTEX_SHADER, `
     layout(location = 0) in vec3 point; layout(location = 1) in vec3 normal;
@@ -58,32 +58,32 @@
       gl_Position = vec4(seen.xy * lens.xy, (-seen.z * (far + near) - 2. * far * near) / (far - near), -seen.z);
     }`);
   shader(gl.FRAGMENT_SHADER, `
-    in vec3 seen; in vec3 facing; uniform vec3 tint; uniform vec2 glass; uniform float shine; out vec4 colour;
+    in vec3 seen; in vec3 facing; uniform vec3 tint; uniform vec2 opacity; uniform float shine; out vec4 colour;
     void main() {
       vec3 n = normalize(facing) * (gl_FrontFacing ? 1. : -1.), v = normalize(-seen);
       vec3 key = normalize(vec3(-.45, .7, .75)), fill = normalize(vec3(.8, -.1, .45));
       float light = .26 + .68 * max(dot(n, key), 0.) + .2 * max(dot(n, fill), 0.) + .08 * n.y;
       float gloss = shine * pow(max(dot(n, normalize(key + v)), 0.), 36.);
       float rim = 1. - max(dot(n, v), 0.);
-      float alpha = mix(glass.x, glass.y, pow(rim, 1.8));
+      float alpha = mix(opacity.x, opacity.y, pow(rim, 1.8));
       vec3 lit = tint * light + .12 * tint * pow(rim, 3.);
       colour = vec4(lit * alpha + gloss * (.25 + .75 * alpha), min(1., alpha + gloss * .25));
     }`);
   gl.linkProgram(program);
   gl.useProgram(program);
-  const at = Object.fromEntries(["turn", "lens", "tint", "glass", "shine"].map((name) => [name, gl.getUniformLocation(program, name)]));
+  const at = Object.fromEntries(["turn", "lens", "tint", "opacity", "shine"].map((name) => [name, gl.getUniformLocation(program, name)]));
   const meshes = data.meshes.map(unpack);
   const brain = meshes.filter((mesh) => mesh.name === "brain");
   const lesions = meshes.filter((mesh) => mesh.name !== "brain");
 
   const views = { front: [0, 0], left: [-90, 0], right: [90, 0], top: [0, 89] };
-  let [yaw, pitch] = [-28, 14], zoom = 1, spinning = false, translucent = true, asked = false, last = 0;
-  const labels = Object.entries({ L: [1, 0, 0], R: [-1, 0, 0], S: [0, 1, 0], I: [0, -1, 0], A: [0, 0, 1], P: [0, 0, -1] }).map(([text, way]) => {
+  let [yaw, pitch] = [-28, 14], zoom = 1, spinning = false, translucent = true, requested = false, last = 0;
+  const labels = Object.entries({ L: [1, 0, 0], R: [-1, 0, 0], S: [0, 1, 0], I: [0, -1, 0], A: [0, 0, 1], P: [0, 0, -1] }).map(([text, direction]) => {
     const span = document.createElement("span");
     const holder = document.getElementById("scene-labels");
     span.textContent = text === "L" || text === "R" ? text + holder.dataset.uncertain : text;
     holder.append(span);
-    return { span, point: way.map((value, k) => value * (data.span[k] / 2 / half + 0.1)) };
+    return { span, point: direction.map((value, k) => value * (data.span[k] / 2 / half + 0.1)) };
   });
 
   const turn = () => {
@@ -95,13 +95,13 @@
     gl.bindVertexArray(mesh.vao);
     gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_INT, 0);
   };
-  const paint = (tint, glass, shine) => {
+  const paint = (tint, opacity, shine) => {
     gl.uniform3fv(at.tint, tint);
-    gl.uniform2fv(at.glass, glass);
+    gl.uniform2fv(at.opacity, opacity);
     gl.uniform1f(at.shine, shine);
   };
   const render = (now) => {
-    asked = false;
+    requested = false;
     if (spinning) yaw += Math.min(now - last, 50) * 0.012;
     last = now;
     const scale = Math.min(window.devicePixelRatio || 1, 2);
@@ -149,7 +149,7 @@
     canvas.dataset.frame = String(Number(canvas.dataset.frame || 0) + 1);
     if (spinning) ask();
   };
-  const ask = () => { if (!asked) { asked = true; requestAnimationFrame(render); } };
+  const ask = () => { if (!requested) { requested = true; requestAnimationFrame(render); } };
 
   const spin = document.getElementById("scene-spin");
   const setSpin = (on) => {
