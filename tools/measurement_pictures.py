@@ -40,7 +40,7 @@ def font(size=16):
 
 
 def tile(image, words=(), height=330, crop=None):
-    """A picture, cut to a share (left, top, right, bottom), with lines of words below."""
+    """Crop a picture to shares (left, top, right, bottom), and add lines of text below."""
     if crop is not None:
         image = image.crop([round(part * side) for part, side in zip(crop, 2 * image.size, strict=True)])
     image = image.resize((round(image.width * height / image.height), height), Image.Resampling.LANCZOS)
@@ -65,7 +65,7 @@ def beside(*tiles):
 
 
 class Real:
-    """The real head, and where the atlas lies on it."""
+    """The real head with the registered atlas."""
 
     def __init__(self):
         (self.scan,) = strokeseg.read(ROOT / "samples/ge_head.zip")
@@ -76,14 +76,14 @@ class Real:
         self.template = self.template_at(places(self.scan.planes, self.scan.shape))
 
     def template_at(self, where):
-        """(..., 4): template mm, x to the left, y forward, z up; and the depth under the skull, the head's mm."""
+        """Return template mm (x left, y forward, z up) and the depth below the skull in mm of the head, shape (..., 4)."""
         found = self.fit.to_template_mm(where)
         found[..., 0] *= np.sign(self.fit.midplane.distance_mm(where))
         depth = -self.fit.distance_mm("inside", where)
         return np.concatenate([found, depth[..., None]], -1).astype(np.float32)
 
     def pushed(self, shift_mm):
-        """The scan with its brain pushed to the left: most at the septum, and not at all at the skull."""
+        """Displace the brain to the left, most at the septum and not at the skull."""
         _, y, z, depth = np.moveaxis(self.template, -1, 0)
         off = np.stack([(y - 3) / 66, (z - 8) / 56])
         push = shift_mm * (np.clip(1 - off**2, 0, None) ** 2).prod(0) * np.clip(depth / 25, 0, 1)
@@ -95,7 +95,7 @@ class Real:
         return replace(self.scan, hu=np.rint(hu).astype(np.int16))
 
     def turned(self, rotation, shift_mm):
-        """The head turned, on slices of its own of 5 mm without tilt; and the template's places on them."""
+        """Rotate the head, and resample it to slices of 5 mm without tilt; also return their template coordinates."""
         middle = self.fit.origin_mm
         size, step, pixel = 256, 5.0, 0.9
         first = middle + shift_mm - [(size - 1) / 2 * pixel, (size - 1) / 2 * pixel, 70]
@@ -110,32 +110,32 @@ class Real:
 
 
 def places(planes, shape):
-    """(slices, rows, columns, 3), LPS mm of every pixel."""
+    """Return every pixel's position, LPS mm, shape (slices, rows, columns, 3)."""
     return planes.to_lps_mm(np.indices(shape).reshape(3, -1).T).reshape(*shape, 3)
 
 
 def ball(template, centre, half, uneven=1.0):
-    """An ellipsoid with bumps, by its place in the template."""
+    """Mark an ellipsoid with bumps at a position of the template."""
     off = (template[..., :3] - np.float32(centre)) / np.float32(half)
     angle = np.arctan2(off[..., 1], off[..., 0])
     return (off**2).sum(-1) < (1 + uneven * (0.1 * np.cos(3 * angle + 1) + 0.06 * np.sin(5 * angle))) ** 2
 
 
 def crescent(template, side, long=28.0, thick=9.0):
-    """A layer under the skull, on the left (1) or the right (-1)."""
+    """Mark a layer below the skull, on the left (1) or the right (-1)."""
     x, y, z, depth = np.moveaxis(template, -1, 0)
     return (depth > 1) & (depth < thick - (((y + 20) / long) ** 2 + ((z - 30) / 14) ** 2) * 4) & (side * x > 10)
 
 
 def bled(scan, mask):
-    """The scan with blood where the mask is; its edge is as blurred as a CT's."""
+    """Add blood with the blurred edge of a CT to a scan."""
     share = np.stack([ndimage.gaussian_filter(plane.astype(np.float32), 1.2) for plane in mask])
     noise = np.random.default_rng(0).normal(0, NOISE_HU, mask.shape)
     return replace(scan, hu=np.rint(scan.hu + share * (BLOOD_HU + noise - scan.hu)).astype(np.int16))
 
 
 def volume(real):
-    """Planimetry on slices of two thicknesses, and the interval."""
+    """Draw planimetry on slices of two thicknesses, and the interval."""
     mask = ball(real.template, (27, 0, 4), (13, 20, 24))
     scan = bled(real.scan, mask)
     held = np.flatnonzero(mask.any((1, 2)))
@@ -156,7 +156,7 @@ def volume(real):
 
 
 def bar(middle, low, high, level, slices, height):
-    """The volume with its interval, upright."""
+    """Draw the volume with its interval as a vertical bar."""
     picture = Image.new("RGB", (190, height), PAPER)
     draw, most = ImageDraw.Draw(picture), 5 * np.ceil(high * 1.1 / 5)
     top, bottom, left = 40, height - 60, 44
@@ -204,7 +204,7 @@ def lines_of_abc2(scan, plane):
 
 
 def abc2(real):
-    """A, B and C of a compact bleed, where ABC/2 is near, and of a crescent, where it is not."""
+    """Draw A, B and C of a compact lesion, where ABC/2 is accurate, and of a crescent, where it is not."""
     compact = ball(real.template, (30, -6, 10), (17, 21, 19), uneven=0.3)
     tiles = []
     for mask in (compact, crescent(real.template, -1, 52, 10)):
@@ -227,7 +227,7 @@ def abc2(real):
 
 
 def sides(real):
-    """What side and which part of the head, for bleeds of known place."""
+    """Draw side and location of lesions at known positions."""
     drawn = [
         ball(real.template, (27, 0, 4), (11, 15, 12)),
         ball(real.template, (-38, 32, 28), (12, 14, 14)),
@@ -252,7 +252,7 @@ def sides(real):
 
 
 def shift(real):
-    """The slice, the ideal midline and the septum: the head as it is, and its brain pushed to the left by 9 mm."""
+    """Draw the ideal midline and the septum of the head, and of the head with its brain displaced by 9 mm."""
     mask = ball(real.template, (-38, -4, 12), (15, 24, 20))
     scans = ((real.scan, np.zeros_like(mask)), (bled(real.pushed(9.0), mask), mask))
     return beside(
@@ -261,7 +261,7 @@ def shift(real):
 
 
 def blood_in_ventricles(real):
-    """The fluid of the ventricles, and blood that fills the left one of them."""
+    """Draw the fluid of the ventricles, and blood that fills the left ventricle."""
     scan = real.scan
     step, pixel = sample_head(scan, np.zeros(scan.shape, dtype=bool)).samples.slice_step, 4
     fluid = np.zeros(scan.shape, dtype=bool)
@@ -291,7 +291,7 @@ def blood_in_ventricles(real):
 
 
 def growth(real):
-    """A bleed that grew, in a head that lies otherwise on the second scan."""
+    """Draw a lesion that grew, in a head with another position on the later scan."""
     centre, half = np.array((-28, -4, 6)), np.array((12, 18, 14))
     early = ball(real.template, centre, half)
     scan, template = real.turned(Rotation.from_euler("zyx", (14, -4, 6), degrees=True).as_matrix(), (6, -8, 5))
@@ -304,7 +304,7 @@ def growth(real):
 
 
 def answered(scan, mask):
-    """What a network would have answered that outlined all of the blood."""
+    """Build the result of a network that outlines all of the blood."""
     info = ModelInfo(name="drawn", version="1", sha256="0" * 64, engine="none", precision="none", threshold=0.5)
     return Result(scan, mask.astype(np.float16), mask, strokeseg.measure(scan, mask), info, Timing())
 
