@@ -222,7 +222,11 @@ def _train_and_score(stored: Results, path: Path, group: str, seed: int, setting
     name = f"{path.stem}-seed-{seed}" if seed else path.stem
     row = next((row for row in stored.rows if (row.group, row.name) == (group, name)), None)
     values = config.model_dump(mode="json")
-    if row and not settings.again and run_folder.describe_difference(row.card.training["config"], values, ()) is None:
+    if (
+        row
+        and not settings.again
+        and run_folder.describe_difference(row.card.training["config"], values, ("data.root",)) is None
+    ):
         log(f"{group}/{name}: stored")
         return stored
     # The folder that `strokeseg train` uses, because teachers are looked for beside it.

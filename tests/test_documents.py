@@ -1,6 +1,7 @@
 """A figure in a document is one that a command printed; here pages and sources are held together."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from strokeseg import errors
@@ -24,11 +25,11 @@ def test_the_readme_states_the_cards_figures():
 
 
 def test_the_prose_of_a_card_is_that_of_its_data():
-    from strokeseg.training import export
+    from strokeseg.training import card_text
 
     for path in models.SHIPPED_FOLDER.glob("*.json"):
         card = models.Card.model_validate_json(path.read_bytes())
-        assert path.with_suffix(".md").read_text() == export.render_card(card)
+        assert path.with_suffix(".md").read_text() == card_text.render_card(card)
 
 
 def test_every_link_of_the_pages_leads_somewhere():
@@ -43,15 +44,40 @@ def test_every_link_of_the_pages_leads_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_module_of_the_layout_is_there():
+def test_the_architecture_page_names_every_package_and_no_other():
     page = (ROOT / "docs/architecture.md").read_text()
-    named = set(re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \|", page, re.MULTILINE))
-    there = {
+    table = page.split("## Where is it?")[1].split("Outside of the package")[0]
+    named = {name.split("/")[0].removesuffix(".py") for name in re.findall(r"`([a-z_]+(?:\.py|/[a-z/]*))`", table)}
+    present = {
         path.stem
         for path in (ROOT / "src/strokeseg").iterdir()
         if not path.name.startswith("__") and path.suffix in ("", ".py")
     }
-    assert named == there - {"version"}
+    assert named == present - {"version", "pipeline", "atomic_write", "scan_options"}
+
+
+def test_every_file_that_the_architecture_page_names_exists():
+    page = (ROOT / "docs/architecture.md").read_text()
+    files = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page))
+    assert len(files) > 8
+    for file in files:
+        assert (ROOT / "src/strokeseg" / file).exists(), file
+
+
+def test_the_layers_of_the_architecture_page_are_those_that_are_checked():
+    page = (ROOT / "docs/architecture.md").read_text()
+    drawn = re.search(r"^    cli ▶ (.+)$", page, re.MULTILINE)
+    assert drawn is not None
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = next(c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    layers = [" | ".join(re.findall(r"[a-z_]+", layer)) for layer in contract["layers"]]
+    assert [layer.replace(" | version", "") for layer in layers[2:]] == drawn[1].split(" ▶ ")
+
+
+def test_the_list_of_modules_is_that_of_the_source():
+    from tools.module_index import render_index
+
+    assert (ROOT / "docs/modules.md").read_text() == render_index()
 
 
 def test_no_page_and_no_code_names_a_machine():

@@ -21,13 +21,14 @@ def test_the_page_shows_the_stored_results():
 
 
 def test_every_stored_row_was_trained_as_its_configuration_says():
-    """An entry that came in since is at its default."""
+    """Entries that were added since are at their defaults; the folder of the data sets may be another."""
     from strokeseg.training import config, run_folder
 
     for row in accuracy.read_results(STORED).rows:
         if row.group in ("zoo", "ablation"):
             loaded = config.load(ROOT / "configs" / row.group / f"{row.name}.toml")
-            assert run_folder.fill_defaults(row.card.training["config"]) == loaded.model_dump(mode="json"), row.name
+            values = loaded.model_dump(mode="json")
+            assert run_folder.describe_difference(row.card.training["config"], values, ("data.root",)) is None, row.name
 
 
 def test_no_two_rows_of_the_zoo_had_another_budget_or_another_split():

@@ -17,7 +17,7 @@ from strokeseg.errors import DiskFull, TrainError, UsageError
 from strokeseg.scan import Scan
 from strokeseg.segmentation import models
 from strokeseg.segmentation.engines.cpu_features import Hardware
-from strokeseg.training import config, export, loop, networks
+from strokeseg.training import config, export, loop, networks, validation
 
 pytestmark = pytest.mark.slow
 
@@ -53,10 +53,10 @@ def test_a_run_that_was_stopped_ends_at_the_same_losses(config_file, data_root, 
     loaded = config.load(config_file(samples=96, every=4))
     loop.run(loaded, data_root, tmp_path / "whole", progress=False)
     stopped = tmp_path / "stopped"
-    monkey = loop.SegmentationModule.on_train_batch_end
+    original = loop.SegmentationModule.on_train_batch_end
 
     def stop(self, *arguments):
-        monkey(self, *arguments)
+        original(self, *arguments)
         if self.global_step == 9:
             raise KeyboardInterrupt
 
@@ -207,7 +207,7 @@ def test_a_teacher_is_no_part_of_its_student(trained, data_root):
 def test_a_run_without_progress_ends_early(trained, data_root, monkeypatch):
     runs, settings = trained
     same = {"dice": 0.5, "threshold": 0.5, "sources": {}, "recall": 0.5, "detection_auc": None, "quiet": None}
-    monkeypatch.setattr(loop.scores, "score_held_out", lambda *_: same)
+    monkeypatch.setattr(validation, "score_held_out", lambda *_: same)
     loop.run(settings(more="patience = 2", samples=80), data_root, runs / "idle", progress=False)
     # The first validation sets the mark, two more do not better it: 3 times 2 steps of 4.
     assert json.loads((runs / "idle/split.json").read_text())["samples_done"] == 24
@@ -234,7 +234,7 @@ def test_a_best_checkpoint_is_not_deleted_by_going_on(trained, data_root):
     runs, settings = trained
     out = shutil.copytree(runs / "first", runs / "lastless")
     (out / "last.ckpt").unlink()
-    with pytest.raises(TrainError, match=r"a best\.ckpt and no last\.ckpt"):
+    with pytest.raises(TrainError, match=r"a best\.ckpt, but no last\.ckpt"):
         loop.run(settings(), data_root, out, resume=True, progress=False)
     assert (out / "best.ckpt").read_bytes() == (runs / "first/best.ckpt").read_bytes()
 
@@ -391,7 +391,7 @@ def test_a_full_disk_leaves_the_best_checkpoint_whole(trained, data_root):
     before = (out / "best.ckpt").read_bytes()
     (out / ".best.ckpt.partial").symlink_to("/dev/full")
     (out / ".last.ckpt.partial").symlink_to("/dev/full")
-    with pytest.raises(DiskFull, match="no space is left") as caught:
+    with pytest.raises(DiskFull, match="no space left") as caught:
         loop.run(settings(samples=24), data_root, out, resume=True, progress=False)
     assert "--resume" in caught.value.remedy
     assert (out / "best.ckpt").read_bytes() == before

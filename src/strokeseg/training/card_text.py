@@ -100,8 +100,8 @@ def _calibration_lines(calibration: Calibration | None) -> list[str]:
         lines.append(
             f"- Probability of a hemorrhage: calibrated on {blood.scan.with_blood} validation patients with blood and "
             f"{blood.scan.without} without. With each patient left out once: Brier score "
-            f"{score['brier']['value']:.3f}, {score['with_blood_answered_no']} false negative, "
-            f"{score['without_answered_yes']} false positive."
+            f"{score['brier']['value']:.3f}, false negatives {score['with_blood_answered_no']}, "
+            f"false positives {score['without_answered_yes']}."
         )
     if volume := calibration.volume:
         lines.append(f"- Volume interval: {volume.level:.0%} level, from {volume.patients} validation patients.")
@@ -112,8 +112,8 @@ def _calibration_lines(calibration: Calibration | None) -> list[str]:
         if unseen := calibration.figures.get("unseen", {}).get("coverage"):
             missed = calibration.figures["unseen"]["unanswered"]
             lines.append(
-                f"  For patients by whom nothing was chosen: {_format_share(unseen)}. {missed} with blood were missed "
-                "and have no interval."
+                f"  For patients by whom nothing was chosen: {_format_share(unseen)}; missed, so without an interval: "
+                f"{missed}."
             )
     return [*lines, "", "The annotated slices stand for whole scans; docs/calibration.md explains what that means.", ""]
 

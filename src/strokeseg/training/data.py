@@ -106,7 +106,7 @@ def _first(folder: Path, stem: str) -> Path:
 
 
 def mark_bright_inside(hu: NDArray[np.int16], mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark bright components inside the skull outside of the mask: in an incompletely labelled set they may be blood."""
+    """Mark bright components inside the skull outside of the mask: in an incomplete set they may be blood."""
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), 1.2)
     skull = ndimage.binary_closing(smooth > 76, iterations=3)
     inside = ndimage.binary_erosion(ndimage.binary_fill_holes(skull) & ~skull, iterations=4)

@@ -193,7 +193,7 @@ def _check_name(name: str, folder: Path) -> None:
 
 
 def _without_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce every absolute path of a recorded configuration to its last part: the card goes to others."""
+    """Reduce the paths of a recorded configuration that belong to one machine to their last part."""
     data_table, network = dict(config["data"]), dict(config["network"])
     data_table["root"], data_table["split"] = _last_part(data_table["root"]), _last_part(data_table.get("split"))
     data_table["own"] = {
@@ -207,7 +207,7 @@ def _without_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _last_part(path: str | None) -> str | None:
     for kind in (PurePosixPath, PureWindowsPath):
-        if path is not None and kind(path).is_absolute():
+        if path is not None and (kind(path).is_absolute() or kind(path).parts[:1] == ("..",)):
             return kind(path).name
     return path
 

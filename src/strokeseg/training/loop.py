@@ -248,7 +248,7 @@ def _translate_errors(out: Path, settings: TrainConfig) -> Iterator[None]:
             raise
         half = settings.batch // 2
         remedy = f"Try train.batch = {half}." if half else "Try a smaller network.size."
-        raise TrainError(f"a batch of {settings.batch} slices does not fit into memory", remedy) from error
+        raise TrainError(f"a batch of {settings.batch} does not fit into memory", remedy) from error
     except OSError as error:
         if not atomic_write.is_disk_full(error):
             raise

@@ -51,7 +51,7 @@ def read_state(out: Path, config: Config) -> str:
     if not path.is_file():
         return "nothing"
     record = json.loads(path.read_text(encoding="utf-8"))
-    if describe_difference(record["config"], config.model_dump(mode="json"), ()) is not None:
+    if describe_difference(record["config"], config.model_dump(mode="json"), ("data.root",)) is not None:
         return "another"
     return "finished" if record.get("finished") else "begun"
 

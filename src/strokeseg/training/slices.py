@@ -1,4 +1,4 @@
-"""The slices of a run as torch data sets: drawn and augmented for training, as segmentation sees them for validation."""
+"""The slices of a run as torch data sets: drawn and augmented for training, as in segmentation for validation."""
 
 from __future__ import annotations
 
