@@ -76,7 +76,7 @@ class Real:
         self.template = self.template_at(places(self.scan.planes, self.scan.shape))
 
     def template_at(self, where):
-        """Return template mm (x left, y forward, z up) and the depth below the skull in mm of the head, shape (..., 4)."""
+        """Return template mm (x left, y forward, z up) and the depth below the skull, mm, shape (..., 4)."""
         found = self.fit.to_template_mm(where)
         found[..., 0] *= np.sign(self.fit.midplane.distance_mm(where))
         depth = -self.fit.distance_mm("inside", where)
