@@ -136,7 +136,7 @@ def test_a_head_that_moved_has_its_skin_twice(real_scan, axis, moved_mm):
         )
     )["motion"]
     assert remark.slices == [13, 14]
-    assert float(remark.message.split("over ")[1].split(" mm")[0]) == pytest.approx(moved_mm, abs=1.5)
+    assert float(remark.message.split("over up to ")[1].split(" mm")[0]) == pytest.approx(moved_mm, abs=1.5)
 
 
 def test_a_soft_blur_of_two_millimetres_is_no_motion(real_scan):
