@@ -142,8 +142,8 @@ def _run_load(node, count, slices, geometry):
     with node.node.spool.engine.connect() as connection:
         instance_counts = Counter(connection.execute(select(instances_table.c.series_uid)).scalars())
     final = Counter(row["job"] for row in rows)
-    taken = getattr(node.jobs, "taken", None)
-    whole = sum(1 for row in rows if (taken[row["job"]] if taken else _slices(node, row)) == slices)
+    submitted = getattr(node.jobs, "instance_counts", None)
+    complete = sum((submitted[row["job"]] if submitted else _read_slices(node, row)) == slices for row in rows)
     return {
         "series": count,
         "instances_sent": count * slices,
@@ -151,7 +151,7 @@ def _run_load(node, count, slices, geometry):
         "late_instances": len(late),
         "series_done": sum(row["state"] == "done" for row in rows),
         "series_whole": sum(number == slices for number in instance_counts.values()),
-        "final_results_of_all_slices": whole,
+        "final_results_of_all_slices": complete,
         "results_shared_by_two_series": sum(number > 1 for number in final.values()),
         "versions": dict(sorted(Counter(row["version"] for row in rows).items())),
         "seconds_to_send": round(sent_s, 1),
@@ -161,8 +161,8 @@ def _run_load(node, count, slices, geometry):
     }
 
 
-def _slices(node, row):
-    return node.jobs.state(row["job"]).document.input.slices
+def _read_slices(node, row):
+    return node.jobs.read_state(row["job"]).document.input.slices
 
 
 def main():
