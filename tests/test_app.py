@@ -33,7 +33,7 @@ def upload(page, *files):
     return page.run()
 
 
-def said(page):
+def read_text(page):
     """Everything that the page writes, without the signs that keep it from being read as Markdown."""
     kinds = (page.warning, page.success, page.info, page.error, page.caption, page.markdown)
     return re.sub(r"\\(.)", r"\1", "\n".join(each.value for kind in kinds for each in kind))
@@ -41,7 +41,7 @@ def said(page):
 
 def test_waits_for_a_scan_and_says_what_it_is_not(page):
     assert not page.exception and not page.error
-    assert "no medical device" in said(page)
+    assert "no medical device" in read_text(page)
     assert not page.metric
 
 
@@ -61,15 +61,15 @@ def test_a_zip_is_answered_as_the_command_line_answers_it(page, tmp_path):
         "json",
         "--json",
     ]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    found = told["findings"]
+    document = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    findings = document["findings"]
     metrics = {metric.label: metric.value for metric in page.metric}
-    assert metrics["Probability of hemorrhage"] == f"{found['confidence']:.2f}"
-    if found["hemorrhage"]:
-        assert metrics["Volume"] == f"{found['volume_ml']:.1f} ml"
-    for remark in told["remarks"]:
-        assert remark["message"] in said(page)
-    assert page.slider(key="slice").max == told["input"]["slices"]
+    assert metrics["Probability of hemorrhage"] == f"{findings['confidence']:.2f}"
+    if findings["hemorrhage"]:
+        assert metrics["Volume"] == f"{findings['volume_ml']:.1f} ml"
+    for remark in document["remarks"]:
+        assert remark["message"] in read_text(page)
+    assert page.slider(key="slice").max == document["input"]["slices"]
     # All windows of a CT, none of which raises.
     for preset in page.get_by_key("window_4").options:
         page.get_by_key("window_4").set_value(preset)
@@ -82,7 +82,7 @@ def test_pictures_have_their_slices_outline_lesions_and_remarks(page):
     assert page.slider(key="slice").max == len(PICTURES)
     lesions = page.dataframe[0].value
     assert len(lesions) >= 1
-    assert "Not to scale" in said(page)
+    assert "Not to scale" in read_text(page)
     page.slider(key="slice").set_value(3).run()
     page.toggle(key="outline").set_value(False).run()
     assert not page.exception
@@ -125,8 +125,8 @@ def test_what_cannot_be_used_is_refused_in_our_words(page, name, content, code):
     assert len(page.error) == 1
     shown = page.error[0].value
     assert "What to do:" in shown
-    assert code is None or f"Code: {code}" in said(page)
-    assert tempfile.gettempdir() not in said(page), "where it lay is nobody's business"
+    assert code is None or f"Code: {code}" in read_text(page)
+    assert tempfile.gettempdir() not in read_text(page), "where it lay is nobody's business"
     # A file's name is text: no picture is fetched and no tag is drawn.
     assert not re.search(r"(?<!\\)[<\[!]", shown)
     assert not page.metric
@@ -148,9 +148,9 @@ def test_requirements_hold_all_that_the_page_imports():
 
 
 def test_nothing_is_sent_elsewhere_and_only_this_machine_gets_in():
-    said = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())
-    assert said["browser"]["gatherUsageStats"] is False
-    assert said["server"]["address"] == "127.0.0.1"
+    read_text = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())
+    assert read_text["browser"]["gatherUsageStats"] is False
+    assert read_text["server"]["address"] == "127.0.0.1"
 
 
 @pytest.fixture(scope="module")

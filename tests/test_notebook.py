@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def result(name="whole"):
-    scan, labels, told = RESULTS[name]()
+    scan, labels, document = RESULTS[name]()
     probability = (labels > 0).astype(np.float16)
-    return Result(scan, probability, labels > 0, told.findings, told.model, TIMING)
+    return Result(scan, probability, labels > 0, document.findings, document.model, TIMING)
 
 
 class Tags(HTMLParser):
@@ -43,17 +43,17 @@ class Tags(HTMLParser):
 def test_shows_sentence_numbers_and_one_slice(name):
     shown = result(name)
     page = shown._repr_html_()
-    seen = Tags(page)
+    tags = Tags(page)
     assert len(page) < 100_000
-    assert [tag for tag, _ in seen.tags].count("img") == 1
-    assert ("Hemorrhage was detected" in seen.text) == shown.findings.hemorrhage
-    assert shown.document.disclaimer in seen.text
-    assert not find_unknown_numbers(seen.text, shown.document)
-    for tag, attrs in seen.tags:
+    assert [tag for tag, _ in tags.tags].count("img") == 1
+    assert ("Hemorrhage was detected" in tags.text) == shown.findings.hemorrhage
+    assert shown.document.disclaimer in tags.text
+    assert not find_unknown_numbers(tags.text, shown.document)
+    for tag, attrs in tags.tags:
         assert tag not in ("script", "link", "iframe", "style")
         assert not [key for key in attrs if key.startswith("on")]
         assert attrs.get("src", "data:image/jpeg").startswith("data:image/jpeg")
-    assert re.search(r"slice \d+ of \d+", next(attrs["alt"] for tag, attrs in seen.tags if tag == "img"))
+    assert re.search(r"slice \d+ of \d+", next(attrs["alt"] for tag, attrs in tags.tags if tag == "img"))
 
 
 def test_what_the_result_holds_is_escaped():
@@ -61,9 +61,9 @@ def test_what_the_result_holds_is_escaped():
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{0}"
     scan = plain.scan.with_remarks(Remark(code="evil", severity="warning", message=evil))
     shown = Result(scan, plain.probability, plain.mask, plain.findings, plain.model, plain.timing)
-    seen = Tags(shown._repr_html_())
-    assert evil in seen.text and [tag for tag, _ in seen.tags].count("img") == 1
-    assert "script" not in [tag for tag, _ in seen.tags]
+    tags = Tags(shown._repr_html_())
+    assert evil in tags.text and [tag for tag, _ in tags.tags].count("img") == 1
+    assert "script" not in [tag for tag, _ in tags.tags]
 
 
 def test_a_row_a_lesion():
@@ -87,8 +87,8 @@ def test_no_lesion_no_row_but_the_columns():
 def test_places_are_told_by_axis():
     pytest.importorskip("pandas")
     scan, labels, _ = RESULTS["whole"]()
-    told = make_document(scan, [make_lesion(1, 3, 7, centroid_lps_mm=(1.0, -2.0, 3.5))])
-    frame = Result(scan, labels.astype(np.float16), labels > 0, told.findings, told.model, TIMING).to_frame()
+    document = make_document(scan, [make_lesion(1, 3, 7, centroid_lps_mm=(1.0, -2.0, 3.5))])
+    frame = Result(scan, labels.astype(np.float16), labels > 0, document.findings, document.model, TIMING).to_frame()
     assert frame.filter(like="centroid").iloc[0].to_dict() == {
         "centroid_x_mm": 1.0,
         "centroid_y_mm": -2.0,
@@ -128,15 +128,15 @@ def test_the_example_notebook_runs_and_shows_what_it_shows(monkeypatch):
     pytest.importorskip("ipyniivue")
     path = ROOT / "examples/notebook.ipynb"
     assert path.stat().st_size < 300_000
-    kept, again = (json.loads(path.read_text("utf-8")) for _ in range(2))
-    assert kept["nbformat"] == 4
+    stored, again = (json.loads(path.read_text("utf-8")) for _ in range(2))
+    assert stored["nbformat"] == 4
     monkeypatch.chdir(path.parent)
     space = runpy.run_path(str(ROOT / "tools/run_notebook.py"))["run"](again)
     assert space["result"].findings.hemorrhage and len(space["table"]) > 0
-    for before, now in zip(kept["cells"], again["cells"], strict=True):
+    for before, now in zip(stored["cells"], again["cells"], strict=True):
         # The numbers that are shown are those of this run, but for a rounding of the processor's.
-        told, found = (numbers(json.dumps(cell.get("outputs", []))) for cell in (before, now))
-        assert told == pytest.approx(found, rel=0.02, abs=0.02), before["source"]
+        document, numbers_now = (numbers(json.dumps(cell.get("outputs", []))) for cell in (before, now))
+        assert document == pytest.approx(numbers_now, rel=0.02, abs=0.02), before["source"]
 
 
 def numbers(text):

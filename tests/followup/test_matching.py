@@ -19,12 +19,12 @@ TURNED = {"turn": (17, -12, 21), "shift": (12, -18, 9)}
 
 @pytest.fixture(scope="module")
 def before():
-    return Head(BALLS).scanned(stack())
+    return Head(BALLS).simulate_scan(stack())
 
 
-def compared(before, bleeds, where=None, **more):
+def compare_with(before, bleeds, where=None, **more):
     where = stack(np.arange(-70, 96, 4.0), 0.95) if where is None else where
-    return strokeseg.compare(before, Head(bleeds, **more).scanned(where, seed=1))
+    return strokeseg.compare(before, Head(bleeds, **more).simulate_scan(where, seed=1))
 
 
 def kinds(comparison):
@@ -41,35 +41,35 @@ def kinds(comparison):
     ],
 )
 def test_the_same_head_in_another_pose_and_on_other_planes_has_not_changed(before, where, pose):
-    found = compared(before, BALLS, where, **pose)
-    assert kinds(found) == {("same", (1,), (1,)), ("same", (2,), (2,)), ("same", (3,), (3,))}
-    assert abs(found.change.change_ml) < 0.03 * sum(ml(radius) for _, radius in BALLS)
-    assert found.change.growth is False
+    comparison = compare_with(before, BALLS, where, **pose)
+    assert kinds(comparison) == {("same", (1,), (1,)), ("same", (2,), (2,)), ("same", (3,), (3,))}
+    assert abs(comparison.change.change_ml) < 0.03 * sum(ml(radius) for _, radius in BALLS)
+    assert comparison.change.growth is False
     # Between the centroids only the sampling of the smallest on 5 mm slices is left.
-    assert max(each.apart_mm for each in found.change.lesions) < 1.5
+    assert max(each.apart_mm for each in comparison.change.lesions) < 1.5
 
 
 def test_the_same_scan_twice_has_not_changed_at_all(before):
-    found = strokeseg.compare(before, before).change
-    assert (found.change_ml, found.change_percent, found.growth) == (0, 0, False)
-    assert all(each.kind == "same" and each.change_ml == 0 for each in found.lesions)
+    comparison = strokeseg.compare(before, before).change
+    assert (comparison.change_ml, comparison.change_percent, comparison.growth) == (0, 0, False)
+    assert all(each.kind == "same" and each.change_ml == 0 for each in comparison.lesions)
 
 
 def test_growth_is_measured(before):
-    found = compared(before, ((BALLS[0][0], 21), *BALLS[1:]), **TURNED)
+    comparison = compare_with(before, ((BALLS[0][0], 21), *BALLS[1:]), **TURNED)
     truth = ml(21) - ml(18)
-    assert found.change.change_ml == pytest.approx(truth, rel=0.03)
-    assert found.change.growth is True
-    assert ("grown", (1,), (1,)) in kinds(found)
-    shrunk = strokeseg.compare(found.later, before)
+    assert comparison.change.change_ml == pytest.approx(truth, rel=0.03)
+    assert comparison.change.growth is True
+    assert ("grown", (1,), (1,)) in kinds(comparison)
+    shrunk = strokeseg.compare(comparison.later, before)
     assert shrunk.change.change_ml == pytest.approx(-truth, rel=0.03)
     assert shrunk.change.growth is False and ("shrunk", (1,), (1,)) in kinds(shrunk)
 
 
 def test_new_and_gone_are_told_apart(before):
-    found = compared(before, (*BALLS[:2], ((10, 50, 20), 7)), **TURNED)
-    assert kinds(found) == {("same", (1,), (1,)), ("same", (2,), (2,)), ("new", (), (3,)), ("gone", (3,), ())}
-    by_kind = {each.kind: each for each in found.change.lesions}
+    comparison = compare_with(before, (*BALLS[:2], ((10, 50, 20), 7)), **TURNED)
+    assert kinds(comparison) == {("same", (1,), (1,)), ("same", (2,), (2,)), ("new", (), (3,)), ("gone", (3,), ())}
+    by_kind = {each.kind: each for each in comparison.change.lesions}
     assert by_kind["new"].change_ml == pytest.approx(ml(7), rel=0.05) and by_kind["new"].change_percent is None
     assert by_kind["gone"].change_ml == pytest.approx(-ml(6), rel=0.08)
 
@@ -77,52 +77,54 @@ def test_new_and_gone_are_told_apart(before):
 def test_merged_split_and_regrouped_are_told_apart():
     two = (((30, -10, 20), 9), ((30, 12, 20), 9))
     one = (*two, ((30, 1, 20), 9))
-    apart, together = Head(two).scanned(stack()), Head(one).scanned(stack())
+    apart, together = Head(two).simulate_scan(stack()), Head(one).simulate_scan(stack())
     assert kinds(strokeseg.compare(apart, together)) == {("merged", (1, 2), (1,))}
     assert kinds(strokeseg.compare(together, apart)) == {("split", (1,), (1, 2))}
     # A row of three, of which once the first two and once the last two are joined.
     row = [((30, y, 20), 8) for y in (-30, 0, 30)]
-    first = Head((*row, ((30, -15, 20), 8))).scanned(stack())
-    last = Head((*row, ((30, 15, 20), 8))).scanned(stack())
+    first = Head((*row, ((30, -15, 20), 8))).simulate_scan(stack())
+    last = Head((*row, ((30, 15, 20), 8))).simulate_scan(stack())
     assert kinds(strokeseg.compare(first, last)) == {("regrouped", (1, 2), (1, 2))}
 
 
 def test_a_speck_that_shares_no_pixel_but_lies_beside_is_the_same():
-    one = Head((((20, 0, 20), 3),)).scanned(stack(np.arange(-66, 96, 2.0)))
-    other = Head((((20, 8, 20), 3),)).scanned(stack(np.arange(-66, 96, 2.0)))
-    far = Head((((20, 30, 20), 3),)).scanned(stack(np.arange(-66, 96, 2.0)))
+    one = Head((((20, 0, 20), 3),)).simulate_scan(stack(np.arange(-66, 96, 2.0)))
+    other = Head((((20, 8, 20), 3),)).simulate_scan(stack(np.arange(-66, 96, 2.0)))
+    far = Head((((20, 30, 20), 3),)).simulate_scan(stack(np.arange(-66, 96, 2.0)))
     assert kinds(strokeseg.compare(one, other)) == {("same", (1,), (1,))}
     assert kinds(strokeseg.compare(one, far)) == {("gone", (1,), ()), ("new", (), (1,))}
 
 
 def test_bleeding_beyond_the_other_scan_is_not_called_new(before):
-    low = Head(BALLS).scanned(stack(np.arange(-66, 34, 4.0)))
-    high = Head((*BALLS, ((0, 20, 55), 8))).scanned(stack())
-    found = strokeseg.compare(low, high)
-    by_kind = {each.kind: each for each in found.change.lesions}
+    low = Head(BALLS).simulate_scan(stack(np.arange(-66, 34, 4.0)))
+    high = Head((*BALLS, ((0, 20, 55), 8))).simulate_scan(stack())
+    comparison = strokeseg.compare(low, high)
+    by_kind = {each.kind: each for each in comparison.change.lesions}
     outside = by_kind["not-covered"]
     assert outside.later_ml == pytest.approx(ml(8), rel=0.05) and outside.change_ml is None
     assert "new" not in by_kind
     # The largest reaches to 38 mm, the low scan to 34: its change cannot be told, and so not that there was no growth.
     assert by_kind["cut"].change_ml is None
-    assert found.change.growth is None
-    assert found.change.later_ml < high.findings.volume_ml - outside.later_ml
-    assert "lesion-not-covered" in {remark.code for remark in found.remarks}
+    assert comparison.change.growth is None
+    assert comparison.change.later_ml < high.findings.volume_ml - outside.later_ml
+    assert "lesion-not-covered" in {remark.code for remark in comparison.remarks}
 
 
 def test_nothing_wholly_shown_gives_no_change():
     ball = (((0, 0, 35), 12),)
-    found = strokeseg.compare(Head(ball).scanned(stack(np.arange(-66, 34, 4.0))), Head(ball).scanned(stack()))
-    assert found.change.change_ml is None and found.change.growth is None
-    assert "change-unknown" in {remark.code for remark in found.remarks}
+    comparison = strokeseg.compare(
+        Head(ball).simulate_scan(stack(np.arange(-66, 34, 4.0))), Head(ball).simulate_scan(stack())
+    )
+    assert comparison.change.change_ml is None and comparison.change.growth is None
+    assert "change-unknown" in {remark.code for remark in comparison.remarks}
 
 
 def test_bleeding_after_none_is_new_and_no_growth():
-    none, some = Head().scanned(stack()), Head(BALLS[:1]).scanned(stack())
-    found = strokeseg.compare(none, some)
-    assert found.change.growth is None and found.change.change_percent is None
-    assert found.change.change_ml == pytest.approx(ml(18), rel=0.03)
-    assert "new-bleeding" in {remark.code for remark in found.remarks}
+    none, some = Head().simulate_scan(stack()), Head(BALLS[:1]).simulate_scan(stack())
+    comparison = strokeseg.compare(none, some)
+    assert comparison.change.growth is None and comparison.change.change_percent is None
+    assert comparison.change.change_ml == pytest.approx(ml(18), rel=0.03)
+    assert "new-bleeding" in {remark.code for remark in comparison.remarks}
     both = strokeseg.compare(none, none)
     assert (both.change.change_ml, both.change.growth, both.change.lesions) == (0, False, [])
 
@@ -152,7 +154,7 @@ def test_growth_is_more_than_6_ml_or_33_percent(before_ml, after_ml, grown):
     ],
 )
 def test_the_interval_of_the_change_is_wide_enough_for_both(before, ends, interval, sure):
-    later = Head(((BALLS[0][0], 21), *BALLS[1:])).scanned(stack())
+    later = Head(((BALLS[0][0], 21), *BALLS[1:])).simulate_scan(stack())
     sides = [
         replace(
             side,
@@ -160,19 +162,19 @@ def test_the_interval_of_the_change_is_wide_enough_for_both(before, ends, interv
         )
         for side, end in zip((before, later), ends, strict=True)
     ]
-    found = strokeseg.compare(*sides).change
-    assert found.change_interval_ml == pytest.approx(interval)
-    assert found.interval_level == pytest.approx(0.8)
-    assert found.growth is True and found.growth_sure is sure
+    comparison = strokeseg.compare(*sides).change
+    assert comparison.change_interval_ml == pytest.approx(interval)
+    assert comparison.interval_level == pytest.approx(0.8)
+    assert comparison.growth is True and comparison.growth_sure is sure
 
 
 def test_heads_of_other_sizes_are_refused_but_compared_when_asked(before):
-    other = Head(BALLS, size=(1.09, 0.98, 1.05)).scanned(stack())
+    other = Head(BALLS, size=(1.09, 0.98, 1.05)).simulate_scan(stack())
     with pytest.raises(DifferentPatients, match=r"different heads.*overlap is 0\.[4-7]") as refused:
         strokeseg.compare(before, other)
     assert refused.value.code == "different-patients" and refused.value.exit_code == 3
-    found = strokeseg.compare(before, other, same_patient=True)
-    assert "alignment-doubtful" in {remark.code for remark in found.remarks}
+    comparison = strokeseg.compare(before, other, same_patient=True)
+    assert "alignment-doubtful" in {remark.code for remark in comparison.remarks}
 
 
 @pytest.mark.slow
@@ -182,13 +184,15 @@ def test_real_heads_of_two_patients_are_refused(shared_data):
     for name in ("ge_head_dicom/series.zip", "cranium/cranium_hu.nii.gz", "rsna_volume/series.zip"):
         (scan,) = strokeseg.read(shared_data / name)[:1]
         mask = np.zeros(scan.shape, dtype=bool)
-        sides.append(replace(Head().scanned(stack()), scan=scan, mask=mask, findings=strokeseg.measure(scan, mask)))
+        sides.append(
+            replace(Head().simulate_scan(stack()), scan=scan, mask=mask, findings=strokeseg.measure(scan, mask))
+        )
     for one, other in ((0, 1), (1, 2), (2, 0)):
         with pytest.raises(DifferentPatients):
             strokeseg.compare(sides[one], sides[other])
 
 
-def stating(result, deidentified=False, **attributes):
+def set_attributes(result, deidentified=False, **attributes):
     source = DicomSource(
         attributes=tuple(attributes.items()),
         malformed=(),
@@ -204,19 +208,19 @@ def stating(result, deidentified=False, **attributes):
 
 
 def numbered(result, number):
-    return stating(result, **({"PatientID": number} if number else {}))
+    return set_attributes(result, **({"PatientID": number} if number else {}))
 
 
 def test_two_patient_numbers_are_refused_without_being_named(before):
     with pytest.raises(DifferentPatients) as refused:
         strokeseg.compare(numbered(before, "SECRET-1"), numbered(before, "SECRET-2"))
     assert "SECRET" not in str(refused.value) + refused.value.remedy
-    found = strokeseg.compare(numbered(before, "SECRET-1"), numbered(before, "SECRET-2"), same_patient=True)
-    assert "other-patient-number" in {remark.code for remark in found.remarks}
-    assert "SECRET" not in found.document.model_dump_json()
+    comparison = strokeseg.compare(numbered(before, "SECRET-1"), numbered(before, "SECRET-2"), same_patient=True)
+    assert "other-patient-number" in {remark.code for remark in comparison.remarks}
+    assert "SECRET" not in comparison.document.model_dump_json()
     for one, other in (("SECRET-1", "SECRET-1"), ("SECRET-1", "")):
-        found = strokeseg.compare(numbered(before, one), numbered(before, other))
-        assert "other-patient-number" not in {remark.code for remark in found.remarks}
+        comparison = strokeseg.compare(numbered(before, one), numbered(before, other))
+        assert "other-patient-number" not in {remark.code for remark in comparison.remarks}
 
 
 @pytest.mark.parametrize(
@@ -233,17 +237,17 @@ def test_two_patient_numbers_are_refused_without_being_named(before):
     ],
 )
 def test_scans_in_the_other_order_than_their_dates_are_warned_of(before, one, other, swapped):
-    sides = [stating(before, StudyDate=day, StudyTime=hour).scan for day, hour in (one, other)]
-    said = comparability.check_order(*sides)
-    assert [remark.code for remark in said] == (["order-doubtful"] if swapped else [])
-    assert "2024" not in "".join(remark.message for remark in said)
+    sides = [set_attributes(before, StudyDate=day, StudyTime=hour).scan for day, hour in (one, other)]
+    remarks = comparability.check_order(*sides)
+    assert [remark.code for remark in remarks] == (["order-doubtful"] if swapped else [])
+    assert "2024" not in "".join(remark.message for remark in remarks)
 
 
 def test_swapped_scans_are_compared_in_the_order_given_with_the_warning(before):
-    early, late = stating(before, StudyDate="20240301"), stating(before, StudyDate="20240302")
+    early, late = set_attributes(before, StudyDate="20240301"), set_attributes(before, StudyDate="20240302")
     assert "order-doubtful" in {remark.code for remark in strokeseg.compare(late, early).remarks}
     assert "order-doubtful" not in {remark.code for remark in strokeseg.compare(early, late).remarks}
-    hidden = stating(before, deidentified=True, StudyDate="20240302")
+    hidden = set_attributes(before, deidentified=True, StudyDate="20240302")
     assert comparability.check_order(hidden.scan, early.scan) == []
 
 
@@ -260,16 +264,20 @@ def test_a_mask_drawn_by_hand_is_compared(before):
     """The largest bleed is rubbed out of the earlier mask: it is then new, with the volume of its ball."""
     drawn = before.mask & (np.indices(before.mask.shape)[2] < 100)
     mine = replace(before, mask=drawn, findings=strokeseg.measure(before.scan, drawn))
-    found = strokeseg.compare(mine, before).change
-    assert sorted(lesion.kind for lesion in found.lesions) == ["new", "same", "same"]
-    assert found.change_ml == pytest.approx(ml(18), rel=0.03)
+    comparison = strokeseg.compare(mine, before).change
+    assert sorted(lesion.kind for lesion in comparison.lesions) == ["new", "same", "same"]
+    assert comparison.change_ml == pytest.approx(ml(18), rel=0.03)
 
 
 def test_no_bleeding_on_either_scan_is_no_change():
-    nothing = Head(()).scanned(stack())
-    found = strokeseg.compare(nothing, nothing)
-    assert (found.change.earlier_ml, found.change.later_ml, found.change.change_ml) == (0, 0, 0)
-    assert found.change.lesions == [] and found.change.growth is False and found.change.change_percent is None
+    nothing = Head(()).simulate_scan(stack())
+    comparison = strokeseg.compare(nothing, nothing)
+    assert (comparison.change.earlier_ml, comparison.change.later_ml, comparison.change.change_ml) == (0, 0, 0)
+    assert (
+        comparison.change.lesions == []
+        and comparison.change.growth is False
+        and comparison.change.change_percent is None
+    )
 
 
 def test_slices_that_lie_in_the_same_place_are_refused(before):
@@ -296,7 +304,7 @@ def test_what_cannot_be_aligned_is_refused(before):
 def test_other_protocols_are_said(before):
     scan = before.scan
     assert comparability.check_protocols(scan, scan, True) == []
-    coarse = Head(BALLS).scanned(stack(np.arange(-66, 110, 8.0), 1.8, tilt_deg=18, shape=(120, 120))).scan
+    coarse = Head(BALLS).simulate_scan(stack(np.arange(-66, 110, 8.0), 1.8, tilt_deg=18, shape=(120, 120))).scan
     (remark,) = comparability.check_protocols(scan, coarse, False)
     for word in ("slice spacing 4.0 and 7.6 mm", "pixel spacing 1.10 and 1.80 mm", "tilt 0 and 18", "two models"):
         assert word in remark.message
@@ -310,10 +318,10 @@ def test_other_protocols_are_said(before):
 
 
 def test_the_earlier_head_is_cut_on_the_later_planes(before):
-    found = compared(before, BALLS, stack(np.arange(-70, 96, 5.0), 0.9), **TURNED)
-    slices = plane_pairs.choose_slices(found.earlier, found.later, found.alignment, found.change)
-    cut, mask = plane_pairs.resample_to_slices(before, found.alignment, found.later.scan, slices)
-    drawn = found.later.mask[slices]
+    comparison = compare_with(before, BALLS, stack(np.arange(-70, 96, 5.0), 0.9), **TURNED)
+    slices = plane_pairs.choose_slices(comparison.earlier, comparison.later, comparison.alignment, comparison.change)
+    cut, mask = plane_pairs.resample_to_slices(before, comparison.alignment, comparison.later.scan, slices)
+    drawn = comparison.later.mask[slices]
     assert cut.shape == mask.shape == drawn.shape and drawn.any((1, 2)).all()
     # The same bleeds on the same planes, drawn once and resampled once.
     assert 2 * (mask & drawn).sum() / (mask.sum() + drawn.sum()) > 0.9

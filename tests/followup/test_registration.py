@@ -32,7 +32,7 @@ POSES = {
 
 
 def skull_of(head, where):
-    result = head.scanned(where)
+    result = head.simulate_scan(where)
     return extract_skull(result.scan, result.mask)
 
 
@@ -44,11 +44,11 @@ def at_rest():
 @pytest.mark.parametrize("pose", POSES)
 def test_a_head_is_found_where_it_lies(at_rest, pose):
     head, where = POSES[pose]
-    found = align_skulls(at_rest, skull_of(head, where))
-    off_mm = np.linalg.norm(found.to_later(brain_places()) - head.to_patient(brain_places()), axis=1)
+    alignment = align_skulls(at_rest, skull_of(head, where))
+    off_mm = np.linalg.norm(alignment.to_later(brain_places()) - head.to_patient(brain_places()), axis=1)
     assert off_mm.max() < 1.5
-    assert found.overlap > 0.9
-    np.testing.assert_allclose(found.to_earlier(found.to_later(brain_places())), brain_places(), atol=1e-9)
+    assert alignment.overlap > 0.9
+    np.testing.assert_allclose(alignment.to_earlier(alignment.to_later(brain_places())), brain_places(), atol=1e-9)
 
 
 def test_both_ways_are_one(at_rest):
@@ -82,11 +82,11 @@ def test_a_real_head_is_found_again_after_simpleitk_turned_it(shared_data, name)
     scan = read_one(shared_data / name)
     regular, turned, transform = turned_by_simpleitk(scan, (14.0, -9.0, 18.0), (11.0, -7.0, 5.0))
     heads = [extract_skull(each, np.zeros(each.shape, dtype=bool)) for each in (regular, turned)]
-    found = align_skulls(*heads)
+    alignment = align_skulls(*heads)
     places = heads[0].surface_mm
     truth = np.array([transform.TransformPoint(place.tolist()) for place in places])
-    assert np.linalg.norm(found.to_later(places) - truth, axis=1).max() < 1.5
-    assert found.overlap > 0.9
+    assert np.linalg.norm(alignment.to_later(places) - truth, axis=1).max() < 1.5
+    assert alignment.overlap > 0.9
 
 
 def turned_by_simpleitk(scan, turn_deg, shift_mm):
@@ -116,8 +116,8 @@ def turned_by_simpleitk(scan, turn_deg, shift_mm):
 def test_a_place_is_found_in_its_pixel(tilt_deg):
     where = stack([0, 2, 4, 6, 12, 18, 24, 40, 46, 52], 0.7, tilt_deg, shape=(20, 30))
     every = np.stack(np.indices((10, 20, 30)), axis=-1).reshape(-1, 3)
-    found = sampling.lps_to_indices(where, compute_points_mm(where, (20, 30)).reshape(-1, 3))
-    np.testing.assert_allclose(found, every, atol=1e-9)
+    alignment = sampling.lps_to_indices(where, compute_points_mm(where, (20, 30)).reshape(-1, 3))
+    np.testing.assert_allclose(alignment, every, atol=1e-9)
     half_way = sampling.lps_to_indices(
         where, (compute_points_mm(where, (20, 30))[3] + compute_points_mm(where, (20, 30))[4])[5, 6][None] / 2
     )

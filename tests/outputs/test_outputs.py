@@ -93,16 +93,16 @@ def test_files_of_an_earlier_run_go(tmp_path):
 @pytest.mark.parametrize("kind", ["stl", "ply", "obj"])
 def test_solids_of_pictures_without_a_scale_are_refused_before_the_network_answers(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.segmentation, "load_engine", lambda *_: pytest.fail("the network was loaded"))
-    found = small(spacing_known=False, calibrated=False, kind="pictures")
+    uncertain = small(spacing_known=False, calibrated=False, kind="pictures")
     with pytest.raises(UsageError) as caught:
-        pipeline.segment(found.scan, formats=("json", kind))
+        pipeline.segment(uncertain.scan, formats=("json", kind))
     assert "--spacing" in caught.value.remedy
     with pytest.raises(UsageError):
-        found.save(tmp_path / "out", ("json", kind))
+        uncertain.save(tmp_path / "out", ("json", kind))
     assert not list(tmp_path.iterdir())
     # All else is there, and says that it is not to scale.
-    kept = [name for name in FORMATS if name not in outputs.SOLID_FORMATS]
-    found.save(tmp_path / "out", kept)
+    others = [name for name in FORMATS if name not in outputs.SOLID_FORMATS]
+    uncertain.save(tmp_path / "out", others)
     assert "not to scale" in (tmp_path / "out" / "lesions.seg.nrrd").read_bytes()[:2000].decode("latin-1")
 
 
@@ -118,8 +118,8 @@ def test_a_faulty_surface_is_said_where_a_solid_is_written(tmp_path, monkeypatch
     build = surfaces.build_scene
 
     def with_a_hole(*arguments, **options):
-        made = build(*arguments, **options)
-        return type(made)(type(made.brain)(made.brain.vertices_mm, made.brain.faces[1:]), made.lesions, True)
+        scene = build(*arguments, **options)
+        return type(scene)(type(scene.brain)(scene.brain.vertices_mm, scene.brain.faces[1:]), scene.lesions, True)
 
     monkeypatch.setattr(surfaces, "build_scene", with_a_hole)
     document = small().save(tmp_path / "a", ("json", "stl"))
@@ -135,12 +135,12 @@ def test_a_whole_save_takes_some_seconds(tmp_path):
     grid = shapes.make_planes(
         np.arange(-78, 79, 4.0), (0.45, 0.45), tilt_deg=18, column=(0, np.cos(tilt), -np.sin(tilt))
     )
-    found = result(grid, (512, 512))
-    assert found.scan.shape == (40, 512, 512)
+    uncertain = result(grid, (512, 512))
+    assert uncertain.scan.shape == (40, 512, 512)
     took = []
     for number in range(2):
         start = time.process_time()
-        found.save(tmp_path / str(number), FORMATS)
+        uncertain.save(tmp_path / str(number), FORMATS)
         took.append(time.process_time() - start)
     assert min(took) < 7.5 * measure_slowdown()
     assert (tmp_path / "0" / "turn.webp").stat().st_size < 2e6

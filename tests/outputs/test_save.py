@@ -35,9 +35,9 @@ def save():
     labels[6, 20:24, 20:24] = 2
 
     def call(out, formats=outputs.DEFAULT_FORMATS, labels=labels, meshes=None, finish=lambda: TIMING):
-        made = lambda: (meshes or make_scene(), [])  # noqa: E731
+        document = lambda: (meshes or make_scene(), [])  # noqa: E731
         lesions = [make_lesion(1, 2, 4), make_lesion(2, 6, 6)][: labels.max()]
-        return outputs.save(out, make_document(scan, lesions), scan, labels > 0, labels, made, formats, finish)
+        return outputs.save(out, make_document(scan, lesions), scan, labels > 0, labels, document, formats, finish)
 
     call.labels = labels
     return call
@@ -48,11 +48,11 @@ def names(folder):
 
 
 def test_writes_all_files_and_lists_them(save, tmp_path):
-    made = save(tmp_path / "new" / "out")
+    document = save(tmp_path / "new" / "out")
     out = tmp_path / "new" / "out"
-    assert names(out) == ALL == set(made.files.values())
+    assert names(out) == ALL == set(document.files.values())
     written = json.loads((out / "result.json").read_text("utf-8"))
-    assert written == json.loads(made.model_dump_json())
+    assert written == json.loads(document.model_dump_json())
     assert written["schema"] == "strokeseg.result/1" and written["timing_s"]["total"] == 2.25
     schema = json.loads((out / "result.schema.json").read_text("utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -78,13 +78,13 @@ def test_writes_all_files_and_lists_them(save, tmp_path):
     ],
 )
 def test_writes_what_is_asked_for(save, tmp_path, formats, expected):
-    made = save(tmp_path, formats)
-    assert names(tmp_path) == {"result.json", "result.schema.json"} | expected == set(made.files.values())
+    document = save(tmp_path, formats)
+    assert names(tmp_path) == {"result.json", "result.schema.json"} | expected == set(document.files.values())
 
 
 def test_no_surface_no_scene_file(save, tmp_path):
-    made = save(tmp_path, ("mesh",), meshes=Scene(None, (), True))
-    assert "scene" not in made.files and "scene.glb" not in names(tmp_path)
+    document = save(tmp_path, ("mesh",), meshes=Scene(None, (), True))
+    assert "scene" not in document.files and "scene.glb" not in names(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ except Exception as error:
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
 @pytest.mark.parametrize(("end", "said"), [("killed", ""), ("full", "not-writable")])
-def test_neither_a_kill_nor_a_full_disk_leaves_a_file_under_a_final_name(save, tmp_path, end, said):
+def test_neither_a_kill_nor_a_full_disk_leaves_a_file_under_a_final_name(save, tmp_path, end, expected):
     """With an earlier result in the folder and without one; every format, in a process that really ends so."""
     save(tmp_path / "old")
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
@@ -146,7 +146,7 @@ def test_neither_a_kill_nor_a_full_disk_leaves_a_file_under_a_final_name(save, t
         tests = str(Path(__file__).parents[1])
         run = [sys.executable, "-c", ENDS, tests, str(out), end]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
-        assert done.stdout.strip() == said, done.stderr
+        assert done.stdout.strip() == expected, done.stderr
         assert (done.returncode == -9) == (end == "killed")
         left = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} if out.exists() else {}
         assert left == (before if out.name == "old" else {})
@@ -175,18 +175,18 @@ def test_a_failure_keeps_the_earlier_result_whole(save, tmp_path, monkeypatch):
 
 def test_result_json_comes_last_and_goes_first(save, tmp_path, monkeypatch):
     save(tmp_path)
-    replace, seen = os.replace, []
+    replace, moves = os.replace, []
 
     def watch(source, target):
         if target.parent == tmp_path:
-            seen.append(("in", target.name))
+            moves.append(("in", target.name))
         else:
-            seen.append(("out", target.name))
+            moves.append(("out", target.name))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watch)
     save(tmp_path)
-    assert seen[0] == ("out", "result.json") and seen[-1] == ("in", "result.json")
+    assert moves[0] == ("out", "result.json") and moves[-1] == ("in", "result.json")
 
 
 def test_stale_files_go_and_foreign_files_stay(save, tmp_path):

@@ -54,8 +54,9 @@ def mark_ball(scan, centre_lps_mm, radius_mm):
 
 
 def make_sphere(centre_lps_mm, radius_mm):
-    made = trimesh.creation.icosphere(subdivisions=3, radius=radius_mm)
-    return Mesh((made.vertices + np.asarray(centre_lps_mm)).astype(np.float32), np.asarray(made.faces, dtype=np.int32))
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=radius_mm)
+    vertices_mm = (sphere.vertices + np.asarray(centre_lps_mm)).astype(np.float32)
+    return Mesh(vertices_mm, np.asarray(sphere.faces, dtype=np.int32))
 
 
 def make_scene(to_scale=True):
@@ -99,7 +100,7 @@ def make_document(scan, lesions=(), **fields):
     model = ModelInfo(
         name="default", version="1.2", sha256="5ca1ab1e" * 8, engine="onnxruntime", precision="float32", threshold=0.42
     )
-    made = ResultDocument(
+    document = ResultDocument(
         software="strokeseg 0.1.0",
         status="accepted",
         remarks=[Remark(code="gantry-tilt", severity="info", message="The gantry is tilted by 12 degrees.")],
@@ -108,16 +109,16 @@ def make_document(scan, lesions=(), **fields):
         findings=findings,
         timing_s=Timing(read=0.5, infer=1.5),
     )
-    return made.model_copy(update=fields)
+    return document.model_copy(update=fields)
 
 
 NO_FINDINGS = Findings(hemorrhage=False, confidence=None, volume_ml=None)
 
 
-def make_report_images(scan, labels, made=None, meshes=None):
-    """The pictures of a result; ``labels`` may be a mask of one lesion, ``made`` is its document."""
+def make_report_images(scan, labels, document=None, meshes=None):
+    """The pictures of a result; ``labels`` may be a mask of one lesion, ``document`` is its document."""
     labels = np.asarray(labels, np.int32)
-    return ResultImages(scan, labels > 0, labels, made.findings if made else NO_FINDINGS, meshes)
+    return ResultImages(scan, labels > 0, labels, document.findings if document else NO_FINDINGS, meshes)
 
 
 def _make_complete():
@@ -127,7 +128,7 @@ def _make_complete():
     labels[3:8, 10:20, 10:20], labels[9, 30:34, 30:34] = 1, 2
     first = {"side": "left", "place": "deep", "tentorium": "supratentorial", "intraventricular_ml": 1.27}
     first |= {"sphericity": 0.613, "std_hu": 7.3, "type_probabilities": {"subdural": 0.71, "epidural": 0.29}}
-    made = make_document(
+    document = make_document(
         scan, [make_lesion(1, 3, 7, **first), make_lesion(2, 9, 9, volume_ml=0.213, abc2_ml=0.2, probability=0.67)]
     )
     measured = {"volume_interval_ml": (9.87, 15.21), "interval_level": 0.9, "confidence": 0.987, "side": "left"}
@@ -135,10 +136,10 @@ def _make_complete():
     measured |= {"intraventricular": True, "intraventricular_ml": 1.27, "ventricular_share": 0.058}
     score = IchScoreParts(volume_30_ml_or_more=False, intraventricular=True, infratentorial=None)
     points = {"front_lps_mm": (-50, -65, 40), "back_lps_mm": (-50, -50, 40), "septum_lps_mm": (-48, -58, 40)}
-    found = made.findings.model_copy(
+    findings = document.findings.model_copy(
         update=measured | {"ich_score_parts": score, "midline": Midline(slice=4, **points)}
     )
-    return scan, labels, made.model_copy(update={"findings": found})
+    return scan, labels, document.model_copy(update={"findings": findings})
 
 
 def _make_many_lesions():
@@ -176,7 +177,7 @@ RESULTS = {"whole": _make_complete, "many": _make_many_lesions, "none": _make_ne
 """Scan, labels and document of each kind of result."""
 
 
-def list_known_numbers(made):
+def list_known_numbers(document):
     """List every number of `result.json`: as it is, as a percentage, as a slice number from 1; and those in texts."""
     numbers = []
 
@@ -195,19 +196,19 @@ def list_known_numbers(made):
         else:
             numbers.extend((float(value), 100 * value, value + 1))
 
-    walk(json.loads(made.model_dump_json()))
+    walk(json.loads(document.model_dump_json()))
     return numbers
 
 
-def find_unknown_numbers(text, made):
+def find_unknown_numbers(text, document):
     """Find the numbers of a text that are neither rounded numbers of `result.json` nor part of the fixed texts."""
     ours = {number for words in texts.load_texts().entries.values() for number in re.findall(r"\d+(?:\.\d+)?", words)}
     ours |= {f"{value:g}" for window in slice_stack.VIEWER_WINDOWS.values() for value in window}
-    known = list_known_numbers(made)
-    lesions = made.findings.lesions
+    known = list_known_numbers(document)
+    lesions = document.findings.lesions
     shown = {index for one in lesions for index in range(one.slices[0], one.slices[1] + 1)}
     known += [len(shown), *(index + 1 for index in shown)]  # slices within a lesion's first and last
-    known += range(1, made.input.slices + 1) if not lesions else []
+    known += range(1, document.input.slices + 1) if not lesions else []
     unknown = []
     for word in re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w.]*\w)", text):
         plain = word.replace(",", "")

@@ -82,7 +82,7 @@ class Head:
     def to_patient(self, places: np.ndarray) -> np.ndarray:
         return places @ self.rotation.T + np.asarray(self.shift)
 
-    def scanned(self, where: Planes, shape: tuple[int, int] = (192, 192), seed: int = 0) -> Result:
+    def simulate_scan(self, where: Planes, shape: tuple[int, int] = (192, 192), seed: int = 0) -> Result:
         """Scan it, with noise, and outline the bleeds as they are."""
         own = (compute_points_mm(where, shape) - np.asarray(self.shift)) @ self.rotation
         hu = head_hu(own, self.size, self.flap)

@@ -19,9 +19,9 @@ MODALITIES = {"seg": "SEG", "seg_labelmap": "SEG", "seg_probability": "SEG", "sr
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    made = Archive(tmp_path_factory.mktemp("orthanc"))
-    yield made
-    made.stop()
+    orthanc = Archive(tmp_path_factory.mktemp("orthanc"))
+    yield orthanc
+    orthanc.stop()
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def test_all_are_filed_in_the_one_study_of_the_input_each_in_a_series_of_its_own
     assert len(series[SERIES]["Instances"]) == len(scan.hu)
     for name, path in files.items():
         data = pydicom.dcmread(path, stop_before_pixels=True)
-        kept = series[data.SeriesInstanceUID]
-        assert kept["MainDicomTags"]["Modality"] == MODALITIES.get(name, "OT")
-        assert len(kept["Instances"]) == (2 if name.startswith("capture") else 1)
+        stored = series[data.SeriesInstanceUID]
+        assert stored["MainDicomTags"]["Modality"] == MODALITIES.get(name, "OT")
+        assert len(stored["Instances"]) == (2 if name.startswith("capture") else 1)
 
 
 def paths(study):
@@ -79,20 +79,20 @@ def test_the_segmentation_that_comes_back_is_the_mask(archive, stored):
 
 def test_a_query_over_dicomweb_finds_the_series_by_modality(archive, stored):
     assert archive.dicomweb
-    found = archive.get(f"/dicom-web/studies/{STUDY['StudyInstanceUID']}/series", "application/dicom+json")
-    modalities = sorted(one["00080060"]["Value"][0] for one in found)
+    answer = archive.get(f"/dicom-web/studies/{STUDY['StudyInstanceUID']}/series", "application/dicom+json")
+    modalities = sorted(one["00080060"]["Value"][0] for one in answer)
     assert modalities == ["CT", "DOC", "OT", "SEG", "SEG", "SEG", "SR"]
 
 
 def test_it_draws_the_capture_as_we_did(archive, stored):
     _, _, files = stored
     data = pydicom.dcmread(files["capture_1"])
-    [found] = archive.post(
+    [answer] = archive.post(
         "/tools/find",
         json.dumps({"Level": "Instance", "Query": {"SOPInstanceUID": data.SOPInstanceUID}}).encode(),
         "application/json",
     )
-    png, _ = archive.get(f"/instances/{found}/preview", "image/png")
+    png, _ = archive.get(f"/instances/{answer}/preview", "image/png")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), data.pixel_array)
 
 

@@ -40,7 +40,7 @@ def by_frame(path):
     data = pydicom.dcmread(path)
     pixels = data.pixel_array.reshape(-1, data.Rows, data.Columns)
     shared = data.SharedFunctionalGroupsSequence[0]
-    found = {}
+    frames = {}
     for values, groups in zip(pixels, data.PerFrameFunctionalGroupsSequence, strict=True):
         [image] = groups.DerivationImageSequence[0].SourceImageSequence
         owner = groups if "SegmentIdentificationSequence" in groups else shared
@@ -52,9 +52,9 @@ def by_frame(path):
             np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float),
         )
         key = image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")
-        assert (*key, number) not in found
-        found[*key, number] = values, plane
-    return found
+        assert (*key, number) not in frames
+        frames[*key, number] = values, plane
+    return frames
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,10 +70,10 @@ def test_every_kind_of_series_is_segmented_on_its_own_frames(tmp_path, kind):
     }
     for name, mark in (("seg", 1), ("seg_probability", 191)):  # 0.75 x 255
         assert dicom_series.list_errors(files[name]) == []
-        found = by_frame(files[name])
+        frames = by_frame(files[name])
         # A slice that is there twice is one: which of the two is kept does not matter.
-        assert len(found) == len({tuple(plane[0]) for _, plane in truth.values()})
-        for (uid, number, segment), (values, plane) in found.items():
+        assert len(frames) == len({tuple(plane[0]) for _, plane in truth.values()})
+        for (uid, number, segment), (values, plane) in frames.items():
             hu, stored = truth[uid, number]
             assert segment == 1 and np.array_equal(values == mark, dicom_series.mark_lesion(hu))
             assert set(np.unique(values)) <= {0, mark}
@@ -92,13 +92,13 @@ def test_highdicom_reads_the_same_lesions(tmp_path, kind):
     for path in files.values():
         read = segread(path)
         assert read.segment_numbers == [1, 2]
-        found = []
+        frames = []
         for uid, number in keys:
             if number is None:
-                found.append(read.get_pixels_by_source_instance([uid], combine_segments=True, **IGNORED)[0])
+                frames.append(read.get_pixels_by_source_instance([uid], combine_segments=True, **IGNORED)[0])
             else:
-                found.append(read.get_pixels_by_source_frame(uid, [number], combine_segments=True, **IGNORED)[0])
-        for values, key, ours in zip(found, keys, labels, strict=True):
+                frames.append(read.get_pixels_by_source_frame(uid, [number], combine_segments=True, **IGNORED)[0])
+        for values, key, ours in zip(frames, keys, labels, strict=True):
             assert np.array_equal(
                 values == 1, dicom_series.mark_lesion(stored[key])
             )  # the second lesion is in the brain
@@ -137,9 +137,9 @@ def test_dcmqi_reads_the_same_lesions_at_the_same_place(tmp_path, kind, name):
         axis=1,
     )
     assert np.abs(indices - np.rint(indices)).max() < 1e-3
-    found = np.zeros_like(labels)
-    found[tuple(np.rint(indices).astype(int).T)] = values[tuple(places.T)]
-    assert np.array_equal(found, labels)
+    frames = np.zeros_like(labels)
+    frames[tuple(np.rint(indices).astype(int).T)] = values[tuple(places.T)]
+    assert np.array_equal(frames, labels)
 
 
 def test_a_segment_says_what_it_is_where_and_by_which_network(tmp_path):
@@ -245,11 +245,11 @@ def test_a_low_probability_is_kept_without_any_lesion(tmp_path):
 
 @pytest.mark.parametrize("bad", ["ID_f10de2d018", "", "1.2.3." + "4" * 70])
 def test_uids_that_cannot_stand_in_an_object_are_replaced_and_it_is_said(tmp_path, bad):
-    made = make_slices(SMALL)
-    for number, data in enumerate(made):
+    slices = make_slices(SMALL)
+    for number, data in enumerate(slices):
         data.add_new("StudyInstanceUID", "UI", bad)
         data.add_new("SOPInstanceUID", "UI", bad and f"{bad}{number}")
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     files, [remark] = write_objects(tmp_path / "out", scan)
     assert remark.code == "dicom-uids" and "study, slices" in remark.message
     for name, path in files.items():
@@ -263,10 +263,10 @@ def test_uids_that_cannot_stand_in_an_object_are_replaced_and_it_is_said(tmp_pat
 
 
 def test_slices_that_share_one_uid_get_one_each(tmp_path):
-    made = make_slices(SMALL)
-    for data in made:
+    slices = make_slices(SMALL)
+    for data in slices:
         data.SOPInstanceUID = "1.2.3.4"
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     files, [remark] = write_objects(tmp_path / "out", scan, formats=("seg", "sr"))
     assert remark.code == "dicom-uids" and "(slices)" in remark.message
     assert len({uid for uid, _, _ in by_frame(files["seg"])}) == len(by_frame(files["seg"])) > 5
@@ -274,20 +274,20 @@ def test_slices_that_share_one_uid_get_one_each(tmp_path):
 
 
 def test_a_uid_with_a_leading_zero_stays_for_archives_know_the_study_by_it(tmp_path):
-    made = make_slices(SMALL)
-    for data in made:
+    slices = make_slices(SMALL)
+    for data in slices:
         data.add_new("StudyInstanceUID", "UI", "1.2.840.0012.3")
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     files, remarks = write_objects(tmp_path / "out", scan)
     assert not remarks
     assert {pydicom.dcmread(path).StudyInstanceUID for path in files.values()} == {"1.2.840.0012.3"}
 
 
 def test_a_wrong_form_is_left_empty_and_it_is_said(tmp_path):
-    made = make_slices(SMALL)
-    for data in made:
+    slices = make_slices(SMALL)
+    for data in slices:
         data.add_new("PatientBirthDate", "DA", "17.3.1941")
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     files, [remark] = write_objects(tmp_path / "out", scan, formats=("seg",))
     assert remark == Remark(
         code="dicom-attributes",
@@ -343,20 +343,20 @@ def test_without_identity_no_object_holds_any(tmp_path):
 
 
 def test_a_source_that_says_it_has_no_identity_is_repeated(tmp_path):
-    made = make_slices(SMALL)
-    for data in made:
+    slices = make_slices(SMALL)
+    for data in slices:
         data.PatientIdentityRemoved = "YES"
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     files, _ = write_objects(tmp_path / "out", scan, formats=("seg", "sr", "capture"))
     for path in files.values():
         assert pydicom.dcmread(path).PatientIdentityRemoved == "YES" and dicom_series.list_errors(path) == []
 
 
 def test_lossy_pixels_make_a_lossy_object(tmp_path):
-    made = make_slices(SMALL)
-    for data in made:
+    slices = make_slices(SMALL)
+    for data in slices:
         data.LossyImageCompression = "01"
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     files, _ = write_objects(tmp_path / "out", scan, formats=("seg", "capture", "sr"))
     assert pydicom.dcmread(files["seg"]).LossyImageCompression == "01"
     assert pydicom.dcmread(files["capture_1"]).LossyImageCompression == "01"
@@ -374,19 +374,19 @@ def test_no_dicom_series_no_dicom_object(scan):
 
 
 def test_two_patients_in_one_series_are_refused(tmp_path):
-    made = make_slices(SMALL)
-    made[3].PatientID = "somebody else"
-    scan = read_one(head_series.write_series(tmp_path, made))
+    slices = make_slices(SMALL)
+    slices[3].PatientID = "somebody else"
+    scan = read_one(head_series.write_series(tmp_path, slices))
     with pytest.raises(UsageError, match="slices differ in PatientID"):
         dicom.check_formats(scan, ("capture",))
 
 
 def test_no_warning_and_no_log_line_quotes_the_patient(tmp_path, caplog, capfd, recwarn):
-    made = make_slices(SMALL)
-    for data in made:
+    slices = make_slices(SMALL)
+    for data in slices:
         data.add_new("PatientName", "PN", "Singlename")  # highdicom warns of a name without ^, and quotes it
         data.add_new("StudyInstanceUID", "UI", "1.2.840.0012.3")
-    scan = read_one(head_series.write_series(tmp_path / "in", made))
+    scan = read_one(head_series.write_series(tmp_path / "in", slices))
     recwarn.clear()
     caplog.clear()
     write_objects(tmp_path / "out", scan)

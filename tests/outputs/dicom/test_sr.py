@@ -88,20 +88,20 @@ def report_of(files):
 def groups_of(files):
     """Give the measurement groups by their tracking identifier."""
     content = report_of(files).content
-    found = [*content.get_image_measurement_groups(), *content.get_volumetric_roi_measurement_groups()]
-    return {group.tracking_identifier: group for group in found}
+    matches = [*content.get_image_measurement_groups(), *content.get_volumetric_roi_measurement_groups()]
+    return {group.tracking_identifier: group for group in matches}
 
 
 def value(group, name):
     """Give the one number of this name, or None."""
-    found = [one for one in group.get_measurements() if one.name.value == name.value]
-    assert len(found) <= 1, name
-    return (found[0].value, found[0].unit.value) if found else None
+    matches = [one for one in group.get_measurements() if one.name.value == name.value]
+    assert len(matches) <= 1, name
+    return (matches[0].value, matches[0].unit.value) if matches else None
 
 
 def answer(group, name):
-    [found] = [one for one in group.get_qualitative_evaluations() if one.name.value == name.value]
-    return found.value.meaning
+    [matches] = [one for one in group.get_qualitative_evaluations() if one.name.value == name.value]
+    return matches.value.meaning
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def dark(across=1, down=1, step=(0, 0, 5), **more):
     return Scan(np.full((3, SIZE, SIZE), 20, dtype=np.int16), where, **more)
 
 
-def drawn(scan, findings=None):
+def draw(scan, findings=None):
     image = midline_image.draw_midline_shift(scan, np.zeros(scan.shape, dtype=bool), findings or make_findings())
     return np.asarray(image).astype(int), image.width / (SIZE * 0.5)
 
@@ -47,7 +47,7 @@ def places_mm(pixels, per_mm, colour):
 @pytest.mark.parametrize("down", [1, -1])
 def test_the_line_and_the_septum_lie_where_they_were_measured(across, down):
     """The midline is x = 0 from y = -40 to 40; the septum is 10 mm to the left of it at y = -15."""
-    pixels, per_mm = drawn(dark(across, down, (0, 0, across * down * 5)))
+    pixels, per_mm = draw(dark(across, down, (0, 0, across * down * 5)))
     x, y = places_mm(pixels, per_mm, midline_image.MIDLINE_COLOUR)
     assert np.abs(x).max() < 1
     assert y.min() == pytest.approx(-40 - 3, abs=1) and y.max() == pytest.approx(40 + 3, abs=1)
@@ -58,14 +58,14 @@ def test_the_line_and_the_septum_lie_where_they_were_measured(across, down):
 
 
 def test_a_tilted_stack_does_not_move_the_line():
-    straight, _ = drawn(dark())
-    tilted, _ = drawn(dark(step=(0, 2.5, 5)))
+    straight, _ = draw(dark())
+    tilted, _ = draw(dark(step=(0, 2.5, 5)))
     assert np.array_equal(straight, tilted)
 
 
 def test_without_a_shift_the_septum_is_a_ring_on_the_line():
     midline = make_findings().midline.model_copy(update={"septum_lps_mm": (0.2, -15, 5)})
-    pixels, per_mm = drawn(dark(), make_findings(midline=midline, midline_shift_mm=0.2, midline_shift_side=None))
+    pixels, per_mm = draw(dark(), make_findings(midline=midline, midline_shift_mm=0.2, midline_shift_side=None))
     x, y = places_mm(pixels, per_mm, midline_image.SHIFT_COLOUR)
     assert np.ptp(x) < 5 and np.ptp(y) < 5
 
@@ -74,7 +74,7 @@ def test_sides_that_are_only_assumed_carry_a_question_mark():
     """The letters lie at three tenths of the height, at both edges; with the mark there is more of them."""
 
     def lettered(*remarks):
-        pixels = drawn(dark(remarks=remarks), make_findings(midline_shift_side=None))[0]
+        pixels = draw(dark(remarks=remarks), make_findings(midline_shift_side=None))[0]
         row = round(pixels.shape[0] * 0.3)
         return [(pixels[row - 20 : row + 20, part].min(2) > 150).sum() for part in (slice(0, 60), slice(-60, None))]
 

@@ -151,13 +151,13 @@ def test_indices_lead_back_to_where_a_place_was(name):
 
 def test_nothing_is_seen_where_slices_are_missing():
     whole = even(12, (0, 0, 5))
-    kept = [0, 1, 2, 3, 8, 9, 10, 11]
-    grid = Planes(whole.positions_mm[kept], whole.row_cosine, whole.column_cosine, (0.5, 0.5))
+    present = [0, 1, 2, 3, 8, 9, 10, 11]
+    grid = Planes(whole.positions_mm[present], whole.row_cosine, whole.column_cosine, (0.5, 0.5))
     heights = np.array([0, 12, 15, 17, 20, 27.5, 36, 40, 55])  # mm above the lowest
-    found = orthogonal_planes.lps_to_indices(grid, whole.positions_mm[0] + heights[:, None] * np.array([0, 0, 1.0]))
+    indices = orthogonal_planes.lps_to_indices(grid, whole.positions_mm[0] + heights[:, None] * np.array([0, 0, 1.0]))
     # Slices lie at 0 to 15 and 40 to 55 mm; at the gap each reaches at most 0.75 of a step, 3.75 mm, and half of that
     # to each side as `weights_mm` has it.
-    assert np.isnan(found).any(1).tolist() == [False, False, False, False, True, True, True, False, False]
+    assert np.isnan(indices).any(1).tolist() == [False, False, False, False, True, True, True, False, False]
 
 
 def panel_spots(picture, scan, mask):
@@ -193,13 +193,13 @@ def test_left_is_on_the_right_the_face_to_the_left_and_the_vertex_above(name):
     scan = head(name)
     place = np.array((25, -22, 20))
     mask = lesion_of(scan, place, 14)
-    (drawn,) = orthogonal_planes.draw_lesion_planes(scan, mask.astype(np.int32))
-    picture = drawn.convert("L")
+    (images,) = orthogonal_planes.draw_lesion_planes(scan, mask.astype(np.int32))
+    picture = images.convert("L")
     bone = np.asarray(picture) > 250
     columns = np.flatnonzero(bone.sum(0) > 3)
     panels = np.split(columns, np.flatnonzero(np.diff(columns) > 8) + 1)
     panels = [part for part in panels if np.ptp(part) > 60]
-    spots = panel_spots(drawn, scan, mask)
+    spots = panel_spots(images, scan, mask)
     for number, ((x, y, _, _), part) in enumerate(zip(spots, panels, strict=True)):
         rows = np.flatnonzero(bone[:, part[0] : part[-1] + 1].sum(1) > 3)
         right, down = x > part.mean(), y > (rows[0] + rows[-1]) / 2
@@ -217,11 +217,11 @@ def test_planes_go_through_the_thickest_place_of_a_crescent():
 
 
 def test_scale_is_a_bar_or_said_to_be_unknown():
-    drawn = []
-    for given in (True, False):
-        scan = head("thick", spacing_known=given)
-        drawn += orthogonal_planes.draw_lesion_planes(scan, mark_ball(scan, (0, 0, 0), 20).astype(np.int32))
-    known, unknown = (np.asarray(picture.convert("L")).astype(int) for picture in drawn)
+    images = []
+    for is_known in (True, False):
+        scan = head("thick", spacing_known=is_known)
+        images += orthogonal_planes.draw_lesion_planes(scan, mark_ball(scan, (0, 0, 0), 20).astype(np.int32))
+    known, unknown = (np.asarray(picture.convert("L")).astype(int) for picture in images)
     assert (np.abs(known - unknown)[:-60] < 5).all()
     assert (np.abs(known - unknown)[-60:] > 80).any()
     bar = max(

@@ -42,14 +42,14 @@ def test_outline_runs_around_the_mask_and_not_into_it():
     mask = np.zeros(scan.shape, dtype=bool)
     mask[1, 100:140, 400:460] = True
     plain = np.asarray(slice_images.draw_key_slice(scan, np.zeros_like(mask), 1)).astype(int)
-    drawn = np.asarray(slice_images.draw_key_slice(scan, mask, 1)).astype(int)
-    changed = np.abs(drawn - plain).max(2) > 12
+    image_pixels = np.asarray(slice_images.draw_key_slice(scan, mask, 1)).astype(int)
+    changed = np.abs(image_pixels - plain).max(2) > 12
     rows, columns = np.nonzero(changed)
     assert (rows.min(), rows.max()) == pytest.approx((99, 140), abs=1)
     assert (columns.min(), columns.max()) == pytest.approx((399, 460), abs=1)
     assert not changed[102:138, 402:458].any()
     assert 0.7 < changed.sum() / (2 * (40 + 60)) < 2.5  # about one pixel thin
-    yellow = drawn[changed]
+    yellow = image_pixels[changed]
     assert (yellow[:, 0] > yellow[:, 2]).all()
 
 

@@ -22,8 +22,8 @@ SCAN = Scan.from_array(np.zeros((2, 4, 4)), (5, 1, 1))
 
 
 def ball(centre, radius, subdivisions=5):
-    made = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
-    return Mesh((made.vertices + np.asarray(centre)).astype(np.float32), np.asarray(made.faces, np.int32))
+    sphere = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
+    return Mesh((sphere.vertices + np.asarray(centre)).astype(np.float32), np.asarray(sphere.faces, np.int32))
 
 
 def red(picture):
@@ -38,16 +38,16 @@ def middle(marked):
     return (columns.mean() + 0.5) / marked.shape[1], (rows.mean() + 0.5) / marked.shape[0]
 
 
-def rasterised(mesh, camera, side):
+def rasterize(mesh, camera, side):
     return rasterizer.rasterize(mesh, scene_renderer.compute_vertex_normals(mesh), camera, side)
 
 
 def test_ball_is_drawn_where_rays_meet_it():
     # A camera at (0, -d, 0) mm looks along +y; its rays are written out here from what the camera says of itself.
     radius, side = 40.0, 200
-    made = Scene(ball((0, 0, 0), radius), (), True)
-    camera = scene_renderer.fit_camera(made, FRONT)
-    layer = rasterised(made.brain, camera, side)
+    scene = Scene(ball((0, 0, 0), radius), (), True)
+    camera = scene_renderer.fit_camera(scene, FRONT)
+    layer = rasterize(scene.brain, camera, side)
     far = 4.2 * camera.half_mm
     rows, columns = np.mgrid[:side, :side]
     # Pixels one length unit apart at the distance `far`, so that the middle of the scene has its own size.
@@ -58,10 +58,10 @@ def test_ball_is_drawn_where_rays_meet_it():
     along = rays[..., 1] * far
     inside = along**2 - far**2 + radius**2
     hit = inside > 0
-    seen = np.zeros((side, side), bool)
-    seen.ravel()[layer.pixel] = True
+    covered = np.zeros((side, side), bool)
+    covered.ravel()[layer.pixel] = True
     # The mesh lies inside of the ball: a rim of part of a pixel may be missing, nothing may be too much.
-    assert not (seen & ~hit).any() and (hit & ~seen).sum() < 0.012 * hit.sum()
+    assert not (covered & ~hit).any() and (hit & ~covered).sum() < 0.012 * hit.sum()
     place = np.array([0, -far, 0]) + rays * (along - np.sqrt(np.maximum(inside, 0)))[..., None]
     rows, columns = layer.pixel // side, layer.pixel % side
     truth = place[rows, columns]
@@ -70,18 +70,18 @@ def test_ball_is_drawn_where_rays_meet_it():
     np.testing.assert_allclose(depth_mm[deep], truth[deep, 1], atol=0.1)
     exact = truth / radius
     # Rows of the camera's turn: right is +x, up is +z, towards the viewer is -y.
-    for found, axis in zip(layer.normals, (exact[:, 0], exact[:, 2], -exact[:, 1]), strict=True):
-        np.testing.assert_allclose(found[deep], axis[deep], atol=0.02)
+    for component, axis in zip(layer.normals, (exact[:, 0], exact[:, 2], -exact[:, 1]), strict=True):
+        np.testing.assert_allclose(component[deep], axis[deep], atol=0.02)
 
 
 def test_no_hole_is_left_between_triangles():
     for turn in (FRONT, scene_views.compute_camera_rotation(33, 16)):
-        made = Scene(ball((3, -7, 11), 50, subdivisions=3), (), True)
+        scene = Scene(ball((3, -7, 11), 50, subdivisions=3), (), True)
         side = 480
-        layer = rasterised(made.brain, scene_renderer.fit_camera(made, turn), side)
-        seen = np.zeros((side, side), bool)
-        seen.ravel()[layer.pixel] = True
-        for row in seen[seen.any(1)]:
+        layer = rasterize(scene.brain, scene_renderer.fit_camera(scene, turn), side)
+        covered = np.zeros((side, side), bool)
+        covered.ravel()[layer.pixel] = True
+        for row in covered[covered.any(1)]:
             columns = np.flatnonzero(row)
             assert columns.size == columns[-1] - columns[0] + 1
 
@@ -90,9 +90,9 @@ def test_nearer_ball_hides_the_farther_one():
     near, far = ball((0, -30, 0), 10), ball((0, 30, 0), 10)
     whole = Scene(None, (near, far), True)
     camera = scene_renderer.fit_camera(whole, FRONT)
-    together = rasterised(scene_renderer._merge_meshes(whole.lesions), camera, 120)
-    alone = rasterised(near, camera, 120)
-    behind = rasterised(far, camera, 120)
+    together = rasterize(scene_renderer._merge_meshes(whole.lesions), camera, 120)
+    alone = rasterize(near, camera, 120)
+    behind = rasterize(far, camera, 120)
     assert alone.near.min() > behind.near.max()
     both = dict(zip(together.pixel, together.near, strict=True))
     np.testing.assert_allclose([both[pixel] for pixel in alone.pixel], alone.near, rtol=1e-6)
@@ -100,9 +100,9 @@ def test_nearer_ball_hides_the_farther_one():
 
 
 def test_triangles_outside_of_the_picture_are_left_out():
-    made = ball((0, 0, 0), 40, subdivisions=2)
+    mesh = ball((0, 0, 0), 40, subdivisions=2)
     camera = rasterizer.Camera(FRONT, np.zeros(3), 12.0)  # so near that most of it lies beyond the edges
-    layer = rasterised(made, camera, 64)
+    layer = rasterize(mesh, camera, 64)
     assert layer.pixel.min() >= 0 and layer.pixel.max() < 64 * 64
     assert len(layer.pixel) == 64 * 64
 
@@ -118,10 +118,12 @@ def test_triangles_outside_of_the_picture_are_left_out():
     ],
 )
 def test_bleeding_is_seen_on_its_side(turn, x, y):
-    made = Scene(make_scene().brain, make_scene().lesions[:1], True)
+    scene = Scene(make_scene().brain, make_scene().lesions[:1], True)
     at = middle(
         red(
-            scene_renderer.render_scene(scene_renderer.prepare_meshes(made), scene_renderer.fit_camera(made, turn), 160)
+            scene_renderer.render_scene(
+                scene_renderer.prepare_meshes(scene), scene_renderer.fit_camera(scene, turn), 160
+            )
         )
     )
     assert np.sign(at[0] - 0.5) == x and np.sign(at[1] - 0.5) == y
@@ -142,9 +144,9 @@ def test_brain_is_glass_that_dims_what_lies_in_it_and_not_what_lies_before_it():
     brain = make_sphere((0, 0, 0), 60)
 
     def shade(lesion):
-        made = Scene(brain, (lesion,), True)
+        scene = Scene(brain, (lesion,), True)
         return scene_renderer.render_scene(
-            scene_renderer.prepare_meshes(made), scene_renderer.fit_camera(made, FRONT), 120, 2
+            scene_renderer.prepare_meshes(scene), scene_renderer.fit_camera(scene, FRONT), 120, 2
         )[60, 60].astype(int)
 
     alone = Scene(None, (inside,), True)
@@ -161,19 +163,19 @@ def test_brain_is_glass_that_dims_what_lies_in_it_and_not_what_lies_before_it():
 
 
 def test_eighty_thousand_triangles_take_under_a_second():
-    made = Scene(ball((0, 0, 0), 60, subdivisions=6), (), True)
-    assert len(made.brain.faces) > 80_000
-    camera = scene_renderer.fit_camera(made, FRONT)
+    scene = Scene(ball((0, 0, 0), 60, subdivisions=6), (), True)
+    assert len(scene.brain.faces) > 80_000
+    camera = scene_renderer.fit_camera(scene, FRONT)
     took = []
     for _ in range(3):
         start = time.process_time()
-        scene_renderer.render_scene(scene_renderer.prepare_meshes(made), camera, 480)
+        scene_renderer.render_scene(scene_renderer.prepare_meshes(scene), camera, 480)
         took.append(time.process_time() - start)
     assert min(took) < 1.0 * measure_slowdown()  # 0.15 s on an idle core
 
 
-def saved_turn(folder, made, scan=SCAN):
-    assert scene_views.save_turn(folder, scan, made) == {"turn": "turn.webp"}
+def save_turn(folder, scene, scan=SCAN):
+    assert scene_views.save_turn(folder, scan, scene) == {"turn": "turn.webp"}
     image = Image.open(folder / "turn.webp")
     frames = []
     for number in range(image.n_frames):
@@ -183,8 +185,8 @@ def saved_turn(folder, made, scan=SCAN):
 
 
 def test_turn_goes_round_once_for_ever(tmp_path):
-    made = Scene(make_scene().brain, make_scene().lesions[:1], True)
-    image, frames = saved_turn(tmp_path, made)
+    scene = Scene(make_scene().brain, make_scene().lesions[:1], True)
+    image, frames = save_turn(tmp_path, scene)
     assert image.format == "WEBP" and image.info["loop"] == 0 and (tmp_path / "turn.webp").stat().st_size < 2e6
     assert len(frames) >= 24
     xs = [middle(red(frame))[0] for frame in frames]
@@ -229,8 +231,8 @@ def test_nothing_to_draw_makes_no_picture(tmp_path):
 
 
 def test_brain_alone_is_drawn(tmp_path):
-    made = Scene(make_scene().brain, (), True)
-    scene_views.draw_views(SCAN, made).save(tmp_path / "views.png")
+    scene = Scene(make_scene().brain, (), True)
+    scene_views.draw_views(SCAN, scene).save(tmp_path / "views.png")
     assert not red(Image.open(tmp_path / "views.png")).any()
-    _, frames = saved_turn(tmp_path, made)
+    _, frames = save_turn(tmp_path, scene)
     assert all(not red(frame).any() for frame in frames)

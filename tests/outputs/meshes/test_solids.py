@@ -55,8 +55,8 @@ def vtk_solid(path):
     return properties.GetVolume(), centroid, edges.GetOutput().GetNumberOfCells()
 
 
-def saved(folder, made, kind):
-    return {name: folder / path for name, path in solids.save(folder, made, kind).items()}
+def save(folder, scene, kind):
+    return {name: folder / path for name, path in solids.save(folder, scene, kind).items()}
 
 
 @pytest.mark.parametrize("kind", ["stl", "ply"])
@@ -65,8 +65,8 @@ def test_lesion_has_its_volume_and_place_for_vtk_and_trimesh(name, kind, tmp_pat
     grid, shape = GRIDS[name], (90, 100)
     centre = shapes.compute_points_mm(grid, shape)[:, 44, 49].mean(0)
     mask = shapes.mark_ellipsoid(grid, shape, centre, (15, 13, 14))
-    made = surfaces.build_scene(shapes.make_scan(grid, shape), mask.astype(np.int32))
-    path = saved(tmp_path, made, kind)[f"lesion_1_{kind}"]
+    scene = surfaces.build_scene(shapes.make_scan(grid, shape), mask.astype(np.int32))
+    path = save(tmp_path, scene, kind)[f"lesion_1_{kind}"]
     loaded = trimesh.load_mesh(path)
     assert loaded.is_watertight and loaded.is_winding_consistent
     truth = shapes.measure_volume_mm3(mask, grid)
@@ -83,8 +83,8 @@ def test_lesion_on_one_slice_is_a_solid(kind, tmp_path):
     grid, shape = shapes.make_planes([0, 5, 10], (0.5, 0.5)), (60, 60)
     mask = np.zeros((3, *shape), bool)
     mask[1, 10:40, 20:50] = True
-    made = surfaces.build_scene(shapes.make_scan(grid, shape), mask.astype(np.int32))
-    volume, centroid, faults = vtk_solid(saved(tmp_path, made, kind)[f"lesion_1_{kind}"])
+    scene = surfaces.build_scene(shapes.make_scan(grid, shape), mask.astype(np.int32))
+    volume, centroid, faults = vtk_solid(save(tmp_path, scene, kind)[f"lesion_1_{kind}"])
     assert volume == pytest.approx(15 * 15 * 5, rel=0.02) and faults == 0
     np.testing.assert_allclose(centroid, (-30 + 17.25, -40 + 12.25, 55), atol=0.2)
 
@@ -94,19 +94,19 @@ def test_real_lesions_are_solids_of_their_volume(tmp_path):
     image = nibabel.load(find_data_set("lesion_labels_3d/scan_0_segmentation.nii.gz"))
     volume = np.rint(np.asanyarray(image.dataobj)).astype(np.int32).transpose(2, 1, 0)[::5]
     grid = shapes.make_planes(np.arange(len(volume)) * 5.0, (1.0, 1.0))
-    made = surfaces.build_scene(
+    scene = surfaces.build_scene(
         shapes.make_scan(grid, volume.shape[1:]), np.where(volume == 4, 3, np.minimum(volume, 3)) % 4
     )
-    for number, path in enumerate(saved(tmp_path, made, "stl").values(), 1):
+    for number, path in enumerate(save(tmp_path, scene, "stl").values(), 1):
         loaded = trimesh.load_mesh(path)
         labels = (volume == number) if number < 3 else np.isin(volume, (3, 4))
         assert loaded.is_watertight and len(loaded.faces) <= 20_000
         assert loaded.volume == pytest.approx(shapes.measure_volume_mm3(labels, grid), rel=0.02)
-        assert surfaces.check_solid(made.lesions[number - 1]).printable
+        assert surfaces.check_solid(scene.lesions[number - 1]).printable
 
 
 def test_stl_is_binary_and_says_its_frame(tmp_path):
-    paths = saved(tmp_path, make_scene(), "stl")
+    paths = save(tmp_path, make_scene(), "stl")
     assert [path.name for path in paths.values()] == ["brain.stl", "lesion_1.stl", "lesion_2.stl"]
     data = paths["brain_stl"].read_bytes()
     (count,) = struct.unpack("<I", data[80:84])
@@ -120,7 +120,7 @@ def test_stl_is_binary_and_says_its_frame(tmp_path):
 
 
 def test_ply_is_coloured_and_says_its_frame(tmp_path):
-    path = saved(tmp_path, make_scene(), "ply")["lesion_1_ply"]
+    path = save(tmp_path, make_scene(), "ply")["lesion_1_ply"]
     assert b"comment StrokeSeg; mm; SPACE=LPS" in path.read_bytes()[:200]
     loaded = trimesh.load_mesh(path)
     np.testing.assert_allclose(loaded.center_mass, (50, 0, 40), atol=1e-3)
@@ -129,7 +129,7 @@ def test_ply_is_coloured_and_says_its_frame(tmp_path):
 
 
 def test_obj_holds_every_part_by_name_with_its_colour(tmp_path):
-    paths = saved(tmp_path, make_scene(), "obj")
+    paths = save(tmp_path, make_scene(), "obj")
     assert [path.name for path in paths.values()] == ["scene.obj", "scene.mtl"]
     text = paths["scene_obj"].read_text("ascii")
     assert "SPACE=LPS" in text.splitlines()[0]
@@ -143,12 +143,12 @@ def test_obj_holds_every_part_by_name_with_its_colour(tmp_path):
 
 
 def test_skull_is_a_part_of_its_own(tmp_path):
-    made = Scene(make_sphere((0, 0, 0), 60), (make_sphere((20, 0, 0), 9),), True, make_sphere((0, 0, 0), 70))
-    assert set(saved(tmp_path, made, "stl")) == {"brain_stl", "skull_stl", "lesion_1_stl"}
+    scene = Scene(make_sphere((0, 0, 0), 60), (make_sphere((20, 0, 0), 9),), True, make_sphere((0, 0, 0), 70))
+    assert set(save(tmp_path, scene, "stl")) == {"brain_stl", "skull_stl", "lesion_1_stl"}
     assert trimesh.load_mesh(tmp_path / "skull.stl").extents[0] == pytest.approx(140, rel=0.01)
-    gltf.save(tmp_path, made)
+    gltf.save(tmp_path, scene)
     assert set(trimesh.load(tmp_path / "scene.glb").geometry) == {"brain", "skull", "lesion_1"}
-    assert [part["name"] for part in gltf.pack_for_viewer(made)["meshes"]] == ["brain", "lesion_1"]
+    assert [part["name"] for part in gltf.pack_for_viewer(scene)["meshes"]] == ["brain", "lesion_1"]
 
 
 def test_nothing_to_draw_makes_no_file(tmp_path):

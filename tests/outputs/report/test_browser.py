@@ -49,13 +49,13 @@ def chromium():
 
 
 @pytest.fixture
-def opened(chromium, tmp_path):
+def open_report(chromium, tmp_path):
     """Open the page of a case of :data:`ZOO`; at the end nothing was fetched and nothing went wrong."""
     errors, requests, contexts = [], [], []
 
-    def call(made, **options):
-        scan, labels, told = made
-        html_report.save(tmp_path, told, make_report_images(scan, labels, told, make_scene(scan.spacing_known)))
+    def call(result, **options):
+        scan, labels, document = result
+        html_report.save(tmp_path, document, make_report_images(scan, labels, document, make_scene(scan.spacing_known)))
         size = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
         context = chromium.new_context(offline=True, **size)
         contexts.append(context)
@@ -76,7 +76,7 @@ def opened(chromium, tmp_path):
         context.close()
 
 
-def bleeding():
+def make_lesion_result():
     scan = make_scan(make_planes(12, (0, 0, 5)), 48, 48)
     mask = np.zeros(scan.shape, dtype=bool)
     mask[3:8, 10:20, 10:20] = True
@@ -94,27 +94,27 @@ def comes(page, index, window="40/80"):
     return page.wait_for_selector(f"#stack-canvas[data-shown='{index} {window}']", timeout=10_000)
 
 
-def drawn(page):
+def read_canvas(page):
     data = page.locator("#stack-canvas").evaluate("canvas => canvas.toDataURL('image/png')")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("L")).astype(int)
 
 
-def test_every_slice_is_drawn_in_every_window_as_the_hounsfield_units_say(opened):
-    scan, mask, told = bleeding()
+def test_every_slice_is_drawn_in_every_window_as_the_hounsfield_units_say(open_report):
+    scan, mask, document = make_lesion_result()
     rng = np.random.default_rng(1)
     scan.hu[:] = rng.choice([-1000, -60, -10, 0, 7, 35, 64, 80, 90, 119, 200, 900, 1900], scan.shape)
-    page = opened((scan, mask, told))
+    page = open_report((scan, mask, document))
     for name, centre, width, finest in (("Brain", 40, 80, 1), ("Subdural", 75, 280, 5), ("Bone", 600, 2800, 40)):
         page.get_by_role("button", name=re.compile(f"^{name} ")).click()
         for index in (0, 5, 11):
             page.locator("#stack-slider").fill(str(index))
             assert comes(page, index, f"{centre}/{width}")
             expected = np.clip((scan.hu[index] - centre + width / 2) * 255 / width, 0, 255)
-            assert np.abs(drawn(page) - expected).max() <= 0.5 * finest * 255 / width + 1
+            assert np.abs(read_canvas(page) - expected).max() <= 0.5 * finest * 255 / width + 1
 
 
-def test_slices_scroll_by_wheel_keys_slider_touch_and_a_click_on_a_small_one(opened):
-    page = opened(bleeding(), has_touch=True)
+def test_slices_scroll_by_wheel_keys_slider_touch_and_a_click_on_a_small_one(open_report):
+    page = open_report(make_lesion_result(), has_touch=True)
     slider, box = page.locator("#stack-slider"), page.locator("#stack-box")
     start = at(page)
     assert start in range(3, 8)
@@ -159,8 +159,8 @@ def test_slices_scroll_by_wheel_keys_slider_touch_and_a_click_on_a_small_one(ope
     assert comes(page, 4, "40/40") and slider.get_attribute("aria-valuetext") == "Slice 5 of 12, lesion 1"
 
 
-def test_the_outline_can_be_hidden_and_lies_around_the_bleeding(opened):
-    page = opened(bleeding())
+def test_the_outline_can_be_hidden_and_lies_around_the_bleeding(open_report):
+    page = open_report(make_lesion_result())
     outline = page.locator("#stack-picture .outline")
     page.locator("#stack-slider").fill("5")
     assert outline.is_visible()
@@ -180,8 +180,8 @@ def test_the_outline_can_be_hidden_and_lies_around_the_bleeding(opened):
     assert outline.is_visible()
 
 
-def test_the_scene_turns_and_left_is_left(opened):
-    page = opened(bleeding())
+def test_the_scene_turns_and_left_is_left(open_report):
+    page = open_report(make_lesion_result())
 
     def pixels():
         page.wait_for_timeout(150)
@@ -228,30 +228,33 @@ def test_the_scene_turns_and_left_is_left(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["whole", "none", "pictures"])
-def test_axe_finds_nothing_against_its_rules(opened, name, scheme):
+def test_axe_finds_nothing_against_its_rules(open_report, name, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = opened(RESULTS[name](), color_scheme=scheme)
-    found = Axe().run(page).response
-    assert len(found["passes"]) > 20
-    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found["violations"]] == []
+    page = open_report(RESULTS[name](), color_scheme=scheme)
+    response = Axe().run(page).response
+    assert len(response["passes"]) > 20
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in response["violations"]] == []
 
 
-def test_a_phone_shows_it_without_a_sideways_scroll(opened):
-    page = opened(RESULTS["whole"](), viewport={"width": 360, "height": 780}, has_touch=True, is_mobile=True)
+def test_a_phone_shows_it_without_a_sideways_scroll(open_report):
+    page = open_report(RESULTS["whole"](), viewport={"width": 360, "height": 780}, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     box = page.locator("#stack-picture").bounding_box()
     assert 280 < box["width"] <= 360 and box["height"] == pytest.approx(box["width"], rel=0.02)
 
 
-def test_without_scripts_the_slices_with_bleeding_are_there(opened):
-    page = opened(bleeding(), java_script_enabled=False)
+def test_without_scripts_the_slices_with_bleeding_are_there(open_report):
+    page = open_report(make_lesion_result(), java_script_enabled=False)
     assert page.locator(".slices img").count() == 5
-    assert not page.locator("#stack").is_visible() and page.get_by_text("viewer of all slices needs JavaScript").is_visible()
+    assert (
+        not page.locator("#stack").is_visible()
+        and page.get_by_text("viewer of all slices needs JavaScript").is_visible()
+    )
 
 
-def test_it_prints_its_words_and_pictures(opened):
-    page = opened(RESULTS["whole"]())
+def test_it_prints_its_words_and_pictures(open_report):
+    page = open_report(RESULTS["whole"]())
     pages = pypdf.PdfReader(io.BytesIO(page.pdf(format="A4", print_background=True))).pages
     text = re.sub(r"\s+", " ", " ".join(one.extract_text() for one in pages))
     assert len(pages) <= 5 and "Hemorrhage was detected: 2 lesions" in text and "Remarks" in text

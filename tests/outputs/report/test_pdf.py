@@ -34,7 +34,7 @@ _FOOT = pdf_report._FOOTER_HEIGHT
 
 
 @cache
-def made(name):
+def make_pdf(name):
     scan, labels, document = RESULTS[name]()
     return document, pdf_report.render_pdf(
         document, make_report_images(scan, labels, document, make_scene(to_scale=scan.spacing_known))
@@ -48,30 +48,30 @@ def text(data):
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_two_pages_say_what_the_json_says_and_no_other_number(name):
-    document, data = made(name)
+    document, data = make_pdf(name)
     assert len(pypdf.PdfReader(io.BytesIO(data)).pages) == 2
-    said = text(data)
+    words = text(data)
     start = "Hemorrhage was detected" if document.findings.hemorrhage else "No hemorrhage was detected"
-    assert start in said and said.count(document.disclaimer) == 2
-    assert document.model.sha256[:12] in said and "default 1.2" in said
-    assert not find_unknown_numbers(said, document)
+    assert start in words and words.count(document.disclaimer) == 2
+    assert document.model.sha256[:12] in words and "default 1.2" in words
+    assert not find_unknown_numbers(words, document)
     for remark in document.remarks[:1]:
-        assert remark.message[:40] in said
+        assert remark.message[:40] in words
 
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_nothing_runs_into_the_foot_or_off_the_page(name):
-    document, data = made(name)
+    document, data = make_pdf(name)
     foot = document.disclaimer.split()[-1]
     for page in pypdfium2.PdfDocument(data):
         letters, (width, height) = page.get_textpage(), page.get_size()
         assert letters.get_text_range().rstrip().endswith(foot) or foot in letters.get_text_range()
         boxes = np.array([letters.get_charbox(index) for index in range(letters.count_chars())])
-        drawn = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
-        assert (drawn[:, 0] >= 35).all() and (drawn[:, 2] <= width - 30).all() and (drawn[:, 3] < height - 20).all()
-        assert not ((drawn[:, 1] < _FOOT - 6) & (drawn[:, 3] > _FOOT - 6)).any()
+        inside = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+        assert (inside[:, 0] >= 35).all() and (inside[:, 2] <= width - 30).all() and (inside[:, 3] < height - 20).all()
+        assert not ((inside[:, 1] < _FOOT - 6) & (inside[:, 3] > _FOOT - 6)).any()
         # The disclaimer is all that stands below: no remark, caption or cell of a table.
-        below = drawn[drawn[:, 3] <= _FOOT - 6]
+        below = inside[inside[:, 3] <= _FOOT - 6]
         assert 0 < len(below) <= len(f"Research use only. {document.disclaimer}")
         for picture in page.get_objects(filter=[3]):
             left, bottom, right, top = picture.get_bounds()
@@ -79,7 +79,7 @@ def test_nothing_runs_into_the_foot_or_off_the_page(name):
 
 
 def test_the_same_result_gives_the_same_bytes_in_another_process_too():
-    document, data = made("whole")
+    document, data = make_pdf("whole")
     later = document.model_copy(update={"timing_s": document.timing_s.model_copy(update={"total": 99.0})})
     scan, labels, _ = RESULTS["whole"]()
     assert pdf_report.render_pdf(later, make_report_images(scan, labels, document, make_scene())) == data
@@ -97,19 +97,19 @@ def test_the_same_result_gives_the_same_bytes_in_another_process_too():
 
 
 def test_more_than_fits_is_counted():
-    _, data = made("many")
-    said = text(data)
-    assert "12 more in result.json." in said  # of 24 lesions
-    (left,) = re.findall(r"(\d+) more in result\.json", said.split("Remarks")[1])
-    assert said.count("long-") + int(left) == 9 and int(left) > 0
-    assert "…" in said
+    _, data = make_pdf("many")
+    words = text(data)
+    assert "12 more in result.json." in words  # of 24 lesions
+    (left,) = re.findall(r"(\d+) more in result\.json", words.split("Remarks")[1])
+    assert words.count("long-") + int(left) == 9 and int(left) > 0
+    assert "…" in words
 
 
 def test_letters_of_all_kinds_are_right():
-    _, data = made("many")
-    said = text(data)
-    for words in ("頭部", "Zürich", "<b>", "</b>", "출혈" if "출혈" in said else "두부", "出血", "&"):
-        assert words in said, words
+    _, data = make_pdf("many")
+    words = text(data)
+    for word in ("頭部", "Zürich", "<b>", "</b>", "출혈" if "출혈" in words else "두부", "出血", "&"):
+        assert word in words, word
     assert pdf_fonts.escape_markup("<b>&") == "&lt;b&gt;&amp;"
     assert pdf_fonts.escape_markup("ő → \x07") == "o ? ?"
     assert (
@@ -120,7 +120,7 @@ def test_letters_of_all_kinds_are_right():
 
 
 def test_the_fonts_of_western_letters_are_embedded():
-    _, data = made("whole")
+    _, data = make_pdf("whole")
     embedded = {}
     for page in pypdf.PdfReader(io.BytesIO(data)).pages:
         for font in page["/Resources"]["/Font"].values():
@@ -131,9 +131,9 @@ def test_the_fonts_of_western_letters_are_embedded():
 
 
 def test_what_has_no_scale_says_so_and_gives_no_millimetres():
-    _, data = made("pictures")
-    said = text(data)
-    assert "Not to scale" in said and not re.search(r"\d ?(ml|mm)\b", said.replace("30 ml or more", ""))
+    _, data = make_pdf("pictures")
+    words = text(data)
+    assert "Not to scale" in words and not re.search(r"\d ?(ml|mm)\b", words.replace("30 ml or more", ""))
 
 
 def yellow(picture):

@@ -76,39 +76,41 @@ def case():
     return scan, mask
 
 
-def page(scan, mask, made, meshes=None):
-    return Page(html_report.render_html(made, make_report_images(scan, mask, made, meshes)))
+def page(scan, mask, document, meshes=None):
+    return Page(html_report.render_html(document, make_report_images(scan, mask, document, meshes)))
 
 
 def test_says_what_was_found_and_measured(case):
-    seen = page(
+    shown_page = page(
         *case, make_document(case[0], [make_lesion(1, 3, 7), make_lesion(2, 4, 4, volume_ml=0.021)]), make_scene()
     )
-    assert "Hemorrhage was detected: 2 lesions on slices 4 to 8 of 12, 12.4 ml in total." in seen.text
+    assert "Hemorrhage was detected: 2 lesions on slices 4 to 8 of 12, 12.4 ml in total." in shown_page.text
     for text in ("12.3", "13.1", "0.021", "31", "62", "0.81", "The gantry is tilted by 12 degrees."):
-        assert text in seen.text
+        assert text in shown_page.text
     for text in ("default 1.2", "5ca1ab1e5ca1", "0.42", "onnxruntime", "0.5 × 0.5 mm", "5 mm", "Research use only."):
-        assert text in seen.text
-    assert "5 of 12" in seen.text and "5ca1ab1e" * 2 not in seen.text
+        assert text in shown_page.text
+    assert "5 of 12" in shown_page.text and "5ca1ab1e" * 2 not in shown_page.text
 
 
 def test_every_slice_with_bleeding_has_its_outline_and_alternative_text(case):
-    seen = page(*case, make_document(case[0], [make_lesion(1, 3, 7)]), make_scene())
-    images = seen.all("img")
+    shown_page = page(*case, make_document(case[0], [make_lesion(1, 3, 7)]), make_scene())
+    images = shown_page.all("img")
     assert [image["alt"].split()[2] for image in images] == ["4", "5", "6", "7", "8"]
     assert all(image["alt"].endswith("hemorrhage outlined") for image in images)
-    assert [bool(path["d"]) for path in seen.all("path")][1:] == [True] * 5
+    assert [bool(path["d"]) for path in shown_page.all("path")][1:] == [True] * 5
 
 
 def test_no_bleeding_is_said_with_what_it_does_not_mean(case):
     scan, mask = case
-    seen = page(scan, mask & False, make_document(scan), Scene(None, (), True))
-    assert "No hemorrhage was detected on 12 slices." in seen.text
-    assert "This result does not exclude hemorrhage." in seen.text
-    assert "6 of 12 slices are shown" in seen.text
-    assert len(seen.all("img")) == 6 and not any(path["d"] for path in seen.all("path"))
-    assert "No surface could be computed" in seen.text and [one["id"] for one in seen.all("canvas")] == ["stack-canvas"]
-    assert "outline-toggle" not in [one.get("id") for one in seen.all("input")]
+    shown_page = page(scan, mask & False, make_document(scan), Scene(None, (), True))
+    assert "No hemorrhage was detected on 12 slices." in shown_page.text
+    assert "This result does not exclude hemorrhage." in shown_page.text
+    assert "6 of 12 slices are shown" in shown_page.text
+    assert len(shown_page.all("img")) == 6 and not any(path["d"] for path in shown_page.all("path"))
+    assert "No surface could be computed" in shown_page.text and [one["id"] for one in shown_page.all("canvas")] == [
+        "stack-canvas"
+    ]
+    assert "outline-toggle" not in [one.get("id") for one in shown_page.all("input")]
 
 
 def test_what_was_not_measured_has_a_dash_and_a_reason():
@@ -116,19 +118,19 @@ def test_what_was_not_measured_has_a_dash_and_a_reason():
     mask = np.zeros(scan.shape, dtype=bool)
     mask[1, 5:9, 5:9] = True
     nothing = {"volume_ml": None, "abc2_ml": None, "max_diameter_mm": None, "mean_hu": None}
-    seen = page(scan, mask, make_document(scan, [make_lesion(1, 1, 1, **nothing)]), make_scene(to_scale=False))
-    assert "Hemorrhage was detected: 1 lesion on slice 2 of 3." in seen.text
-    assert "Volume, ABC/2, Longest diameter, Sphericity: the pixel spacing is unknown." in seen.text
-    assert "Mean density, SD of density: the grey levels of pictures are not Hounsfield units." in seen.text
-    assert "not to scale" in seen.text
-    assert not re.search(r"\d ?(ml|mm)\b", re.sub("30 ml or more|ABC/2 ml", "", seen.text))
+    shown_page = page(scan, mask, make_document(scan, [make_lesion(1, 1, 1, **nothing)]), make_scene(to_scale=False))
+    assert "Hemorrhage was detected: 1 lesion on slice 2 of 3." in shown_page.text
+    assert "Volume, ABC/2, Longest diameter, Sphericity: the pixel spacing is unknown." in shown_page.text
+    assert "Mean density, SD of density: the grey levels of pictures are not Hounsfield units." in shown_page.text
+    assert "not to scale" in shown_page.text
+    assert not re.search(r"\d ?(ml|mm)\b", re.sub("30 ml or more|ABC/2 ml", "", shown_page.text))
 
 
 def test_left_out_slices_are_counted():
     scan = make_scan(make_planes(80, (0, 0, 1)), 16, 16)
-    seen = page(scan, np.ones(scan.shape, dtype=bool), make_document(scan, [make_lesion(1, 0, 79)]), None)
-    assert "24 of 80 slices with hemorrhage are shown, evenly spaced; 56 are left out." in seen.text
-    assert len(json.loads(seen.data["stack-data"])["pngs"]) == 80
+    shown_page = page(scan, np.ones(scan.shape, dtype=bool), make_document(scan, [make_lesion(1, 0, 79)]), None)
+    assert "24 of 80 slices with hemorrhage are shown, evenly spaced; 56 are left out." in shown_page.text
+    assert len(json.loads(shown_page.data["stack-data"])["pngs"]) == 80
 
 
 def test_all_slices_are_there_with_their_outlines_and_words(case):
@@ -154,9 +156,9 @@ def test_all_slices_are_there_with_their_outlines_and_words(case):
 )
 def test_pictures_have_only_the_windows_that_they_have(case, fields, expected):
     scan = make_scan(make_planes(12, (0, 0, 5)), 48, 48, **fields)
-    seen = page(scan, case[1], make_document(scan, [make_lesion(1, 3, 7)]))
-    assert [one["data-window"] for one in seen.all("button") if "data-window" in one] == expected
-    (group,) = [one for one in seen.all("div") if one.get("id") == "stack-windows"]
+    shown_page = page(scan, case[1], make_document(scan, [make_lesion(1, 3, 7)]))
+    assert [one["data-window"] for one in shown_page.all("button") if "data-window" in one] == expected
+    (group,) = [one for one in shown_page.all("div") if one.get("id") == "stack-windows"]
     assert ("hidden" in group) == (len(expected) == 1)
 
 
@@ -176,37 +178,44 @@ def test_many_slices_are_drawn_smaller_and_odd_pixels_keep_their_shape(monkeypat
 
 def test_the_midline_is_shown_where_it_was_measured(case):
     scan, mask = case
-    made = make_document(scan, [make_lesion(1, 3, 7)])
+    document = make_document(scan, [make_lesion(1, 3, 7)])
     points = {"front_lps_mm": (-50, -65, 40), "back_lps_mm": (-50, -50, 40), "septum_lps_mm": (-48, -58, 40)}
-    findings = made.findings.model_copy(
+    findings = document.findings.model_copy(
         update={"midline": Midline(slice=4, **points), "midline_shift_mm": 2.0, "midline_shift_side": "left"}
     )
-    seen = page(scan, mask, made.model_copy(update={"findings": findings}))
-    assert "2.0 mm to the left" in seen.text and "Slice 5. Blue: the ideal midline" in seen.text
-    assert len(seen.all("figure")) == 1 and not page(scan, mask, made).all("figure")
+    shown_page = page(scan, mask, document.model_copy(update={"findings": findings}))
+    assert "2.0 mm to the left" in shown_page.text and "Slice 5. Blue: the ideal midline" in shown_page.text
+    assert len(shown_page.all("figure")) == 1 and not page(scan, mask, document).all("figure")
 
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_every_number_on_the_page_is_in_the_json(name):
-    scan, mask, made = RESULTS[name]()
-    seen = page(scan, mask, made, make_scene())
-    assert not find_unknown_numbers(seen.text + " ".join(seen.spoken), made)
-    assert find_unknown_numbers(seen.text + " 97.31", made) == ["97.31"]
-    assert len(list_known_numbers(made)) > 20
+    scan, mask, document = RESULTS[name]()
+    shown_page = page(scan, mask, document, make_scene())
+    assert not find_unknown_numbers(shown_page.text + " ".join(shown_page.spoken), document)
+    assert find_unknown_numbers(shown_page.text + " 97.31", document) == ["97.31"]
+    assert len(list_known_numbers(document)) > 20
 
 
 def test_every_word_of_the_page_is_in_the_file_of_texts(case, monkeypatch):
     """With another language's file (every text between brackets) no word is left outside of brackets but the data's."""
     foreign = Texts("xx", {key: f"⟦{text}⟧" for key, text in load_texts().entries.items()})
     monkeypatch.setattr(html_report, "load_texts", lambda language="en": foreign)
-    made = make_document(case[0], [make_lesion(1, 3, 7, side="left", place="lobar", tentorium="supratentorial")])
-    seen = page(
-        *case, made.model_copy(update={"files": {"report": "report.html", "result": "result.json"}}), make_scene()
+    document = make_document(case[0], [make_lesion(1, 3, 7, side="left", place="lobar", tentorium="supratentorial")])
+    shown_page = page(
+        *case, document.model_copy(update={"files": {"report": "report.html", "result": "result.json"}}), make_scene()
     )
-    for text in [seen.text, *seen.spoken]:
+    for text in [shown_page.text, *shown_page.spoken]:
         while (shorter := re.sub(r"⟦[^⟦⟧]*⟧", " ", text)) != text:
             text = shorter
-        for known in (made.disclaimer, made.remarks[0].message, "gantry-tilt", "default 1.2", "onnxruntime", "float32"):
+        for known in (
+            document.disclaimer,
+            document.remarks[0].message,
+            "gantry-tilt",
+            "default 1.2",
+            "onnxruntime",
+            "float32",
+        ):
             text = text.replace(known, " ")
         for known in ("strokeseg 0.1.0", "array", "sha256", "result.json", "O", "RL", "ml", "mm", "HU"):
             text = re.sub(rf"\b{re.escape(known)}\b", " ", text)
@@ -235,23 +244,23 @@ def report_folder():
 
 
 def test_asks_for_nothing(case):
-    made = make_document(case[0], [make_lesion(1, 3, 7)])
-    text = html_report.render_html(made, make_report_images(*case, made, make_scene()))
-    seen = Page(text)
-    for tag, attrs in seen.tags:
+    document = make_document(case[0], [make_lesion(1, 3, 7)])
+    text = html_report.render_html(document, make_report_images(*case, document, make_scene()))
+    shown_page = Page(text)
+    for tag, attrs in shown_page.tags:
         for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
             assert str(attrs.get(name, "data:")).startswith("data:"), (tag, name)
-    assert not seen.all("link") and not seen.all("iframe")
+    assert not shown_page.all("link") and not shown_page.all("iframe")
     code = re.sub(r'"[A-Za-z0-9+/=]{60,}"', "", text)  # a picture's base64 may spell anything
     assert not re.search(r"https?:|//[a-z0-9-]+\.[a-z]|@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon", code)
-    policy = next(meta["content"] for meta in seen.all("meta") if "http-equiv" in meta)
+    policy = next(meta["content"] for meta in shown_page.all("meta") if "http-equiv" in meta)
     assert "default-src 'none'" in policy
 
 
 def test_whatever_the_document_holds_is_escaped(case):
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}{0}"
     info = make_document(case[0]).input
-    made = make_document(
+    document = make_document(
         case[0],
         [make_lesion(1, 3, 7)],
         remarks=[Remark(code=evil, severity="warning", message=evil)],
@@ -263,20 +272,23 @@ def test_whatever_the_document_holds_is_escaped(case):
     )
     scan, mask = case
     plain = page(scan, mask, make_document(scan, [make_lesion(1, 3, 7)]), make_scene())
-    seen = page(scan, mask, made, make_scene())
-    assert len(seen.all("script")) == len(plain.all("script"))
-    assert len(seen.all("img")) == len(plain.all("img"))
-    assert seen.text.count(evil) >= 8
+    shown_page = page(scan, mask, document, make_scene())
+    assert len(shown_page.all("script")) == len(plain.all("script"))
+    assert len(shown_page.all("img")) == len(plain.all("img"))
+    assert shown_page.text.count(evil) >= 8
 
 
 @pytest.mark.parametrize(("code", "mark"), [("assumed-sides", "?"), ("no-orientation", "?"), ("gantry-tilt", "")])
 def test_letters_of_sides_that_are_only_assumed_carry_a_question_mark(case, code, mark):
     remark = Remark(code=code, severity="info", message="Of the sides.")
-    seen = page(*case, make_document(case[0], [make_lesion(1, 3, 7)], remarks=[remark]), make_scene())
-    assert f"R{mark}L{mark}" in seen.text.replace(" ", "")
-    assert ("an assumption" in seen.text) == bool(mark)
+    shown_page = page(*case, make_document(case[0], [make_lesion(1, 3, 7)], remarks=[remark]), make_scene())
+    assert f"R{mark}L{mark}" in shown_page.text.replace(" ", "")
+    assert ("an assumption" in shown_page.text) == bool(mark)
     assert (
-        seen.all("div")[[attrs.get("id") for attrs in seen.all("div")].index("scene-labels")]["data-uncertain"] == mark
+        shown_page.all("div")[[attrs.get("id") for attrs in shown_page.all("div")].index("scene-labels")][
+            "data-uncertain"
+        ]
+        == mark
     )
     drawn, plain = (
         np.asarray(slice_images.draw_key_slice(scan, case[1], 5)) for scan in (case[0].with_remarks(remark), case[0])

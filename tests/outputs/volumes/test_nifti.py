@@ -17,7 +17,7 @@ OBLIQUE_COLUMN = np.array([-np.sin(0.2) * np.cos(0.3), np.cos(0.2) * np.cos(0.3)
 OBLIQUE_NORMAL = np.cross(OBLIQUE_ROW, OBLIQUE_COLUMN)
 
 
-def saved(folder, scan, mask):
+def save(folder, scan, mask):
     return nifti.save(folder, scan, make_regular(scan, mask.astype(np.int32)))
 
 
@@ -49,12 +49,12 @@ def test_regular_planes_are_written_exactly_where_they_lie(where, tmp_path):
     marked = (len(mask) - 1, 11, 40)
     mask[marked] = True
     files = {"mask": "mask.nii.gz", "ct": "ct.nii.gz", "lesion_volume": "lesions.nii.gz"}
-    assert saved(tmp_path, scan, mask) == files
-    ct, seen = itk(tmp_path / "ct.nii.gz"), itk(tmp_path / "mask.nii.gz")
+    assert save(tmp_path, scan, mask) == files
+    ct, mask_image = itk(tmp_path / "ct.nii.gz"), itk(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(ct), scan.hu)
-    assert np.argwhere(SimpleITK.GetArrayFromImage(seen)).tolist() == [list(marked)]
+    assert np.argwhere(SimpleITK.GetArrayFromImage(mask_image)).tolist() == [list(marked)]
     expected = scan.planes.to_lps_mm([marked])[0]
-    for image in (ct, seen):
+    for image in (ct, mask_image):
         np.testing.assert_allclose(image.TransformIndexToPhysicalPoint([40, 11, marked[0]]), expected, atol=1e-3)
 
 
@@ -64,7 +64,7 @@ def test_tilted_series_keeps_its_volume_and_place(tmp_path):
     scan = make_scan(where, 240, 240)
     assert where.tilt_deg == pytest.approx(18)
     mask = mark_ball(scan, (5, 3, 50), 22)
-    saved(tmp_path, scan, mask)
+    save(tmp_path, scan, mask)
     pixel_mm3 = 0.5 * 0.5 * 4.2 * np.cos(tilt)
     volume, centroid = volume_and_centroid(tmp_path / "mask.nii.gz")
     assert volume == pytest.approx(mask.sum() * pixel_mm3, rel=0.02)
@@ -83,7 +83,7 @@ def test_tilted_ct_holds_what_lies_there(tmp_path):
         + columns[..., None] * 0.5 * where.row_cosine
     )
     hu = np.rint(at @ [8.0, -5.0, 3.0] + 40).astype(np.int16)  # linear in LPS: interpolation must return it
-    saved(tmp_path, Scan(hu, where), np.zeros(hu.shape, dtype=bool))
+    save(tmp_path, Scan(hu, where), np.zeros(hu.shape, dtype=bool))
     image = itk(tmp_path / "ct.nii.gz")
     for point in [(0, 0, 20), (-12.3, 5.5, 11.7), (14.2, -9.9, 27.0)]:
         index = [round(i) for i in image.TransformPhysicalPointToContinuousIndex(point)]
@@ -98,7 +98,7 @@ def test_uneven_series_keeps_its_volume_and_place(tmp_path):
     where = type(where)(positions, where.row_cosine, where.column_cosine, (0.5, 0.5))
     scan = make_scan(where, 240, 240)
     mask = mark_ball(scan, (0, 0, 42), 24)
-    saved(tmp_path, scan, mask)
+    save(tmp_path, scan, mask)
     volume, centroid = volume_and_centroid(tmp_path / "mask.nii.gz")
     assert volume == pytest.approx(4 / 3 * np.pi * 24**3, rel=0.02)
     assert np.abs(centroid[:2]).max() < 0.25 and abs(centroid[2] - 42) < 1.25
@@ -108,17 +108,17 @@ def test_uneven_series_keeps_its_volume_and_place(tmp_path):
 
 def test_nothing_is_made_up_where_slices_are_missing(tmp_path):
     where = make_planes(10, (0, 0, 5))
-    kept = [0, 1, 2, 3, 7, 8, 9]
-    where = type(where)(where.positions_mm[kept], where.row_cosine, where.column_cosine, where.pixel_spacing_mm)
+    present = [0, 1, 2, 3, 7, 8, 9]
+    where = type(where)(where.positions_mm[present], where.row_cosine, where.column_cosine, where.pixel_spacing_mm)
     scan = make_scan(where)
-    saved(tmp_path, scan, np.ones(scan.shape, dtype=bool))
+    save(tmp_path, scan, np.ones(scan.shape, dtype=bool))
     mask = np.asarray(nibabel.load(tmp_path / "mask.nii.gz").dataobj)
     assert mask.shape[2] == 10
     assert mask.any((0, 1)).tolist() == [True] * 4 + [False] * 3 + [True] * 3
 
 
 def test_header_says_what_a_viewer_needs(tmp_path):
-    saved(tmp_path, scan := make_scan(make_planes(4, (0, 0, 5))), np.ones(scan.shape, dtype=bool))
+    save(tmp_path, scan := make_scan(make_planes(4, (0, 0, 5))), np.ones(scan.shape, dtype=bool))
     ct, mask = nibabel.load(tmp_path / "ct.nii.gz"), nibabel.load(tmp_path / "mask.nii.gz")
     for image in (ct, mask):
         assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
@@ -131,7 +131,7 @@ def test_header_says_what_a_viewer_needs(tmp_path):
 
 def test_unknown_spacing_claims_no_millimetres(tmp_path):
     scan = Scan.from_array(np.zeros((3, 20, 30), dtype=np.int16), calibrated=False, kind="pictures")
-    saved(tmp_path, scan, np.zeros(scan.shape, dtype=bool))
+    save(tmp_path, scan, np.zeros(scan.shape, dtype=bool))
     header = nibabel.load(tmp_path / "ct.nii.gz").header
     assert header.get_zooms() == (1, 1, 1)
     assert header.get_xyzt_units()[0] == "unknown"
@@ -142,7 +142,7 @@ def test_same_scan_gives_the_same_bytes(tmp_path):
     scan = make_scan(make_planes(4, (0, 1, 5)))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        saved(tmp_path / name, scan, scan.hu > 40)
+        save(tmp_path / name, scan, scan.hu > 40)
     for name in ("ct.nii.gz", "mask.nii.gz"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
         assert gzip.decompress((tmp_path / "one" / name).read_bytes())[:4] == (348).to_bytes(4, "little")
@@ -178,7 +178,7 @@ def test_native_planes_of_a_tilted_series_are_exact_under_a_sheared_affine(tilt_
 def test_native_planes_without_tilt_are_those_of_the_regular_pair(tmp_path):
     scan = make_scan(make_planes(6, (0, 0, 5), row_cosine=(-1, 0, 0), column_cosine=(0, -1, 0), spacing_mm=(0.4, 0.6)))
     mask = scan.hu > 900
-    saved(tmp_path, scan, mask)
+    save(tmp_path, scan, mask)
     for name, image in native(tmp_path, scan, mask).items():
         other = nibabel.load(tmp_path / f"{name.removesuffix('_native')}.nii.gz")
         np.testing.assert_allclose(image.affine, other.affine, atol=1e-5)
@@ -205,6 +205,6 @@ def test_native_pictures_without_a_scale_claim_no_millimetres(tmp_path):
 def test_an_ordinary_scan_takes_about_a_second(tmp_path):
     scan = make_scan(make_planes(40, (0, 0.8, 4)), 512, 512)
     start = time.process_time()
-    saved(tmp_path, scan, scan.hu > 1400)
+    save(tmp_path, scan, scan.hu > 1400)
     # Measured 1-2 s with noise instead of a head; wide, for busy machines.
     assert time.process_time() - start < 5 * measure_slowdown()

@@ -8,7 +8,7 @@ from pydicom.sr.codedict import codes
 
 from phantoms.results import make_planes, make_scan, mark_ball
 from strokeseg.outputs import lesion_labels
-from strokeseg.outputs.volumes import nifti, nrrd
+from strokeseg.outputs.volumes import nifti, nrrd, regular_grid
 from strokeseg.outputs.volumes.regular_grid import make_regular
 from strokeseg.scan import Planes, Scan
 
@@ -27,12 +27,12 @@ def two_lesions(scan):
     return np.where(larger, 1, np.where(smaller, 2, 0)).astype(np.int32)
 
 
-def saved(folder, scan, lesions, to_scale=True):
+def save(folder, scan, lesions, to_scale=True):
     assert nrrd.save(folder, make_regular(scan, lesions), to_scale) == {"segmentation": "lesions.seg.nrrd"}
     return folder / "lesions.seg.nrrd"
 
 
-def parsed(path):
+def parse(path):
     """Take a NRRD file apart by hand: fields, key/value pairs, and the array (slice, row, column)."""
     head, _, body = path.read_bytes().partition(b"\n\n")
     first, *lines = head.decode("ascii").split("\n")
@@ -48,7 +48,7 @@ def parsed(path):
 def test_lies_on_the_grid_of_the_mask_for_simpleitk(name, tmp_path):
     scan = make_scan(WHERE[name])
     lesions = two_lesions(scan)
-    image = SimpleITK.ReadImage(str(saved(tmp_path, scan, lesions)))
+    image = SimpleITK.ReadImage(str(save(tmp_path, scan, lesions)))
     nifti.save(tmp_path, scan, make_regular(scan, lesions))
     for other in ("mask.nii.gz", "lesions.nii.gz"):
         grid = SimpleITK.ReadImage(str(tmp_path / other))
@@ -61,16 +61,16 @@ def test_lies_on_the_grid_of_the_mask_for_simpleitk(name, tmp_path):
     np.testing.assert_array_equal(values, SimpleITK.GetArrayFromImage(grid))
     for number in (1, 2):
         at = np.argwhere(values == number).mean(0)[::-1]
-        seen = image.TransformContinuousIndexToPhysicalPoint([float(v) for v in at])
+        position = image.TransformContinuousIndexToPhysicalPoint([float(v) for v in at])
         # The lesion's own middle, from the positions of its pixels.
         truth = scan.planes.to_lps_mm(np.argwhere(lesions == number)).mean(0)
-        assert np.abs(np.array(seen) - truth).max() < 0.5
+        assert np.abs(np.array(position) - truth).max() < 0.5
 
 
 def test_header_says_what_slicer_asks(tmp_path):
     scan = make_scan(WHERE["axial"])
     lesions = two_lesions(scan)
-    fields, pairs, values = parsed(saved(tmp_path, scan, lesions))
+    fields, pairs, values = parse(save(tmp_path, scan, lesions))
     assert fields["space"] == "left-posterior-superior" and fields["encoding"] == "gzip"
     assert fields["space directions"] == "(0.5,0,0) (0,0.5,0) (0,0,5)"
     assert fields["space origin"] == "(-60,-70,20)"
@@ -94,8 +94,8 @@ def test_header_says_what_slicer_asks(tmp_path):
 
 def test_no_bleeding_is_a_valid_segmentation_without_segments(tmp_path):
     scan = make_scan(WHERE["axial"])
-    path = saved(tmp_path, scan, np.zeros(scan.shape, np.int32))
-    _, pairs, values = parsed(path)
+    path = save(tmp_path, scan, np.zeros(scan.shape, np.int32))
+    _, pairs, values = parse(path)
     assert not values.any() and not any(key.startswith("Segment0") for key in pairs)
     assert SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).max() == 0
 
@@ -103,8 +103,8 @@ def test_no_bleeding_is_a_valid_segmentation_without_segments(tmp_path):
 def test_more_lesions_than_a_byte_counts(tmp_path):
     scan = make_scan(make_planes(1, (0, 0, 5)), 20, 20)
     lesions = np.arange(400, dtype=np.int32).reshape(1, 20, 20)
-    path = saved(tmp_path, scan, lesions)
-    np.testing.assert_array_equal(parsed(path)[2], lesions)
+    path = save(tmp_path, scan, lesions)
+    np.testing.assert_array_equal(parse(path)[2], lesions)
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), lesions)
     nifti.save(tmp_path, scan, make_regular(scan, lesions))
     np.testing.assert_array_equal(
@@ -114,7 +114,7 @@ def test_more_lesions_than_a_byte_counts(tmp_path):
 
 def test_unknown_spacing_is_said(tmp_path):
     scan = Scan.from_array(np.zeros((3, 20, 30), dtype=np.int16), calibrated=False, kind="pictures")
-    fields, pairs, _ = parsed(saved(tmp_path, scan, np.ones(scan.shape, np.int32), to_scale=False))
+    fields, pairs, _ = parse(save(tmp_path, scan, np.ones(scan.shape, np.int32), to_scale=False))
     assert fields["space directions"] == "(1,0,0) (0,1,0) (0,0,1)"
     assert pairs["StrokeSeg_Scale"].startswith("not to scale")
 
@@ -133,10 +133,10 @@ def test_between_two_planes_an_outline_is_between_theirs_and_keeps_its_id(part):
     rows, columns = np.mgrid[:80, :80]
     away = np.hypot(rows - 40, columns - 40)
     lower, upper = np.where(away < 30, 5, 0), np.where(away < 10, 5, 0)
-    made = nifti._interpolate_labels(lower, upper, part)
+    interpolated = regular_grid._interpolate_labels(lower, upper, part)
     # From 30 to 10 pixels, evenly.
-    assert np.sqrt((made == 5).sum() / np.pi) == pytest.approx(30 - 20 * part, abs=0.6)
-    assert set(np.unique(made)) == {0, 5}
+    assert np.sqrt((interpolated == 5).sum() / np.pi) == pytest.approx(30 - 20 * part, abs=0.6)
+    assert set(np.unique(interpolated)) == {0, 5}
 
 
 def test_uneven_lesions_keep_their_volumes(tmp_path):

@@ -14,7 +14,7 @@ export function findingsView(result) {
     : number(findings.midline_shift_mm, "mm") + (findings.midline_shift_side ? ` to the ${findings.midline_shift_side}` : "");
   const rows = [
     ["Volume", ml(findings.volume_ml), volume && `${volume}, ${level}`],
-    ["Probability of blood", percent(findings.confidence), null],
+    ["Probability of hemorrhage", percent(findings.confidence), null],
     findings.hemorrhage && ["Side", findings.side ?? UNKNOWN, null],
     ["Midline shift", shift, null],
     findings.hemorrhage && ["Blood in the ventricles", ventricleText(findings), null],
