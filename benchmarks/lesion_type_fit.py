@@ -80,7 +80,9 @@ def measure_features(slices: Iterator[AnnotatedSlice]) -> FeatureTable:
 
 def fit_logistic(training: FeatureTable) -> Classifier:
     """Fit the shipped classifier, a logistic regression."""
-    return types.TypeClassifier(**fit_parameters(training)).predict
+    parameters = fit_parameters(training)
+    parameters["limit"] = parameters.pop("most")  # the key in types.json
+    return types.TypeClassifier(**parameters).predict
 
 
 def fit_parameters(training: FeatureTable) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from tests.cli.conftest import BLEED_ML, head
 
 def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
     out = tmp_path / "change"
-    code, said, _ = run("compare", bleeding, bleeding, "-o", out, "--json")
+    code, stdout, _ = run("compare", bleeding, bleeding, "-o", out, "--json")
     assert code == 0
-    document = json.loads(said)
+    document = json.loads(stdout)
     assert document["schema"] == "strokeseg.change/1"
     change = document["change"]
     assert change["change_ml"] == 0 and change["growth"] is False
@@ -24,23 +24,23 @@ def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
 
 
 def test_a_new_bleed_is_told_with_its_volume(run, healthy, bleeding, tmp_path):
-    code, said, _ = run("compare", healthy, bleeding, "-o", tmp_path / "change", "--json")
+    code, stdout, _ = run("compare", healthy, bleeding, "-o", tmp_path / "change", "--json")
     assert code == 0
-    change = json.loads(said)["change"]
+    change = json.loads(stdout)["change"]
     assert [lesion["kind"] for lesion in change["lesions"]] == ["new"]
     assert change["change_ml"] == pytest.approx(BLEED_ML, rel=0.1)
 
 
 def test_the_answer_is_in_words(run, bleeding, tmp_path):
-    code, said, _ = run("compare", bleeding, bleeding, "-o", tmp_path / "change")
-    assert code == 0 and "change.html" in said and "research only" in said
+    code, stdout, _ = run("compare", bleeding, bleeding, "-o", tmp_path / "change")
+    assert code == 0 and "change.html" in stdout and "research only" in stdout
 
 
 def test_two_patients_are_refused_and_nothing_is_left(run, tmp_path):
     out = tmp_path / "change"
     two = find_data_set("rsna_volume/series.zip"), find_data_set("ge_head_dicom/series.zip")
-    code, said, complaints = run("compare", *two, "-o", out, "--formats", "json")
-    assert code == 3 and said == "" and "different-patients" in complaints
+    code, stdout, stderr = run("compare", *two, "-o", out, "--formats", "json")
+    assert code == 3 and stdout == "" and "different-patients" in stderr
     assert not out.exists()
 
 
@@ -49,10 +49,10 @@ def test_pictures_without_a_scale_are_refused_with_the_flag_to_give(run, tmp_pat
     folder.mkdir()
     for index, plane in enumerate(np.clip(head() / 80 * 255, 0, 255).astype(np.uint8)):
         Image.fromarray(plane).save(folder / f"slice_{index}.png")
-    code, _, complaints = run("compare", folder, folder, "-o", tmp_path / "change")
-    assert code == 3 and "--spacing" in complaints
+    code, _, stderr = run("compare", folder, folder, "-o", tmp_path / "change")
+    assert code == 3 and "--spacing" in stderr
 
 
 def test_results_never_lie_in_an_input(run, tmp_path, bleeding):
-    code, _, complaints = run("compare", tmp_path, bleeding, "-o", tmp_path / "change")
-    assert code == 2 and "-o" in complaints
+    code, _, stderr = run("compare", tmp_path, bleeding, "-o", tmp_path / "change")
+    assert code == 2 and "-o" in stderr

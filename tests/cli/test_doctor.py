@@ -11,36 +11,36 @@ from strokeseg.reading import limits
 
 
 def test_a_whole_installation(run):
-    code, said, complaints = run("doctor")
-    assert code == 0 and complaints == ""
-    assert f"numpy {metadata.version('numpy')}" in said and "default: intact, version 7" in said
-    assert "onnxruntime: installed" in said and "The installation is complete." in said
+    code, stdout, stderr = run("doctor")
+    assert code == 0 and stderr == ""
+    assert f"numpy {metadata.version('numpy')}" in stdout and "default: intact, version 7" in stdout
+    assert "onnxruntime: installed" in stdout and "The installation is complete." in stdout
 
 
 def test_json_names_everything(run):
-    code, said, complaints = run("doctor", "--json")
-    found = json.loads(said)
-    assert code == 0 and complaints == "" and found["problems"] == []
-    assert found["packages"]["onnxruntime"] == metadata.version("onnxruntime")
-    assert "torch" in found["extras"]["train"] and "torch" not in found["packages"]
-    assert found["machine"]["cores"] == len(os.sched_getaffinity(0))
-    assert found["auto"]["default"]["engine"] == found["answer"]["engine"] == "onnxruntime"
-    assert all(folder["writable"] for folder in found["folders"].values())
-    assert all(found["decoders"].values()) and len(found["decoders"]) == 5
-    assert found["bounds"]["most_files"] == limits.MAX_FILES
+    code, stdout, stderr = run("doctor", "--json")
+    report = json.loads(stdout)
+    assert code == 0 and stderr == "" and report["problems"] == []
+    assert report["packages"]["onnxruntime"] == metadata.version("onnxruntime")
+    assert "torch" in report["extras"]["train"] and "torch" not in report["packages"]
+    assert report["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert report["auto"]["default"]["engine"] == report["answer"]["engine"] == "onnxruntime"
+    assert all(folder["writable"] for folder in report["folders"].values())
+    assert all(report["decoders"].values()) and len(report["decoders"]) == 5
+    assert report["bounds"]["most_files"] == limits.MAX_FILES
 
 
 def test_a_damaged_network_is_a_problem(run, models):
     (models / "default.onnx").write_bytes(b"something else")
-    code, said, complaints = run("doctor")
-    assert code == 3 and "model-checksum" in said
-    assert complaints.startswith("problem: default.onnx: SHA-256") and "remedy: " in complaints
+    code, stdout, stderr = run("doctor")
+    assert code == 3 and "model-checksum" in stdout
+    assert stderr.startswith("problem: default.onnx: SHA-256") and "remedy: " in stderr
 
 
 def test_no_network_is_a_problem(run, models):
     (models / "default.json").unlink()
-    code, _, complaints = run("doctor")
-    assert code == 3 and "no network named 'default'" in complaints and "STROKESEG_MODELS" in complaints
+    code, _, stderr = run("doctor")
+    assert code == 3 and "no network named 'default'" in stderr and "STROKESEG_MODELS" in stderr
 
 
 def test_a_missing_package_is_a_problem_and_no_fault(run, monkeypatch):
@@ -51,11 +51,11 @@ def test_a_missing_package_is_a_problem_and_no_fault(run, monkeypatch):
 
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    code, said, complaints = run("doctor")
+    code, stdout, stderr = run("doctor")
     assert code == 3
-    assert "onnxruntime NOT INSTALLED" in said
-    assert "problem: the package onnxruntime is not installed" in complaints and "internal" not in complaints
-    assert 'remedy: pip install "onnxruntime>=' in complaints
+    assert "onnxruntime NOT INSTALLED" in stdout
+    assert "problem: the package onnxruntime is not installed" in stderr and "internal" not in stderr
+    assert 'remedy: pip install "onnxruntime>=' in stderr
 
 
 def test_decoders_are_those_that_read_and_not_what_else_is_installed(run, monkeypatch):
@@ -66,16 +66,16 @@ def test_decoders_are_those_that_read_and_not_what_else_is_installed(run, monkey
         monkeypatch.setitem(sys.modules, other, None)
     assert run("doctor")[0] == 0
     monkeypatch.setattr(imagecodecs.JPEGLS, "available", False)
-    code, said, complaints = run("doctor")
-    assert code == 3 and "JPEG-LS: NO" in said and "cannot be read: JPEG-LS\n" in complaints
+    code, stdout, stderr = run("doctor")
+    assert code == 3 and "JPEG-LS: NO" in stdout and "cannot be read: JPEG-LS\n" in stderr
 
 
 def test_a_package_that_is_too_old_is_a_problem(run, monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "2.0.9" if name == "numpy" else real(name))
-    code, _, complaints = run("doctor")
-    assert code == 3 and "numpy has version 2.0.9; 2.1 or later is required" in complaints
-    assert 'remedy: pip install --upgrade "numpy>=2.1"' in complaints
+    code, _, stderr = run("doctor")
+    assert code == 3 and "numpy has version 2.0.9; 2.1 or later is required" in stderr
+    assert 'remedy: pip install --upgrade "numpy>=2.1"' in stderr
 
 
 def test_auto_says_what_it_takes_and_why(run, models, monkeypatch):
@@ -90,9 +90,9 @@ def test_auto_says_what_it_takes_and_why(run, models, monkeypatch):
         monkeypatch.setattr(
             cpu_features, "detect_hardware", lambda flags=flags: cpu_features.Hardware("a processor", 2, flags)
         )
-        code, said, _ = run("doctor")
-        found = re.search(r"small: (\w+): (.+)", said.partition("--engine auto")[2])
-        assert code == 0 and found[1] == engine and "8-bit" in found[2]
+        code, stdout, _ = run("doctor")
+        report = re.search(r"small: (\w+): (.+)", stdout.partition("--engine auto")[2])
+        assert code == 0 and report[1] == engine and "8-bit" in report[2]
 
 
 def test_every_engine_that_is_not_there_says_what_installs_it(run, monkeypatch):
@@ -111,16 +111,16 @@ def test_a_network_that_cannot_be_loaded_is_a_problem_with_its_remedy(run, model
     (models / "default.onnx").write_bytes(data)
     card = json.loads((models / "default.json").read_text())
     (models / "default.json").write_text(json.dumps(card | {"sha256": hashlib.sha256(data).hexdigest()}))
-    code, said, complaints = run("doctor")
-    assert code == 3 and "First inference\n  NONE" in said
-    assert "ONNX Runtime cannot load it" in complaints and "remedy: " in complaints and "Traceback" not in complaints
+    code, stdout, stderr = run("doctor")
+    assert code == 3 and "First inference\n  NONE" in stdout
+    assert "ONNX Runtime cannot load it" in stderr and "remedy: " in stderr and "Traceback" not in stderr
 
 
 def test_a_folder_for_temporary_files_that_takes_nothing(run, monkeypatch, tmp_path):
     gone = SimpleNamespace(gettempdir=lambda: str(tmp_path / "gone"), TemporaryFile=tempfile.TemporaryFile)
     monkeypatch.setattr(doctor, "tempfile", gone)
-    code, said, complaints = run("doctor")
-    assert code == 3 and "gone: NOT WRITABLE" in said and "TMPDIR" in complaints
+    code, stdout, stderr = run("doctor")
+    assert code == 3 and "gone: NOT WRITABLE" in stdout and "TMPDIR" in stderr
 
 
 def test_a_folder_that_may_not_be_written_is_said(run, plain_user, monkeypatch):
@@ -129,5 +129,5 @@ def test_a_folder_that_may_not_be_written_is_said(run, plain_user, monkeypatch):
     monkeypatch.chdir(folder)
     folder.chmod(0o555)
     become()
-    found = json.loads(run("doctor", "--json")[1])
-    assert found["folders"]["here"] == {"path": str(folder), "writable": False}
+    report = json.loads(run("doctor", "--json")[1])
+    assert report["folders"]["here"] == {"path": str(folder), "writable": False}

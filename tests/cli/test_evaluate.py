@@ -25,27 +25,27 @@ def pairs(tmp_path):
 
 def test_the_table_and_the_figures(run, pairs, tmp_path):
     figures = tmp_path / "figures.json"
-    code, said, complaints = run("evaluate", pairs, "--window", "40,80", "--json", figures)
-    assert code == 0 and complaints == ""
-    assert "6 slices of 2 patients" in said and "Dice" in said and "threshold 0.5" in said
-    found = json.loads(figures.read_text(encoding="utf-8"))
-    assert found["per_patient"]["dice"]["value"] > 0.9
+    code, stdout, stderr = run("evaluate", pairs, "--window", "40,80", "--json", figures)
+    assert code == 0 and stderr == ""
+    assert "6 slices of 2 patients" in stdout and "Dice" in stdout and "threshold 0.5" in stdout
+    report = json.loads(figures.read_text(encoding="utf-8"))
+    assert report["per_patient"]["dice"]["value"] > 0.9
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
 def test_a_dash_prints_json_in_place_of_the_table(run, pairs):
-    code, said, complaints = run("evaluate", pairs, "--window", "40,80", "--threshold", "0.9", "--json", "-")
-    assert code == 0 and complaints == ""
-    assert json.loads(said)["threshold"] == 0.9
-    assert json.loads(said)["n_slices_with_blood"] == 4
+    code, stdout, stderr = run("evaluate", pairs, "--window", "40,80", "--threshold", "0.9", "--json", "-")
+    assert code == 0 and stderr == ""
+    assert json.loads(stdout)["threshold"] == 0.9
+    assert json.loads(stdout)["n_slices_with_blood"] == 4
 
 
 def test_options_reach_the_pairs(run, pairs):
     (pairs / "images").rename(pairs / "ct")
     (pairs / "masks").rename(pairs / "blood")
     given = ("--images", "ct", "--masks", "blood", "--window", "40,80", "--json", "-")
-    found = json.loads(run("evaluate", pairs, *given, "--patient", r"(\d)_\d$")[1])
-    assert {row["patient"] for row in found["patients"]} == {"1", "2"}
+    report = json.loads(run("evaluate", pairs, *given, "--patient", r"(\d)_\d$")[1])
+    assert {row["patient"] for row in report["patients"]} == {"1", "2"}
     mask = pairs / "blood" / "001_0.png"
     values = np.array(Image.open(mask))
     values[:5] = 128
@@ -59,20 +59,20 @@ def test_volumes_are_scored_on_their_own_grid(run, tmp_path):
     folder.mkdir()
     save_nifti(folder / "one.nii.gz", head())
     save_nifti(folder / "one_mask.nii.gz", (head() == 65).astype(np.int16))
-    found = json.loads(run("evaluate", folder, "--json", "-")[1])
-    assert found["n_slices"] == 12 and found["pooled"]["dice"]["value"] > 0.9
+    report = json.loads(run("evaluate", folder, "--json", "-")[1])
+    assert report["n_slices"] == 12 and report["pooled"]["dice"]["value"] > 0.9
 
 
 def test_a_folder_without_pairs(run, tmp_path):
-    code, said, complaints = run("evaluate", tmp_path / "nowhere")
-    assert (code, said) == (3, "")
-    assert complaints.startswith("error[train]: ") and "remedy: " in complaints
+    code, stdout, stderr = run("evaluate", tmp_path / "nowhere")
+    assert (code, stdout) == (3, "")
+    assert stderr.startswith("error[train]: ") and "remedy: " in stderr
 
 
 @pytest.mark.parametrize("place", ["no/such/folder.json", "."])
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, place):
-    code, said, complaints = run("evaluate", tmp_path / "nowhere", "--json", tmp_path / place)
-    assert (code, said) == (3, "") and complaints.startswith("error[not-writable]: ")
+    code, stdout, stderr = run("evaluate", tmp_path / "nowhere", "--json", tmp_path / place)
+    assert (code, stdout) == (3, "") and stderr.startswith("error[not-writable]: ")
 
 
 def test_normals_and_a_spacing_reach_the_figures(run, pairs, tmp_path):
@@ -80,14 +80,14 @@ def test_normals_and_a_spacing_reach_the_figures(run, pairs, tmp_path):
     healthy.mkdir()
     save_nifti(healthy / "nine.nii.gz", head(bleed=False))
     given = ("--window", "40,80", "--spacing", "5,1.5,1.5", "--normals", healthy, "--json", "-")
-    code, said, complaints = run("evaluate", pairs, *given)
-    assert (code, complaints) == (0, "")
-    found = json.loads(said)
-    assert (found["n_normal_slices"], found["n_normal_patients"], found["n_slices"]) == (12, 1, 6)
-    assert found["further"]["detection_auc"]["value"] == found["further"]["quiet"]["value"] == 1.0
-    row = found["patients"][0]
+    code, stdout, stderr = run("evaluate", pairs, *given)
+    assert (code, stderr) == (0, "")
+    report = json.loads(stdout)
+    assert (report["n_normal_slices"], report["n_normal_patients"], report["n_slices"]) == (12, 1, 6)
+    assert report["further"]["detection_auc"]["value"] == report["further"]["quiet"]["value"] == 1.0
+    row = report["patients"][0]
     assert row["truth_ml"] == pytest.approx(row["truth_pixels"] * 5 * 1.5 * 1.5 / 1000)
-    assert found["further"]["volume_error_ml"]["value"] < 0.2 * row["truth_ml"]
+    assert report["further"]["volume_error_ml"]["value"] < 0.2 * row["truth_ml"]
 
 
 def test_as_segmented_scores_what_segment_gives(run, models, tmp_path):
@@ -110,5 +110,5 @@ def test_as_segmented_scores_what_segment_gives(run, models, tmp_path):
 
 
 def test_a_threshold_and_the_finished_mask_contradict(run, pairs):
-    code, said, complaints = run("evaluate", pairs, "--as-segmented", "--threshold", "0.3")
-    assert (code, said) == (2, "") and "--as-segmented" in complaints
+    code, stdout, stderr = run("evaluate", pairs, "--as-segmented", "--threshold", "0.3")
+    assert (code, stdout) == (2, "") and "--as-segmented" in stderr

@@ -66,17 +66,17 @@ def tilted(folder, series="1.2.3"):
 
 
 def test_the_geometry_is_that_of_the_series(run, tmp_path):
-    code, said, complaints = run("inspect", tilted(tmp_path / "series"))
-    assert code == 0 and complaints == ""
+    code, stdout, stderr = run("inspect", tilted(tmp_path / "series"))
+    assert code == 0 and stderr == ""
     cosine = np.cos(np.radians(12))
-    assert f"{3 * cosine:.2f} to {5 * cosine:.2f} mm" in said and "12.0 degrees (from positions)" in said
-    assert "columns left, rows back, slices head" in said
-    assert "note[gantry-tilt]: " in said and "note[uneven-spacing]: " in said
+    assert f"{3 * cosine:.2f} to {5 * cosine:.2f} mm" in stdout and "12.0 degrees (from positions)" in stdout
+    assert "columns left, rows back, slices head" in stdout
+    assert "note[gantry-tilt]: " in stdout and "note[uneven-spacing]: " in stdout
 
 
 def test_json_holds_its_schema_and_the_numbers(run, tmp_path):
-    code, said, _ = run("inspect", tilted(tmp_path / "series"), "--json")
-    answer = json.loads(said)
+    code, stdout, _ = run("inspect", tilted(tmp_path / "series"), "--json")
+    answer = json.loads(stdout)
     jsonschema.validate(answer, SCHEMA)
     (series,) = answer["series"]
     cosine = np.cos(np.radians(12))
@@ -88,40 +88,40 @@ def test_json_holds_its_schema_and_the_numbers(run, tmp_path):
 
 def test_a_refusal_is_data_too(run, tmp_path):
     source = save_nifti(tmp_path / "flat.nii", np.zeros_like(head()))
-    code, said, complaints = run("inspect", source, "--json")
-    jsonschema.validate(json.loads(said), SCHEMA)
-    assert code == 3 and json.loads(said)["refusal"]["remedy"] in complaints
+    code, stdout, stderr = run("inspect", source, "--json")
+    jsonschema.validate(json.loads(stdout), SCHEMA)
+    assert code == 3 and json.loads(stdout)["refusal"]["remedy"] in stderr
 
 
 def test_several_series_are_numbered_and_named(run, tmp_path):
     tilted(tmp_path / "study/a", "1.2.3")
     tilted(tmp_path / "study/b", "1.2.4")
-    _, said, _ = run("inspect", tmp_path / "study")
-    assert "study, series 1 of 2: accepted" in said and "study, series 2 of 2: accepted" in said
-    assert "1.2.3" in said and "1.2.4" in said and "--series UID" in said
+    _, stdout, _ = run("inspect", tmp_path / "study")
+    assert "study, series 1 of 2: accepted" in stdout and "study, series 2 of 2: accepted" in stdout
+    assert "1.2.3" in stdout and "1.2.4" in stdout and "--series UID" in stdout
 
 
 def test_what_segment_would_refuse_or_choose_is_said(run, tmp_path):
     tilted(tmp_path / "study/a", "1.2.3")
     tilted(tmp_path / "study/b", "1.2.4")
-    code, said, complaints = run("inspect", tmp_path / "study", "--json")
-    answer = json.loads(said)
+    code, stdout, stderr = run("inspect", tmp_path / "study", "--json")
+    answer = json.loads(stdout)
     jsonschema.validate(answer, SCHEMA)
-    assert code == 3 and "error[several-series]" in complaints and len(answer["series"]) == 2
+    assert code == 3 and "error[several-series]" in stderr and len(answer["series"]) == 2
     assert answer["refusal"]["code"] == "several-series" and answer["chosen"] is None
-    code, said, _ = run("inspect", tmp_path / "study")
-    assert code == 3 and said.count("can be segmented with --series") == 2 and "none is preferred" in said
-    code, said, _ = run("inspect", tmp_path / "study", "--series", "1.2.4", "--json")
-    assert code == 0 and json.loads(said)["chosen"] == "1.2.4" and json.loads(said)["refusal"] is None
+    code, stdout, _ = run("inspect", tmp_path / "study")
+    assert code == 3 and stdout.count("can be segmented with --series") == 2 and "none is preferred" in stdout
+    code, stdout, _ = run("inspect", tmp_path / "study", "--series", "1.2.4", "--json")
+    assert code == 0 and json.loads(stdout)["chosen"] == "1.2.4" and json.loads(stdout)["refusal"] is None
 
     for path in sorted((tmp_path / "study/b").iterdir())[4:]:
         path.unlink()
-    code, said, _ = run("inspect", tmp_path / "study", "--json")
-    answer = json.loads(said)
+    code, stdout, _ = run("inspect", tmp_path / "study", "--json")
+    answer = json.loads(stdout)
     assert code == 0 and len(answer["series"]) == 2 and answer["refusal"] is None
     assert answer["chosen"] == read_one(tmp_path / "study").series_uid == "1.2.3"
-    _, said, _ = run("inspect", tmp_path / "study")
-    assert "series 1 of 2: accepted, can be segmented\n" in said and "1.2.3 would be segmented" in said
+    _, stdout, _ = run("inspect", tmp_path / "study")
+    assert "series 1 of 2: accepted, can be segmented\n" in stdout and "1.2.3 would be segmented" in stdout
 
 
 def test_a_name_that_is_no_utf8_is_escaped_in_the_refusal(tmp_path, capfdbinary):
@@ -140,13 +140,13 @@ def test_unknown_sides_are_not_named(run, tmp_path):
     image = nibabel.Nifti1Image(head().transpose(2, 1, 0), None)
     image.header.set_zooms((1.5, 1.5, 5.0))
     image.to_filename(tmp_path / "head.nii")
-    _, said, _ = run("inspect", tmp_path / "head.nii")
-    assert "columns left" not in said and "warning[no-orientation]" in said
+    _, stdout, _ = run("inspect", tmp_path / "head.nii")
+    assert "columns left" not in stdout and "warning[no-orientation]" in stdout
 
 
 @pytest.mark.slow
 def test_the_module_ends_with_the_commands_exit_code(tmp_path):
-    made = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "strokeseg", "inspect", tmp_path / "none"], capture_output=True, check=False
     )
-    assert made.returncode == 3
+    assert done.returncode == 3

@@ -23,25 +23,25 @@ def process(*arguments, **more):
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
-    looked = "import sys; from strokeseg.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
-    took = []
+    code = "import sys; from strokeseg.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    durations = []
     for _ in range(3):
-        begun = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", looked], capture_output=True, text=True, timeout=60)
-        took.append(time.perf_counter() - begun)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        durations.append(time.perf_counter() - start)
     assert done.stdout.startswith("Usage: strokeseg")
     assert not {"numpy", "pydantic", "pydicom", "onnxruntime", "torch", "rich"} & set(done.stderr.split())
     # About 0.1 s on an idle core; the bound leaves room for a busy one.
-    assert min(took) < 1.0 * measure_slowdown()
+    assert min(durations) < 1.0 * measure_slowdown()
 
 
 @pytest.mark.parametrize("command", ["segment", "inspect", "train", "evaluate", "models", "doctor"])
 def test_every_command_explains_itself(run, command):
-    code, said, complaints = run(command, "--help")
-    assert code == 0 and complaints == ""
-    assert said.startswith(f"Usage: strokeseg {command}")
-    assert max(map(len, said.splitlines())) <= 110
-    assert command == "models" or "Examples:" in said
+    code, stdout, stderr = run(command, "--help")
+    assert code == 0 and stderr == ""
+    assert stdout.startswith(f"Usage: strokeseg {command}")
+    assert max(map(len, stdout.splitlines())) <= 110
+    assert command == "models" or "Examples:" in stdout
 
 
 def test_version(run):
@@ -50,13 +50,13 @@ def test_version(run):
 
 @pytest.mark.parametrize("arguments", [(), ("models",), ("segment",)])
 def test_a_command_without_what_it_needs_shows_its_help(run, arguments):
-    code, said, complaints = run(*arguments)
-    assert (code, said) == (2, "")
-    assert complaints.startswith("Usage: strokeseg")
+    code, stdout, stderr = run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("Usage: strokeseg")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("segmnt", "x"), "'segment'"),
         (("segment", "x", "--spacing", "5,0.4"), "'5,0.4' is not SLICE,ROW,COLUMN in mm, as 5,0.45,0.45"),
@@ -74,12 +74,12 @@ def test_a_command_without_what_it_needs_shows_its_help(run, arguments):
         (("models", "show"), "NAME"),
     ],
 )
-def test_wrong_usage_shows_the_right_form(run, arguments, told):
-    code, said, complaints = run(*arguments)
-    assert (code, said) == (2, "")
-    assert told in complaints
-    assert arguments == ("models", "show") or ("error[usage]: " in complaints and "remedy: " in complaints)
-    assert "Value error" not in complaints and "Traceback" not in complaints
+def test_wrong_usage_shows_the_right_form(run, arguments, expected):
+    code, stdout, stderr = run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert expected in stderr
+    assert arguments == ("models", "show") or ("error[usage]: " in stderr and "remedy: " in stderr)
+    assert "Value error" not in stderr and "Traceback" not in stderr
 
 
 def test_an_internal_error_is_printed_without_the_exceptions_message(run, bleeding, monkeypatch):
@@ -87,10 +87,10 @@ def test_an_internal_error_is_printed_without_the_exceptions_message(run, bleedi
         raise RuntimeError("patient Secret^Name")
 
     monkeypatch.setattr(pipeline, "segment", broken)
-    code, said, complaints = run("segment", bleeding)
-    assert (code, said) == (1, "")
-    assert complaints.startswith("error[internal]: internal error in StrokeSeg: RuntimeError in ")
-    assert "Secret" not in complaints and "Traceback" not in complaints and "--debug" in complaints
+    code, stdout, stderr = run("segment", bleeding)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith("error[internal]: internal error in StrokeSeg: RuntimeError in ")
+    assert "Secret" not in stderr and "Traceback" not in stderr and "--debug" in stderr
     assert "Traceback" in run("--debug", "segment", bleeding)[2]
     monkeypatch.setenv("STROKESEG_DEBUG", "1")
     assert "Traceback" in run("segment", bleeding)[2]
@@ -106,8 +106,8 @@ def test_ctrl_c_stops_with_130_and_leaves_nothing(run, bleeding, tmp_path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline.Result, "save", stopped)
-    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "out")
-    assert (code, said) == (130, "") and complaints.startswith("stopped")
+    code, stdout, stderr = run("segment", bleeding, "-o", tmp_path / "out")
+    assert (code, stdout) == (130, "") and stderr.startswith("stopped")
     assert not (tmp_path / "out").exists()
 
 

@@ -76,12 +76,12 @@ def waiting(database):
 
 
 def head(folder, **values):
-    made = head_series.make_datasets(head_series.Geometry(z_mm=(0.0, 5.0, 10.0), shape=(16, 16)))
-    for data in made:
+    datasets = head_series.make_datasets(head_series.Geometry(z_mm=(0.0, 5.0, 10.0), shape=(16, 16)))
+    for data in datasets:
         data.BodyPartExamined, data.SliceThickness = "HEAD", "5"
         for name, value in values.items():
             setattr(data, name, value)
-    return head_series.write_series(folder, made)
+    return head_series.write_series(folder, datasets)
 
 
 def test_the_help_shows_each_way_of_use(run):
@@ -155,9 +155,9 @@ def test_an_explanation_names_the_rule_and_why_not_the_others(run, file, tmp_pat
     assert "chest: the body part 'HEAD' does not match 'CHEST'" in out
     assert "head: matches, segment" in out
     code, out, _ = run("node", file, "--explain", head(tmp_path / "thin", SliceThickness="1"), "--json")
-    [told] = json.loads(out)
-    assert told["rule"] is None
-    assert "no rule matches" in told["reasons"][-1]
+    [explanation] = json.loads(out)
+    assert explanation["rule"] is None
+    assert "no rule matches" in explanation["reasons"][-1]
 
 
 @pytest.mark.parametrize("name", ["ge_head.zip", "ctich_081"])

@@ -95,9 +95,9 @@ BAD = {
 }
 
 
-def holds(complaints, code):
+def holds(stderr, code):
     """Whether stderr is the code with one sentence, and a remedy, and nothing more."""
-    error, remedy = complaints.splitlines()
+    error, remedy = stderr.splitlines()
     return (
         error.startswith(f"error[{code}]: ") and len(error) > 30 and remedy.startswith("remedy: ") and len(remedy) > 20
     )
@@ -108,15 +108,15 @@ def holds(complaints, code):
 def test_bad_input_is_refused(run, tmp_path, command, code, make):
     source, out = make(tmp_path), tmp_path / "new" / "out"
     to = ("-o", out) if command == "segment" else ()
-    exit_code, said, complaints = run(command, source, *to, "--json")
+    exit_code, stdout, stderr = run(command, source, *to, "--json")
     assert exit_code == 3
     if command == "inspect":
-        answer = json.loads(said)
+        answer = json.loads(stdout)
         assert answer["series"] == [] and answer["refusal"]["code"] == code.strip()
     else:
-        assert said == ""
-    assert holds(complaints, code.strip())
-    assert "Secret" not in said + complaints and "Traceback" not in complaints
+        assert stdout == ""
+    assert holds(stderr, code.strip())
+    assert "Secret" not in stdout + stderr and "Traceback" not in stderr
     assert not out.exists() and not out.parent.exists()
     assert list((tmp_path / "work").iterdir()) == []
 
@@ -127,8 +127,8 @@ def test_a_valid_slice_of_the_same_making_is_not_refused(run, tmp_path):
 
 def test_output_that_is_a_file(run, bleeding, tmp_path):
     (tmp_path / "taken").write_text("mine")
-    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "taken", "--json")
-    assert (code, said) == (3, "") and holds(complaints, "not-writable")
+    code, stdout, stderr = run("segment", bleeding, "-o", tmp_path / "taken", "--json")
+    assert (code, stdout) == (3, "") and holds(stderr, "not-writable")
     assert (tmp_path / "taken").read_text() == "mine"
 
 
@@ -139,14 +139,14 @@ def test_output_folder_that_may_not_be_written(run, bleeding, tmp_path):
         if not Path("/proc/self").exists():
             pytest.skip("every folder may be written here")
         locked = Path("/proc")
-    code, said, complaints = run("segment", bleeding, "-o", locked / "out", "--json")
-    assert (code, said) == (3, "") and holds(complaints, "not-writable")
+    code, stdout, stderr = run("segment", bleeding, "-o", locked / "out", "--json")
+    assert (code, stdout) == (3, "") and holds(stderr, "not-writable")
 
 
 def test_output_is_checked_before_the_input_is_read(run, tmp_path):
     (tmp_path / "taken").write_text("mine")
-    code, _, complaints = run("segment", tmp_path / "not there", "-o", tmp_path / "taken")
-    assert code == 3 and holds(complaints, "not-writable")
+    code, _, stderr = run("segment", tmp_path / "not there", "-o", tmp_path / "taken")
+    assert code == 3 and holds(stderr, "not-writable")
 
 
 def change_a_byte(models):
@@ -161,20 +161,20 @@ def change_a_byte(models):
 def test_a_model_with_one_byte_changed(run, bleeding, tmp_path, models, arguments):
     change_a_byte(models)
     given = [{"INPUT": bleeding, "OUT": tmp_path / "out"}.get(each, each) for each in arguments]
-    code, _, complaints = run(*given)
-    assert code == 3 and holds(complaints, "model-checksum")
+    code, _, stderr = run(*given)
+    assert code == 3 and holds(stderr, "model-checksum")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_model_that_is_not_there(run, bleeding, tmp_path):
-    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "out", "--model", "elsewhere")
-    assert (code, said) == (3, "") and holds(complaints, "unknown-model")
+    code, stdout, stderr = run("segment", bleeding, "-o", tmp_path / "out", "--model", "elsewhere")
+    assert (code, stdout) == (3, "") and holds(stderr, "unknown-model")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_engine_that_is_not_there(run, bleeding, tmp_path):
-    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "out", "--engine", "tensorrt")
-    assert (code, said) == (3, "") and holds(complaints, "engine-missing")
+    code, stdout, stderr = run("segment", bleeding, "-o", tmp_path / "out", "--engine", "tensorrt")
+    assert (code, stdout) == (3, "") and holds(stderr, "engine-missing")
 
 
 def test_a_refusal_leaves_earlier_results_alone(run, bleeding, tmp_path):

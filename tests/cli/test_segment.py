@@ -19,12 +19,12 @@ def pictures(folder, hu):
 
 def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
     out = tmp_path / "out"
-    code, said, _ = run("segment", bleeding, "-o", out, "--formats", "json,nifti")
+    code, stdout, _ = run("segment", bleeding, "-o", out, "--formats", "json,nifti")
     assert code == 0
-    volume = float(re.search(r"([\d.]+) ml", said)[1])
+    volume = float(re.search(r"([\d.]+) ml", stdout)[1])
     assert volume == pytest.approx(BLEED_ML, rel=0.1)
-    assert said.startswith("Hemorrhage found: 1 lesion")
-    assert f"between slices {BLEED_SLICES[0] + 1} and {BLEED_SLICES[1] + 1} of 12" in said
+    assert stdout.startswith("Hemorrhage found: 1 lesion")
+    assert f"between slices {BLEED_SLICES[0] + 1} and {BLEED_SLICES[1] + 1} of 12" in stdout
     assert {path.name for path in out.iterdir()} == {
         "ct.nii.gz",
         "mask.nii.gz",
@@ -37,23 +37,23 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
 
 
 def test_no_bleed_is_also_done(run, healthy, tmp_path):
-    code, said, complaints = run("segment", healthy, "-o", tmp_path / "out", "--formats", "json")
-    assert code == 0 and complaints == ""
-    assert said.startswith("No hemorrhage found on 12 slices.")
+    code, stdout, stderr = run("segment", healthy, "-o", tmp_path / "out", "--formats", "json")
+    assert code == 0 and stderr == ""
+    assert stdout.startswith("No hemorrhage found on 12 slices.")
 
 
 def test_the_report_is_named(run, bleeding, tmp_path):
-    _, said, _ = run("segment", bleeding, "-o", tmp_path / "out")
-    named = re.search(r"Report: (\S+)", said)[1]
+    _, stdout, _ = run("segment", bleeding, "-o", tmp_path / "out")
+    named = re.search(r"Report: (\S+)", stdout)[1]
     assert Path(named).read_text(encoding="utf-8").lower().startswith("<!doctype html>")
 
 
 def test_json_is_the_document_and_all_of_stdout(run, bleeding, tmp_path):
     out = tmp_path / "out"
-    code, said, complaints = run("segment", bleeding, "-o", out, "--json", "--formats", "nifti")
-    assert code == 0 and complaints == ""
-    assert json.loads(said) == json.loads((out / "result.json").read_text(encoding="utf-8"))
-    assert json.loads(said)["findings"]["volume_ml"] == pytest.approx(BLEED_ML, rel=0.1)
+    code, stdout, stderr = run("segment", bleeding, "-o", out, "--json", "--formats", "nifti")
+    assert code == 0 and stderr == ""
+    assert json.loads(stdout) == json.loads((out / "result.json").read_text(encoding="utf-8"))
+    assert json.loads(stdout)["findings"]["volume_ml"] == pytest.approx(BLEED_ML, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_json_is_the_document_and_all_of_stdout(run, bleeding, tmp_path):
 )
 def test_results_go_to_a_folder_named_after_the_input(run, tmp_path, name, folder):
     source = pictures(tmp_path / name, head()) if name == "stack" else save_nifti(tmp_path / name, head())
-    code, said, _ = run("segment", source, "--formats", "json")
+    code, stdout, _ = run("segment", source, "--formats", "json")
     assert code == 0
     assert (tmp_path / "work" / folder / "result.json").is_file()
-    assert f"Results: {folder}" in said
+    assert f"Results: {folder}" in stdout
 
 
 def test_pictures_have_a_volume_only_with_their_spacing(run, tmp_path):
     source = pictures(tmp_path / "stack", head())
-    _, said, _ = run("segment", source, "-o", tmp_path / "a", "--formats", "json", "--window", "40,80")
-    assert "volume unknown" in said and "spacing is unknown" in said and "Pixels" in said
+    _, stdout, _ = run("segment", source, "-o", tmp_path / "a", "--formats", "json", "--window", "40,80")
+    assert "volume unknown" in stdout and "spacing is unknown" in stdout and "Pixels" in stdout
     found = run("segment", source, "-o", tmp_path / "b", "--json", "--window", "40,80", "--spacing", "5,1.5,1.5")[1]
     assert json.loads(found)["findings"]["volume_ml"] == pytest.approx(BLEED_ML, rel=0.1)
     assert json.loads(found)["input"]["window"] == [40, 80]
@@ -82,16 +82,16 @@ def test_results_inside_the_input_are_refused(run, tmp_path, monkeypatch):
     before = sorted(source.iterdir())
     monkeypatch.chdir(source)
     for arguments in ((".",), (".", "-o", source / "deep" / "er"), (source, "-o", source)):
-        code, said, complaints = run("segment", *arguments)
-        assert (code, said) == (2, "")
-        assert complaints.startswith("error[usage]: the output folder lies in the input")
+        code, stdout, stderr = run("segment", *arguments)
+        assert (code, stdout) == (2, "")
+        assert stderr.startswith("error[usage]: the output folder lies in the input")
     assert sorted(source.iterdir()) == before
 
 
 def test_an_option_without_use_is_said(run, bleeding, tmp_path):
-    code, said, complaints = run("segment", bleeding, "-o", tmp_path / "o", "--window", "40,80", "--formats", "json")
-    assert (code, complaints) == (0, "")
-    assert "warning: --window not used: not applicable to this kind of input." in said
+    code, stdout, stderr = run("segment", bleeding, "-o", tmp_path / "o", "--window", "40,80", "--formats", "json")
+    assert (code, stderr) == (0, "")
+    assert "warning: --window not used: not applicable to this kind of input." in stdout
 
 
 def test_flip_and_threads_answer_alike(run, bleeding, tmp_path):
@@ -103,9 +103,9 @@ def test_flip_and_threads_answer_alike(run, bleeding, tmp_path):
 
 
 def test_inspect_tells_the_geometry_and_writes_nothing(run, bleeding, tmp_path):
-    code, said, complaints = run("inspect", bleeding)
-    assert code == 0 and complaints == ""
-    assert said.startswith("bleeding.nii.gz: accepted")
+    code, stdout, stderr = run("inspect", bleeding)
+    assert code == 0 and stderr == ""
+    assert stdout.startswith("bleeding.nii.gz: accepted")
     for line in (
         "12 x 128 x 128",
         "1.500 x 1.500 mm",
@@ -114,29 +114,29 @@ def test_inspect_tells_the_geometry_and_writes_nothing(run, bleeding, tmp_path):
         "Hounsfield units",
         "0.0 degrees",
     ):
-        assert line in said
+        assert line in stdout
     assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_inspect_json_has_the_input_of_the_result(run, bleeding, tmp_path):
-    code, said, complaints = run("inspect", bleeding, "--json")
-    assert code == 0 and complaints == ""
+    code, stdout, stderr = run("inspect", bleeding, "--json")
+    assert code == 0 and stderr == ""
     result = json.loads(run("segment", bleeding, "-o", tmp_path / "o", "--json", "--formats", "json")[1])
-    (series,) = json.loads(said)["series"]
+    (series,) = json.loads(stdout)["series"]
     assert series["input"] == result["input"]
     assert series["status"] == result["status"] == "accepted"
 
 
 def test_inspect_shows_no_scale_where_none_is_known(run, tmp_path):
-    _, said, _ = run("inspect", pictures(tmp_path / "stack", head()))
-    assert re.search(r"pixel spacing +unknown", said) and re.search(r"extent +unknown", said)
-    assert "not calibrated" in said and "window" in said
+    _, stdout, _ = run("inspect", pictures(tmp_path / "stack", head()))
+    assert re.search(r"pixel spacing +unknown", stdout) and re.search(r"extent +unknown", stdout)
+    assert "not calibrated" in stdout and "window" in stdout
 
 
 def test_a_name_cannot_steer_the_terminal(run, tmp_path):
     source = save_nifti(tmp_path / "\x1b[31mred[bold]:smile:.nii", head())
-    _, said, _ = run("inspect", source)
-    assert said.startswith(r"\x1b[31mred[bold]:smile:.nii: accepted")
+    _, stdout, _ = run("inspect", source)
+    assert stdout.startswith(r"\x1b[31mred[bold]:smile:.nii: accepted")
     source.unlink()
-    _, _, complaints = run("inspect", source)
-    assert r"\x1b[31mred[bold]:smile:.nii: no such file" in complaints and "\x1b" not in complaints
+    _, _, stderr = run("inspect", source)
+    assert r"\x1b[31mred[bold]:smile:.nii: no such file" in stderr and "\x1b" not in stderr

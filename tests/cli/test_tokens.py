@@ -12,8 +12,8 @@ from strokeseg.web.auth import tokens
 def run(tmp_path, capfd):
     def call(*arguments):
         code = main(["tokens", *arguments, "--database", f"sqlite:///{tmp_path / 'server.db'}"])
-        said = capfd.readouterr()
-        return code, said.out, said.err
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
 
     return call
 
@@ -65,6 +65,6 @@ def test_an_unknown_token_cannot_be_ended(run):
 
 def test_a_databases_password_is_not_shown(capfd):
     code = main(["tokens", "list", "--database", "postgresql://me:hidden@127.0.0.1:1/x"])
-    said = capfd.readouterr()
+    captured = capfd.readouterr()
     assert code == 3
-    assert "hidden" not in said.out + said.err
+    assert "hidden" not in captured.out + captured.err
