@@ -27,7 +27,7 @@ def database(request, tmp_path):
 
 @pytest.fixture
 def settings(tmp_path):
-    """Give the settings of an application in a folder of its own; what is named is changed."""
+    """Return a function that creates settings in a temporary folder; named settings are changed."""
 
     def make(database="", **changes):
         defaults = {
@@ -45,7 +45,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def served(settings):
-    """Give a client of an application in this process; it ends with the test."""
+    """Return a function that creates a client of an application in this process; it ends with the test."""
     clients = []
 
     def make(**changes):

@@ -115,7 +115,7 @@ def test_an_upload_goes_on_where_it_was_cut(served):
 
 
 def test_names_of_files_stay_names(served, tmp_path):
-    """Whatever a name says, it is a name inside of the study's archive, and nothing lies outside of the storage."""
+    """Any name stays a name inside the study's archive, and no file is written outside the storage."""
     client = served()
     names = [
         "../../../evil",

@@ -1,4 +1,4 @@
-"""What people accepted goes into training: the pairs are read by training's own reader."""
+"""Accepted corrections are exported for training: training's own reader reads the pairs."""
 
 import nibabel
 import numpy as np

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    """What the package itself says of the same pictures, without any server."""
+    """The package's own result for the same pictures, without a server."""
     folder = tmp_path_factory.mktemp("stack")
     for path in PICTURES[:COUNT]:
         shutil.copy(path, folder)

@@ -1,4 +1,4 @@
-"""What a kill -9 leaves, with real processes."""
+"""Recovery after kill -9, with real processes."""
 
 import os
 import signal

@@ -216,7 +216,7 @@ def _listed(path: Path) -> dict[str, Any]:
 
 def _pixels(api: FastAPI, mock: Mock) -> None:
     def stored(study: Study, values: np.ndarray[Any, Any]) -> bytes:
-        """Give pixels as a scanner would that stores them upside down, if this one does."""
+        """Return the pixels upside down, if the mock scanner stores them so."""
         return np.ascontiguousarray(values[..., ::-1, ::-1] if study.turned else values).tobytes()
 
     @api.get("/studies/{id}/slices")

@@ -1,4 +1,4 @@
-"""Results that the viewer's tests show: of the samples, halved so that software can draw them in 3D."""
+"""Results for the viewer's tests, from the samples at half resolution, so that they can be drawn in software."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def pictures() -> Result:
-    """Give the network's answer for the shipped stack of pictures, with a spacing, so that it has volumes."""
+    """Return the network's result for the shipped stack of pictures, with a spacing, so that it has volumes."""
     (scan,) = strokeseg.read(SAMPLES / "ctich_081", window=(40, 120), spacing_mm=(5.0, 0.45, 0.45))
     return strokeseg.segment(_halved(scan), model="fast")
 
 
 def without_scale(result: Result) -> Result:
-    """Give the same answer as if the spacing were not known."""
+    """Return the same result without a known spacing."""
     scan = strokeseg.Scan.from_array(result.scan.hu, calibrated=False)
     findings = strokeseg.measure(scan, result.mask, result.probability)
     return dataclasses.replace(result, scan=scan, findings=findings)
 
 
 def drawn(model: Result, radius_mm: float) -> Result:
-    """Give the shipped DICOM head with a ball of a bleed drawn into its left half, which no network saw."""
+    """Return the shipped DICOM head with a spherical lesion drawn into its left half, not by a network."""
     (read,) = strokeseg.read(SAMPLES / "ge_head.zip")
     scan = _halved(read)
     middle = scan.planes.to_lps_mm([[18, 128, 160]])

@@ -1,4 +1,4 @@
-"""Who gets in, what is found, what is shown as text, and whether everyone can use it."""
+"""Sign-in, lost connections, text from users, and accessibility."""
 
 import pytest
 

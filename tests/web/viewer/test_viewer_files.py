@@ -1,4 +1,4 @@
-"""What the page is made of, looked at without a browser."""
+"""The page's files, checked without a browser."""
 
 import hashlib
 import re

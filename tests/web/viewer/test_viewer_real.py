@@ -54,7 +54,7 @@ def test_from_a_dropped_scan_to_a_corrected_version(browser, server):
         assert shown_slice(page) == 7
         page.wait_for_selector(".verdict.bleeding")
         assert page.locator(".title .state").inner_text() == "Done"
-        assert "pixel spacing is not known" in page.locator(".remarks").inner_text()
+        assert "pixel spacing" in page.locator(".remarks").inner_text()
         page.click("[data-lesion='1'] .lesion")
         page.click("text=Correct the outline")
         page.click("[aria-label='Reject lesion 1']")

@@ -1,4 +1,4 @@
-"""Signing in with the hospital's accounts, the whole way: page, service, back, and out again."""
+"""Signing in with the hospital's accounts: page, service, back to the page, and signing out."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is looked at: slices, windows, lengths, lesions, and the head in space."""
+"""Viewing: slices, windows, lengths, lesions, and the 3D view."""
 
 import re
 

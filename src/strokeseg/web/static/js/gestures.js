@@ -60,7 +60,7 @@ function wheel(event, point, plane) {
   const notch = event.deltaMode === 0 ? 50 : 1;
   wheelSum = Math.sign(wheelSum) === Math.sign(event.deltaY) ? wheelSum + event.deltaY : event.deltaY;
   if (Math.abs(wheelSum) < notch) return undefined;
-  plane.set({ index: plane.view.index - Math.sign(turned) });
+  plane.set({ index: plane.view.index - Math.sign(wheelSum) });
   wheelSum = 0;
   return undefined;
 }
