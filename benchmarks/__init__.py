@@ -1,1 +1,4 @@
-"""Benchmarks that anyone can run again: their figures go into benchmarks/ as data, and into docs/ as pages."""
+"""Benchmarks behind the figures of the documentation: `python -m benchmarks NAME` in a clone of the repository.
+
+The figures are stored as JSON in this folder; the pages in docs/ are rendered from them by the templates in templates/.
+"""

@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = ("torch", "torchvision", "lightning", "fastapi", "streamlit", "pynetdicom", "ray")
 
 
-def plain(name):
+def normalize_name(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -25,18 +25,18 @@ def locked(name):
 @pytest.mark.parametrize("module", ["strokeseg", "strokeseg.pipeline", "strokeseg.evaluation", "strokeseg.cli"])
 def test_importing_the_runtime_brings_no_torch_and_no_server(module):
     code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == []
 
 
 def test_the_lock_holds_a_version_that_fits_every_dependency():
     runtime = locked("runtime.txt")
     everything = runtime | locked("test.txt")
-    wanted = [(line, runtime) for line in PROJECT["dependencies"]]
-    wanted += [(line, everything) for extra in PROJECT["optional-dependencies"].values() for line in extra]
-    for line, versions in wanted:
+    requirements = [(line, runtime) for line in PROJECT["dependencies"]]
+    requirements += [(line, everything) for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    for line, versions in requirements:
         requirement = Requirement(line)
-        assert requirement.specifier.contains(versions[plain(requirement.name)]), line
+        assert requirement.specifier.contains(versions[normalize_name(requirement.name)]), line
 
 
 def test_the_runtime_lock_holds_nothing_of_training():
@@ -47,7 +47,7 @@ def test_every_dependency_says_why_it_is_there():
     page = (ROOT / "docs/dependencies.md").read_text().lower()
     for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         for line in lines:
-            assert plain(Requirement(line).name) in page, line
+            assert normalize_name(Requirement(line).name) in page, line
 
 
 def test_the_versions_agree():
