@@ -35,11 +35,11 @@ GAP, LINE = 8, 22
 HEAD = (0.1, 0.1, 0.9, 0.93)
 
 
-def font(size=16):
+def load_font(size=16):
     return ImageFont.load_default(size)
 
 
-def tile(image, words=(), height=330, crop=None):
+def make_tile(image, words=(), height=330, crop=None):
     """Crop a picture to shares (left, top, right, bottom), and add lines of text below."""
     if crop is not None:
         image = image.crop([round(part * side) for part, side in zip(crop, 2 * image.size, strict=True)])
@@ -47,15 +47,15 @@ def tile(image, words=(), height=330, crop=None):
     if crop is not None:
         draw = ImageDraw.Draw(image)
         for letter, left, anchor in (("R", 4, "lm"), ("L", image.width - 4, "rm")):
-            draw.text((left, height * 0.25), letter, slice_images.LETTER_COLOUR, font(), anchor)
+            draw.text((left, height * 0.25), letter, slice_images.LETTER_COLOUR, load_font(), anchor)
     whole = Image.new("RGB", (image.width, height + LINE * len(words)), PAPER)
     whole.paste(image)
     for number, text in enumerate(words):
-        ImageDraw.Draw(whole).text((2, height + LINE * number + 2), text, INK, font())
+        ImageDraw.Draw(whole).text((2, height + LINE * number + 2), text, INK, load_font())
     return whole
 
 
-def beside(*tiles):
+def join_tiles(*tiles):
     whole = Image.new("RGB", (sum(t.width + GAP for t in tiles) - GAP, max(t.height for t in tiles)), PAPER)
     left = 0
     for each in tiles:
@@ -64,25 +64,25 @@ def beside(*tiles):
     return whole
 
 
-class Real:
+class SampleHead:
     """The real head with the registered atlas."""
 
     def __init__(self):
         (self.scan,) = strokeseg.read(ROOT / "samples/ge_head.zip")
-        seen = sample_head(self.scan, np.zeros(self.scan.shape, dtype=bool))
-        plane = midplane.find_midplane(seen)
-        self.fit = atlas.fit_atlas(seen, plane, InnerTable.from_head(seen))
-        self.fluid = find_ventricles(seen, self.fit).fluid
-        self.template = self.template_at(places(self.scan.planes, self.scan.shape))
+        head = sample_head(self.scan, np.zeros(self.scan.shape, dtype=bool))
+        plane = midplane.find_midplane(head)
+        self.fit = atlas.fit_atlas(head, plane, InnerTable.from_head(head))
+        self.fluid = find_ventricles(head, self.fit).fluid
+        self.template = self.map_to_template(compute_points_mm(self.scan.planes, self.scan.shape))
 
-    def template_at(self, where):
+    def map_to_template(self, where):
         """Return template mm (x left, y forward, z up) and the depth below the skull, mm, shape (..., 4)."""
-        found = self.fit.to_template_mm(where)
-        found[..., 0] *= np.sign(self.fit.midplane.distance_mm(where))
+        points = self.fit.to_template_mm(where)
+        points[..., 0] *= np.sign(self.fit.midplane.distance_mm(where))
         depth = -self.fit.distance_mm("inside", where)
-        return np.concatenate([found, depth[..., None]], -1).astype(np.float32)
+        return np.concatenate([points, depth[..., None]], -1).astype(np.float32)
 
-    def pushed(self, shift_mm):
+    def displace(self, shift_mm):
         """Displace the brain to the left, most at the septum and not at the skull."""
         _, y, z, depth = np.moveaxis(self.template, -1, 0)
         off = np.stack([(y - 3) / 66, (z - 8) / 56])
@@ -94,7 +94,7 @@ class Real:
         hu = ndimage.map_coordinates(self.scan.hu, index, np.float32, order=1, mode="nearest")
         return replace(self.scan, hu=np.rint(hu).astype(np.int16))
 
-    def turned(self, rotation, shift_mm):
+    def rotate(self, rotation, shift_mm):
         """Rotate the head, and resample it to slices of 5 mm without tilt; also return their template coordinates."""
         middle = self.fit.origin_mm
         size, step, pixel = 256, 5.0, 0.9
@@ -103,59 +103,59 @@ class Real:
             first + np.arange(32)[:, None] * [0, 0, step], np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (pixel, pixel)
         )
         shape = (32, size, size)
-        own = (places(planes, shape) - middle - shift_mm) @ rotation + middle
+        own = (compute_points_mm(planes, shape) - middle - shift_mm) @ rotation + middle
         where = sampling.lps_to_indices(self.scan.planes, own.reshape(-1, 3))
         hu = sampling.interpolate_linear(self.scan.hu, where, -1000.0).reshape(shape)
-        return Scan(np.rint(hu).astype(np.int16), planes), self.template_at(own)
+        return Scan(np.rint(hu).astype(np.int16), planes), self.map_to_template(own)
 
 
-def places(planes, shape):
+def compute_points_mm(planes, shape):
     """Return every pixel's position, LPS mm, shape (slices, rows, columns, 3)."""
     return planes.to_lps_mm(np.indices(shape).reshape(3, -1).T).reshape(*shape, 3)
 
 
-def ball(template, centre, half, uneven=1.0):
+def mark_ellipsoid(template, centre, half, uneven=1.0):
     """Mark an ellipsoid with bumps at a position of the template."""
     off = (template[..., :3] - np.float32(centre)) / np.float32(half)
     angle = np.arctan2(off[..., 1], off[..., 0])
     return (off**2).sum(-1) < (1 + uneven * (0.1 * np.cos(3 * angle + 1) + 0.06 * np.sin(5 * angle))) ** 2
 
 
-def crescent(template, side, long=28.0, thick=9.0):
+def mark_crescent(template, side, long=28.0, thick=9.0):
     """Mark a layer below the skull, on the left (1) or the right (-1)."""
     x, y, z, depth = np.moveaxis(template, -1, 0)
     return (depth > 1) & (depth < thick - (((y + 20) / long) ** 2 + ((z - 30) / 14) ** 2) * 4) & (side * x > 10)
 
 
-def bled(scan, mask):
+def add_blood(scan, mask):
     """Add blood with the blurred edge of a CT to a scan."""
     share = np.stack([ndimage.gaussian_filter(plane.astype(np.float32), 1.2) for plane in mask])
     noise = np.random.default_rng(0).normal(0, NOISE_HU, mask.shape)
     return replace(scan, hu=np.rint(scan.hu + share * (BLOOD_HU + noise - scan.hu)).astype(np.int16))
 
 
-def volume(real):
+def draw_volume(real):
     """Draw planimetry on slices of two thicknesses, and the interval."""
-    mask = ball(real.template, (27, 0, 4), (13, 20, 24))
-    scan = bled(real.scan, mask)
-    held = np.flatnonzero(mask.any((1, 2)))
-    shown = held[np.linspace(0, len(held) - 1, 5).astype(int)][1:4]
+    mask = mark_ellipsoid(real.template, (27, 0, 4), (13, 20, 24))
+    scan = add_blood(real.scan, mask)
+    marked_slices = np.flatnonzero(mask.any((1, 2)))
+    chosen_slices = marked_slices[np.linspace(0, len(marked_slices) - 1, 5).astype(int)][1:4]
     tiles = []
-    for index in shown:
+    for index in chosen_slices:
         cm2 = mask[index].sum() * scan.planes.pixel_area_mm2 / 100
         weight = scan.weights_mm[index]
         words = [f"{cm2:.1f} sq cm x {weight:.1f} mm = {cm2 * weight / 10:.1f} ml"]
-        tiles.append(tile(slice_images.draw_key_slice(scan, mask, int(index)), words, crop=HEAD))
-    found = strokeseg.measure(scan, mask)
-    # A network is unsure at a bleed's edge: a made map that falls off over some 3 mm stands for its answer.
+        tiles.append(make_tile(slice_images.draw_key_slice(scan, mask, int(index)), words, crop=HEAD))
+    findings = strokeseg.measure(scan, mask)
+    # A synthetic probability map that falls off over 3 mm at the edge, as a network's does.
     share = np.stack([ndimage.gaussian_filter(plane.astype(np.float32), 3.0) for plane in mask])
     calibration = models.load_card("default").calibration.volume
-    low, high, level, _ = volume_interval_ml(found.volume_ml, share, mask, scan, calibration)
-    tiles.append(bar(found.volume_ml, low, high, level, len(held), tiles[0].height))
-    return beside(*tiles)
+    low, high, level, _ = volume_interval_ml(findings.volume_ml, share, mask, scan, calibration)
+    tiles.append(draw_interval(findings.volume_ml, low, high, level, len(marked_slices), tiles[0].height))
+    return join_tiles(*tiles)
 
 
-def bar(middle, low, high, level, slices, height):
+def draw_interval(middle, low, high, level, slices, height):
     """Draw the volume with its interval as a vertical bar."""
     picture = Image.new("RGB", (190, height), PAPER)
     draw, most = ImageDraw.Draw(picture), 5 * np.ceil(high * 1.1 / 5)
@@ -166,23 +166,23 @@ def bar(middle, low, high, level, slices, height):
 
     for ml in np.linspace(0, most, 6):
         draw.line((left, at(ml), left + 6, at(ml)), INK)
-        draw.text((left - 6, at(ml)), f"{ml:.0f}", INK, font(13), "rm")
+        draw.text((left - 6, at(ml)), f"{ml:.0f}", INK, load_font(13), "rm")
     draw.line((left, top, left, bottom), INK)
-    draw.text((left, top - 8), "ml", INK, font(13), "ms")
+    draw.text((left, top - 8), "ml", INK, load_font(13), "ms")
     draw.rectangle((left + 24, at(high), left + 44, at(low)), (70, 80, 92))
     draw.line((left + 18, at(middle), left + 50, at(middle)), slice_images.OUTLINE_COLOUR, 3)
-    draw.text((left + 56, at(middle)), f"{middle:.1f} ml", slice_images.OUTLINE_COLOUR, font(), "lm")
-    draw.text((left + 56, at(high)), f"{high:.1f}", INK, font(13), "lm")
-    draw.text((left + 56, at(low)), f"{low:.1f}", INK, font(13), "lm")
-    draw.text((8, height - 44), f"all {slices} slices added", INK, font(13))
-    draw.text((8, height - 24), f"grey: interval at {level:.0%}", INK, font(13))
+    draw.text((left + 56, at(middle)), f"{middle:.1f} ml", slice_images.OUTLINE_COLOUR, load_font(), "lm")
+    draw.text((left + 56, at(high)), f"{high:.1f}", INK, load_font(13), "lm")
+    draw.text((left + 56, at(low)), f"{low:.1f}", INK, load_font(13), "lm")
+    draw.text((8, height - 44), f"all {slices} slices added", INK, load_font(13))
+    draw.text((8, height - 24), f"grey: interval at {level:.0%}", INK, load_font(13))
     return picture
 
 
-def lines_of_abc2(scan, plane):
-    """(2, 2) each, (row, column): A, the longest line; B, the longest unbroken one inside at right angles to it.
+def find_abc2_lines(scan, plane):
+    """Find line A, the longest, and B, the longest unbroken one perpendicular to it; (2, 2) each, (row, column).
 
-    B is looked for pixel by pixel: it is for the eye; the figure is the measure's own.
+    B is found pixel by pixel, for display only; the figure is the measurement's own.
     """
     row_mm, column_mm = scan.planes.pixel_spacing_mm
     length, along = diameter_mm(plane, (row_mm, column_mm))
@@ -192,29 +192,29 @@ def lines_of_abc2(scan, plane):
     a = np.array([mm[far.argmin()], mm[far.argmax()]])
     across = np.array([-along[1], along[0]])
     best = np.zeros((2, 2))
-    for place in mm[:: max(1, len(mm) // 400)]:
+    for point in mm[:: max(1, len(mm) // 400)]:
         reach = np.arange(-length, length, 0.2)
-        at = np.rint((place + reach[:, None] * across) / (row_mm, column_mm)).astype(int)
+        at = np.rint((point + reach[:, None] * across) / (row_mm, column_mm)).astype(int)
         inside = plane[np.clip(at[:, 0], 0, plane.shape[0] - 1), np.clip(at[:, 1], 0, plane.shape[1] - 1)]
         parts, _ = ndimage.label(inside)
-        here = np.flatnonzero(parts == parts[len(reach) // 2])
-        if parts[len(reach) // 2] and np.ptp(reach[here]) > np.linalg.norm(best[1] - best[0]):
-            best = place + reach[here[[0, -1]], None] * across
+        own = np.flatnonzero(parts == parts[len(reach) // 2])
+        if parts[len(reach) // 2] and np.ptp(reach[own]) > np.linalg.norm(best[1] - best[0]):
+            best = point + reach[own[[0, -1]], None] * across
     return a / (row_mm, column_mm), best / (row_mm, column_mm)
 
 
-def abc2(real):
+def draw_abc2(real):
     """Draw A, B and C of a compact lesion, where ABC/2 is accurate, and of a crescent, where it is not."""
-    compact = ball(real.template, (30, -6, 10), (17, 21, 19), uneven=0.3)
+    compact = mark_ellipsoid(real.template, (30, -6, 10), (17, 21, 19), uneven=0.3)
     tiles = []
-    for mask in (compact, crescent(real.template, -1, 52, 10)):
-        scan = bled(real.scan, mask)
+    for mask in (compact, mark_crescent(real.template, -1, 52, 10)):
+        scan = add_blood(real.scan, mask)
         lesion = max(strokeseg.measure(scan, mask).lesions, key=lambda each: each.volume_ml)
         areas = mask.sum((1, 2))
         index = int(areas.argmax())
         image = slice_images.draw_key_slice(scan, mask, index)
         scale = image.width / mask.shape[2]
-        for line, colour in zip(lines_of_abc2(scan, mask[index]), (LONG, ACROSS), strict=True):
+        for line, colour in zip(find_abc2_lines(scan, mask[index]), (LONG, ACROSS), strict=True):
             image = slice_images.draw_outlines(image, [(line[:, ::-1] + 0.5) * scale], colour, 5)
         share = areas / areas.max()
         counted = (share > 0.75) + 0.5 * ((share >= 0.25) & (share <= 0.75))
@@ -222,45 +222,45 @@ def abc2(real):
             f"pink A, green B; C = {float(counted @ scan.weights_mm):.0f} mm",
             f"ABC/2 = {lesion.abc2_ml:.1f} ml, planimetry {lesion.volume_ml:.1f} ml",
         ]
-        tiles.append(tile(image, words, crop=HEAD))
-    return beside(*tiles)
+        tiles.append(make_tile(image, words, crop=HEAD))
+    return join_tiles(*tiles)
 
 
-def sides(real):
+def draw_sides(real):
     """Draw side and location of lesions at known positions."""
-    drawn = [
-        ball(real.template, (27, 0, 4), (11, 15, 12)),
-        ball(real.template, (-38, 32, 28), (12, 14, 14)),
-        crescent(real.template, 1),
-        ball(real.template, (-24, -62, -36), (13, 13, 11)),
+    masks = [
+        mark_ellipsoid(real.template, (27, 0, 4), (11, 15, 12)),
+        mark_ellipsoid(real.template, (-38, 32, 28), (12, 14, 14)),
+        mark_crescent(real.template, 1),
+        mark_ellipsoid(real.template, (-24, -62, -36), (13, 13, 11)),
     ]
     tiles = []
-    for mask in drawn:
-        scan = bled(real.scan, mask)
-        found = strokeseg.measure(scan, mask)
-        lesion = found.lesions[0]
+    for mask in masks:
+        scan = add_blood(real.scan, mask)
+        findings = strokeseg.measure(scan, mask)
+        lesion = findings.lesions[0]
         index = int(mask.sum((1, 2)).argmax())
         tiles.append(
-            tile(
+            make_tile(
                 slice_images.draw_key_slice(scan, mask, index),
                 [f"{lesion.side}, {lesion.tentorium}", lesion.place],
                 height=250,
                 crop=HEAD,
             )
         )
-    return beside(*tiles)
+    return join_tiles(*tiles)
 
 
-def shift(real):
+def draw_shift(real):
     """Draw the ideal midline and the septum of the head, and of the head with its brain displaced by 9 mm."""
-    mask = ball(real.template, (-38, -4, 12), (15, 24, 20))
-    scans = ((real.scan, np.zeros_like(mask)), (bled(real.pushed(9.0), mask), mask))
-    return beside(
-        *(tile(midline_image.draw_midline_shift(*each, strokeseg.measure(*each)), height=400) for each in scans)
+    mask = mark_ellipsoid(real.template, (-38, -4, 12), (15, 24, 20))
+    scans = ((real.scan, np.zeros_like(mask)), (add_blood(real.displace(9.0), mask), mask))
+    return join_tiles(
+        *(make_tile(midline_image.draw_midline_shift(*each, strokeseg.measure(*each)), height=400) for each in scans)
     )
 
 
-def blood_in_ventricles(real):
+def draw_ventricles(real):
     """Draw the fluid of the ventricles, and blood that fills the left ventricle."""
     scan = real.scan
     step, pixel = sample_head(scan, np.zeros(scan.shape, dtype=bool)).samples.slice_step, 4
@@ -272,56 +272,56 @@ def blood_in_ventricles(real):
     x, y = real.template[..., 0], real.template[..., 1]
     horns = fluid & dark & (x > 1.5) & (x < 20) & (y > -32)
     mask = ndimage.binary_opening(horns, np.ones((1, 3, 3)))
-    filled = bled(real.scan, mask)
-    found = strokeseg.measure(filled, mask)
+    filled = add_blood(real.scan, mask)
+    findings = strokeseg.measure(filled, mask)
     index = int(mask.sum((1, 2)).argmax())
     before = slice_images.draw_key_slice(scan, np.zeros_like(mask), index)
     before = slice_images.draw_outlines(
         before, slice_images.trace_outlines(scan, fluid[index] & dark[index], before.size), FLUID
     )
-    share = f"{found.ventricular_share:.0%}"
-    return beside(
-        tile(before, ["blue: fluid of the ventricles"], crop=HEAD),
-        tile(
+    share = f"{findings.ventricular_share:.0%}"
+    return join_tiles(
+        make_tile(before, ["blue: fluid of the ventricles"], crop=HEAD),
+        make_tile(
             slice_images.draw_key_slice(filled, mask, index),
-            [f"{found.intraventricular_ml:.1f} ml of blood in them, {share}"],
+            [f"{findings.intraventricular_ml:.1f} ml of blood in them, {share}"],
             crop=HEAD,
         ),
     )
 
 
-def growth(real):
+def draw_growth(real):
     """Draw a lesion that grew, in a head with another position on the later scan."""
     centre, half = np.array((-28, -4, 6)), np.array((12, 18, 14))
-    early = ball(real.template, centre, half)
-    scan, template = real.turned(Rotation.from_euler("zyx", (14, -4, 6), degrees=True).as_matrix(), (6, -8, 5))
-    late = ball(template, centre, 1.2 * half)
-    sides = [answered(bled(*side), side[1]) for side in ((real.scan, early), (scan, late))]
-    found = strokeseg.compare(*sides)
-    slices = plane_pairs.choose_slices(*sides, found.alignment, found.change)[-1:]
-    image = plane_pairs.draw_pair(plane_pairs.make_plane_pairs(*sides, found.alignment, slices), 0)
-    return tile(image, [page.summarize(found.change)], height=400)
+    early = mark_ellipsoid(real.template, centre, half)
+    scan, template = real.rotate(Rotation.from_euler("zyx", (14, -4, 6), degrees=True).as_matrix(), (6, -8, 5))
+    late = mark_ellipsoid(template, centre, 1.2 * half)
+    sides = [make_result(add_blood(*side), side[1]) for side in ((real.scan, early), (scan, late))]
+    comparison = strokeseg.compare(*sides)
+    slices = plane_pairs.choose_slices(*sides, comparison.alignment, comparison.change)[-1:]
+    image = plane_pairs.draw_pair(plane_pairs.make_plane_pairs(*sides, comparison.alignment, slices), 0)
+    return make_tile(image, [page.summarize(comparison.change)], height=400)
 
 
-def answered(scan, mask):
+def make_result(scan, mask):
     """Build the result of a network that outlines all of the blood."""
     info = ModelInfo(name="drawn", version="1", sha256="0" * 64, engine="none", precision="none", threshold=0.5)
     return Result(scan, mask.astype(np.float16), mask, strokeseg.measure(scan, mask), info, Timing())
 
 
 PICTURES = {
-    "volume": volume,
-    "abc2": abc2,
-    "place": sides,
-    "midline": shift,
-    "ventricles": blood_in_ventricles,
-    "growth": growth,
+    "volume": draw_volume,
+    "abc2": draw_abc2,
+    "place": draw_sides,
+    "midline": draw_shift,
+    "ventricles": draw_ventricles,
+    "growth": draw_growth,
 }
 
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    real = Real()
+    real = SampleHead()
     for name, draw in PICTURES.items():
         path = OUT / f"measure-{name}.webp"
         image = draw(real)
