@@ -17,7 +17,7 @@ from strokeseg.errors import DiskFull, TrainError, UsageError
 from strokeseg.scan import Scan
 from strokeseg.segmentation import models
 from strokeseg.segmentation.engines.cpu_features import Hardware
-from strokeseg.training import config, export, loop, networks, validation
+from strokeseg.training import card_text, config, export, loop, networks, validation
 
 pytestmark = pytest.mark.slow
 
@@ -309,9 +309,9 @@ def test_an_export_states_the_run_and_is_refused_for_another(trained, data_root,
     card, _ = export.build_model(settings(samples=40), out, data_root)
     ran = card.training["config"]
     assert ran["train"]["samples"] == 16 and ran["data"]["root"] == "sets"
-    assert "split is by patient" in export.render_card(card) and card.licence == export.LICENCE
+    assert "split is by patient" in card_text.render_card(card) and card.licence == export.LICENCE
     leaking = card.model_copy(update={"training": card.training | {"split": {"by": "slice-leaking-patients"}}})
-    assert "too good" in export.render_card(leaking) and "split is by patient" not in export.render_card(leaking)
+    assert "too good" in card_text.render_card(leaking) and "split is by patient" not in card_text.render_card(leaking)
 
 
 def test_a_test_set_that_was_trained_on_is_left_out_of_the_card(trained, data_root, tmp_path, caplog):

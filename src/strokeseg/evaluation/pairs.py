@@ -7,10 +7,9 @@ extensions may differ), the same with NIfTI volumes, and one folder of NIfTI vol
 
 from __future__ import annotations
 
-import csv
 import filecmp
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from strokeseg.evaluation.image_files import (
     read_size,
     read_volume_spacing_mm,
 )
+from strokeseg.evaluation.patients import list_index_columns, patient_lookup
 
 _MASK_ENDING = re.compile(r"^(.+)_(mask|seg|label)$")
 
@@ -188,7 +188,7 @@ def find_pairs(
             f"{folder}: no image with a mask",
             f"Give a folder that holds {images}/ and {masks}/ with files of the same names, or NIfTI pairs.",
         )
-    get_patient = _patient_lookup(folder, patient)
+    get_patient = patient_lookup(folder, patient)
     pairs = [
         Pair(name, image, mask, get_patient(image), ignore, labels, picture_spacing_mm) for name, image, mask in matches
     ]
@@ -228,9 +228,9 @@ def find_normals(
     images = _list_by_stem(folder) if folder.is_dir() else {}
     if not images:
         raise TrainError(f"{folder}: no image in it", "Give a folder that holds pictures or NIfTI volumes.")
-    if beside is not None and patient in _index_columns(Path(beside)) and patient not in _index_columns(folder):
+    if beside is not None and patient in list_index_columns(Path(beside)) and patient not in list_index_columns(folder):
         patient = None
-    get_patient = _patient_lookup(folder, patient)
+    get_patient = patient_lookup(folder, patient)
     _refuse_files_of_pairs(images, pairs)
     for image in images.values():
         read_size(image)
@@ -291,68 +291,6 @@ def _list_by_stem(folder: Path) -> dict[str, Path]:
             )
         files[stem] = path
     return files
-
-
-def _patient_lookup(folder: Path, patient: str | None) -> Callable[[Path], str]:
-    """Return a function from an image's path to its patient."""
-    rows = _read_index(folder / "index.csv")
-    columns = _index_columns(folder)
-    column = patient or "patient"
-    if column in columns:
-
-        def by_column(image: Path) -> str:
-            value = rows.get(get_stem(image.name), {}).get(column)
-            if not value:
-                raise TrainError(f"index.csv has no {column} for {image.name}", "Give every image a row.")
-            return value
-
-        return by_column
-    if patient is not None:
-        return _expression_lookup(patient, columns)
-    return _patient_of_name
-
-
-def _patient_of_name(image: Path) -> str:
-    stem = get_stem(image.name)
-    return stem if is_volume(image) else re.sub(r"(.)_[^_]*$", r"\1", stem)
-
-
-def _expression_lookup(patient: str, columns: list[str]) -> Callable[[Path], str]:
-    try:
-        expression = re.compile(patient)
-    except re.error as error:
-        raise TrainError(
-            f"patient {patient!r} is neither a column of index.csv nor a regular expression: {error}"
-        ) from None
-
-    def by_expression(image: Path) -> str:
-        match = expression.search(get_stem(image.name))
-        if match is None:
-            known = f"; index.csv has the columns {', '.join(columns)}" if columns else ""
-            raise TrainError(
-                f"patient {patient!r} is not a column of index.csv and does not match {image.name}{known}",
-                "Name a column, or a regular expression whose first group is the patient.",
-            )
-        return str(match[1] if match.groups() else match[0])
-
-    return by_expression
-
-
-def _read_index(path: Path) -> dict[str, dict[str, str]]:
-    """Read index.csv by its column id (or file): stem of the image to row."""
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainError(f"{path}: not a readable table: {error}", "Save it as CSV in UTF-8.") from None
-    key = next((name for name in ("id", "file", "image") if rows and name in rows[0]), None)
-    return {get_stem(Path(row[key] or "").name): row for row in rows} if key else {}
-
-
-def _index_columns(folder: Path) -> list[str]:
-    return list(next(iter(_read_index(folder / "index.csv").values()), {}))
 
 
 def _not_binary(label: str, unique: NDArray[Any]) -> TrainError:
