@@ -202,15 +202,15 @@ def test_a_short_key_is_wrong_usage(series):
 def test_deidentified_results_hold_no_uid_of_the_input(series, tmp_path):
     (tmp_path / "key").write_bytes(b"\x01" * 32)
     uids = [uid.encode() for uid in read_one(series).sop_instance_uids]
-    uids = []
+    new_uids = []
     for number in (1, 2):
         out = tmp_path / f"out{number}"
         code, _ = run_command("segment", series, "-o", out, "--deidentify-key", tmp_path / "key")
         assert code == 0
-        uids.append(json.loads((out / "result.json").read_text())["input"]["series_uid"])
+        new_uids.append(json.loads((out / "result.json").read_text())["input"]["series_uid"])
         for name, data in iterate_content(out):
             assert not any(uid in data for uid in uids), name
-    assert uids[0] == uids[1] == deidentification.derive_uid("1.2.3", b"\x01" * 32)
+    assert new_uids[0] == new_uids[1] == deidentification.derive_uid("1.2.3", b"\x01" * 32)
     code, _ = run_command("segment", series, "-o", tmp_path / "out3", "--deidentify", "--formats", "json")
     once = json.loads((tmp_path / "out3/result.json").read_text())["input"]["series_uid"]
-    assert once.startswith("2.25.") and once != uids[0]
+    assert once.startswith("2.25.") and once != new_uids[0]
