@@ -1,4 +1,4 @@
-"""A head by geometry, and a network by hand that finds its bleed: what the commands must show is known beforehand."""
+"""A geometric head and a handmade network that finds its lesion, so that the expected output is known."""
 
 import nibabel
 import numpy as np
@@ -10,19 +10,19 @@ from strokeseg.cli import main
 SIZE = 96
 SPACING_MM = (5.0, 1.5, 1.5)
 SLICES, SIDE = 12, 128
-BLEED_RADIUS_MM, BLEED_SLICES = 18.0, (4, 7)
-BLEED_ML = np.pi * BLEED_RADIUS_MM**2 * SPACING_MM[0] * 4 / 1000
+LESION_RADIUS_MM, LESION_SLICES = 18.0, (4, 7)
+LESION_ML = np.pi * LESION_RADIUS_MM**2 * SPACING_MM[0] * 4 / 1000
 
 
-def head(bleed=True):
+def head(lesion=True):
     """An elliptic skull around brain of 35 HU, a cylinder of 65 HU in slices 4 to 7; (slices, rows, columns)."""
     rows, columns = (np.mgrid[:SIDE, :SIDE] - SIDE / 2 + 0.5) * SPACING_MM[1]
     apart = np.hypot(rows / 85, columns / 70)
     hu = np.full((SLICES, SIDE, SIDE), -1000, np.int16)
     hu[:, apart <= 1] = 1000
     hu[:, apart <= 0.9] = 35
-    if bleed:
-        hu[BLEED_SLICES[0] : BLEED_SLICES[1] + 1, np.hypot(rows - 10, columns - 20) <= BLEED_RADIUS_MM] = 65
+    if lesion:
+        hu[LESION_SLICES[0] : LESION_SLICES[1] + 1, np.hypot(rows - 10, columns - 20) <= LESION_RADIUS_MM] = 65
     return hu
 
 
@@ -34,7 +34,7 @@ def save_nifti(path, hu):
     return path
 
 
-def a_network():
+def make_network():
     """Logits high where the input lies between 0.3 and 0.95 (52 to 78 HU), thin borders opened away."""
     window = {"kernel_shape": [5, 5], "pads": [2] * 4}
     nodes = [
@@ -54,7 +54,7 @@ def a_network():
 def models(tmp_path, monkeypatch):
     """A folder of networks with the one by hand as `default`, and an empty current directory."""
     folder = tmp_path / "networks"
-    networks.save_network(folder, "default", a_network(), SIZE, architecture="a band of [grey]")
+    networks.save_network(folder, "default", make_network(), SIZE, architecture="a band of [grey]")
     monkeypatch.setenv("STROKESEG_MODELS", str(folder))
     monkeypatch.delenv("STROKESEG_DEBUG", raising=False)
     work = tmp_path / "work"
@@ -70,7 +70,7 @@ def bleeding(tmp_path):
 
 @pytest.fixture
 def healthy(tmp_path):
-    return save_nifti(tmp_path / "healthy.nii.gz", head(bleed=False))
+    return save_nifti(tmp_path / "healthy.nii.gz", head(lesion=False))
 
 
 @pytest.fixture

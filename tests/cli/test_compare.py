@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_sets import find_data_set
-from tests.cli.conftest import BLEED_ML, head
+from tests.cli.conftest import LESION_ML, head
 
 
 def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
@@ -23,12 +23,12 @@ def test_a_scan_beside_itself_has_not_changed(run, bleeding, tmp_path):
     assert (out / "change.html").is_file()
 
 
-def test_a_new_bleed_is_told_with_its_volume(run, healthy, bleeding, tmp_path):
+def test_a_new_lesion_is_reported_with_its_volume(run, healthy, bleeding, tmp_path):
     code, stdout, _ = run("compare", healthy, bleeding, "-o", tmp_path / "change", "--json")
     assert code == 0
     change = json.loads(stdout)["change"]
     assert [lesion["kind"] for lesion in change["lesions"]] == ["new"]
-    assert change["change_ml"] == pytest.approx(BLEED_ML, rel=0.1)
+    assert change["change_ml"] == pytest.approx(LESION_ML, rel=0.1)
 
 
 def test_the_answer_is_in_words(run, bleeding, tmp_path):

@@ -5,18 +5,18 @@ import pytest
 from PIL import Image
 
 from phantoms import networks
-from tests.cli.conftest import BLEED_SLICES, SIZE, a_network, head, save_nifti
+from tests.cli.conftest import LESION_SLICES, SIZE, head, make_network, save_nifti
 
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Two patients' slices as pictures: each bleed is drawn as a person would, and the healthy slices are empty."""
+    """Write two patients' slices as pictures with masks; the healthy slices have empty masks."""
     folder = tmp_path / "pairs"
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     hu, truth = head(), head() == 65
     for patient in ("001", "002"):
-        for index in (0, *BLEED_SLICES):
+        for index in (0, *LESION_SLICES):
             grey = np.clip(hu[index] / 80 * 255, 0, 255).astype(np.uint8)
             Image.fromarray(grey).save(folder / "images" / f"{patient}_{index}.png")
             Image.fromarray(truth[index].astype(np.uint8) * 255).save(folder / "masks" / f"{patient}_{index}.png")
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(run, tmp_path,
 def test_normals_and_a_spacing_reach_the_figures(run, pairs, tmp_path):
     healthy = tmp_path / "healthy"
     healthy.mkdir()
-    save_nifti(healthy / "nine.nii.gz", head(bleed=False))
+    save_nifti(healthy / "nine.nii.gz", head(lesion=False))
     given = ("--window", "40,80", "--spacing", "5,1.5,1.5", "--normals", healthy, "--json", "-")
     code, stdout, stderr = run("evaluate", pairs, *given)
     assert (code, stderr) == (0, "")
@@ -92,7 +92,7 @@ def test_normals_and_a_spacing_reach_the_figures(run, pairs, tmp_path):
 
 def test_as_segmented_scores_what_segment_gives(run, models, tmp_path):
     """A speck under the card's smallest volume is in the cut map and not in the finished mask."""
-    networks.save_network(models, "default", a_network(), SIZE, smallest_mm3=3000.0)
+    networks.save_network(models, "default", make_network(), SIZE, smallest_mm3=3000.0)
     folder = tmp_path / "volumes"
     folder.mkdir()
     hu = head()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import BLEED_ML, BLEED_SLICES, head, save_nifti
+from tests.cli.conftest import LESION_ML, LESION_SLICES, head, save_nifti
 
 
 def pictures(folder, hu):
@@ -22,9 +22,9 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
     code, stdout, _ = run("segment", bleeding, "-o", out, "--formats", "json,nifti")
     assert code == 0
     volume = float(re.search(r"([\d.]+) ml", stdout)[1])
-    assert volume == pytest.approx(BLEED_ML, rel=0.1)
+    assert volume == pytest.approx(LESION_ML, rel=0.1)
     assert stdout.startswith("Hemorrhage found: 1 lesion")
-    assert f"between slices {BLEED_SLICES[0] + 1} and {BLEED_SLICES[1] + 1} of 12" in stdout
+    assert f"between slices {LESION_SLICES[0] + 1} and {LESION_SLICES[1] + 1} of 12" in stdout
     assert {path.name for path in out.iterdir()} == {
         "ct.nii.gz",
         "mask.nii.gz",
@@ -53,7 +53,7 @@ def test_json_is_the_document_and_all_of_stdout(run, bleeding, tmp_path):
     code, stdout, stderr = run("segment", bleeding, "-o", out, "--json", "--formats", "nifti")
     assert code == 0 and stderr == ""
     assert json.loads(stdout) == json.loads((out / "result.json").read_text(encoding="utf-8"))
-    assert json.loads(stdout)["findings"]["volume_ml"] == pytest.approx(BLEED_ML, rel=0.1)
+    assert json.loads(stdout)["findings"]["volume_ml"] == pytest.approx(LESION_ML, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_pictures_have_a_volume_only_with_their_spacing(run, tmp_path):
     _, stdout, _ = run("segment", source, "-o", tmp_path / "a", "--formats", "json", "--window", "40,80")
     assert "volume unknown" in stdout and "spacing is unknown" in stdout and "Pixels" in stdout
     found = run("segment", source, "-o", tmp_path / "b", "--json", "--window", "40,80", "--spacing", "5,1.5,1.5")[1]
-    assert json.loads(found)["findings"]["volume_ml"] == pytest.approx(BLEED_ML, rel=0.1)
+    assert json.loads(found)["findings"]["volume_ml"] == pytest.approx(LESION_ML, rel=0.1)
     assert json.loads(found)["input"]["window"] == [40, 80]
 
 
