@@ -11,7 +11,7 @@ from strokeseg import segmentation
 from strokeseg.errors import TrainError
 from strokeseg.segmentation import models
 from strokeseg.segmentation.models import Calibration
-from strokeseg.training.calibration import degradation, figures, fit
+from strokeseg.training.calibration import calibrate_network, degradation, figures, fit
 from strokeseg.training.calibration.fit import CasePrediction
 from strokeseg.training.data import UNKNOWN, Sample
 
@@ -233,6 +233,27 @@ def test_a_card_without_its_patients_is_refused(engine, tmp_path):
         fit.read_validation_samples(
             a_card(engine, validation_patients=["ctich:000", "ctich:999"], sources=rows), tmp_path
         )
+
+
+def test_calibrating_a_network_writes_its_card_as_data_and_as_prose(engine, tmp_path, monkeypatch):
+    """Ten patients of two sources, without the degradations, and one unseen patient."""
+    training_sets.write_datasets(tmp_path / "data")
+    row = {"about": "phantoms", "licence": "none", "train": 0, "validation": 3, "share": 0.5}
+    card = a_card(
+        engine,
+        validation_patients=[*(f"ctich:{number:03d}" for number in range(6)), *(f"headct:g{n}" for n in range(4))],
+        sources=[{"name": name} | row for name in ("ctich_train", "head_ct_normal")],
+    )
+    file = tmp_path / "models/bright.json"
+    file.write_text(card.model_dump_json())
+    segmentation.unload_engines()
+    monkeypatch.setattr(degradation, "DEGRADATIONS", {})
+    lines = []
+    made = calibrate_network("bright", tmp_path / "data", unseen=[a_slice(20, "unseen")], log=lines.append)
+    assert models.read_card(file) == made and made.calibration.volume.patients == 6
+    assert (made.calibration.blood.scan.with_blood, made.calibration.blood.scan.without) == (6, 4)
+    assert made.calibration.figures["unseen"]["coverage"]["of"] == 1
+    assert "from 6 validation patients" in file.with_suffix(".md").read_text() and len(lines) == 2
 
 
 def test_a_calibration_is_told_among_the_limits(engine):
