@@ -1,7 +1,7 @@
 """Fuzz `read` with damaged files of every kind: each must end in a scan or a StrokesegError, in time and memory.
 
 `make fuzz` reads 10,000 of them and prints the outcomes; `tests/reading/test_fuzz.py` reads some in `make test`. Every
-mutation follows from (seed, kind, number) and can be repeated alone: `python -m stress.fuzz KIND NUMBER SEED` in tests/.
+mutation follows from (seed, kind, number). To repeat one in tests/: `python -m stress.fuzz KIND NUMBER SEED`.
 """
 
 import faulthandler
