@@ -137,7 +137,7 @@ except Exception as error:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
-@pytest.mark.parametrize(("end", "said"), [("killed", ""), ("full", "not-writable")])
+@pytest.mark.parametrize(("end", "expected"), [("killed", ""), ("full", "not-writable")])
 def test_neither_a_kill_nor_a_full_disk_leaves_a_file_under_a_final_name(save, tmp_path, end, expected):
     """With an earlier result in the folder and without one; every format, in a process that really ends so."""
     save(tmp_path / "old")
