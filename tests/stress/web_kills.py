@@ -66,7 +66,7 @@ def run_kills(kills, database, folder, seed=0, log=lambda text: None):
             killed.append("server" if which is server else "worker")
             log(f"kill {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
             which.start(wait=False)
-        server.ready()
+        server.wait_until_ready()
         client.ending.set()
         client.join(60)
         assert not client.is_alive()

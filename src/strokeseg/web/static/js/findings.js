@@ -17,7 +17,7 @@ export function findingsView(result) {
     ["Probability of hemorrhage", percent(findings.confidence), null],
     findings.hemorrhage && ["Side", findings.side ?? UNKNOWN, null],
     ["Midline shift", shift, null],
-    findings.hemorrhage && ["Blood in the ventricles", ventricleText(findings), null],
+    findings.hemorrhage && ["Intraventricular blood", ventricleText(findings), null],
   ].filter(Boolean);
   const negative = el("p", { class: "muted" }, "Nothing is outlined. This does not rule out a hemorrhage: see the model's limits.");
   return el("section", { class: "findings", "aria-labelledby": "verdict" },
