@@ -19,7 +19,7 @@ from strokeseg.training import data
 from strokeseg.training.split import make_source_reader
 
 
-def a_head(seed, size=256):
+def make_head(seed, size=256):
     """A head with a brain of its own: smooth random texture between 15 and 55 HU, a skull of its own shape."""
     rng = np.random.default_rng(seed)
     rows, columns = np.indices((size, size))
@@ -49,7 +49,7 @@ ALTERED = {
 }
 
 
-def found(one, other, pixels=True):
+def find_duplicates(one, other, pixels=True):
     picture, theirs = (leakage.make_thumbnail(np.ascontiguousarray(hu, np.int16)) for hu in (one, other))
     hashes = leakage.unpack_dhashes([leakage.dhash(theirs)])
     return leakage.find_near_duplicates([picture], hashes, lambda _: theirs if pixels else None) == [(0, 0)]
@@ -58,14 +58,18 @@ def found(one, other, pixels=True):
 @pytest.mark.parametrize("pixels", [True, False], ids=["with pixels", "hash alone"])
 @pytest.mark.parametrize("altered", ALTERED.values(), ids=ALTERED.keys())
 def test_an_altered_copy_is_found(altered, pixels):
-    assert all(found(altered(a_head(seed)), a_head(seed), pixels) for seed in range(4))
+    assert all(find_duplicates(altered(make_head(seed)), make_head(seed), pixels) for seed in range(4))
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_another_head_is_none(one, other):
     same = one == other
-    assert found(a_head(one), a_head(other)) == found(a_head(one), a_head(other), pixels=False) == same
+    assert (
+        find_duplicates(make_head(one), make_head(other))
+        == find_duplicates(make_head(one), make_head(other), pixels=False)
+        == same
+    )
 
 
 def test_the_hash_says_which_pixel_is_darker_than_its_right_neighbour():
@@ -84,7 +88,7 @@ def test_digits_and_bits_are_the_same(hashes):
 
 def test_a_slice_without_contrast_is_nobodys():
     empty = np.full((64, 64), -1000, np.int16)
-    assert not found(empty, empty) and not found(empty, empty, pixels=False)
+    assert not find_duplicates(empty, empty) and not find_duplicates(empty, empty, pixels=False)
 
 
 def rows_of(planes):
@@ -107,16 +111,16 @@ def folder_of(tmp_path, planes):
 
 
 def test_a_test_image_that_was_trained_on_is_named(tmp_path):
-    pairs = find_pairs(folder_of(tmp_path, [a_head(1), a_head(2)[:, ::-1]]))
-    rows = rows_of([("train", a_head(5)), ("train", a_head(2)), ("validation", a_head(1))])
+    pairs = find_pairs(folder_of(tmp_path, [make_head(1), make_head(2)[:, ::-1]]))
+    rows = rows_of([("train", make_head(5)), ("train", make_head(2)), ("validation", make_head(1))])
     with pytest.raises(Leakage, match="1 test images are also training images: q1_0 as set n1") as caught:
         leakage.check_leakage(pairs, rows, window=(40, 120))
     assert (caught.value.code, caught.value.exit_code) == ("leakage", 3)
 
 
 def test_the_command_refuses_before_it_scores(tmp_path):
-    folder = folder_of(tmp_path, [a_head(1)])
-    split_file.write(rows_of([("train", a_head(1))]), tmp_path / "split.csv")
+    folder = folder_of(tmp_path, [make_head(1)])
+    split_file.write(rows_of([("train", make_head(1))]), tmp_path / "split.csv")
     call = ["evaluate", str(folder), "--window", "40,120", "--check-leakage", str(tmp_path / "split.csv")]
     done = CliRunner().invoke(app, call)
     assert isinstance(done.exception, Leakage) or done.exit_code == 3
@@ -161,8 +165,8 @@ def test_slices_at_the_vertex_of_two_people_are_not_taken_for_one():
 def test_a_normal_that_was_trained_on_is_found_too(tmp_path):
     for name in ("pairs", "normals"):
         (tmp_path / name).mkdir()
-    folder_of(tmp_path / "normals", [a_head(2)])
-    split_file.write(rows_of([("train", a_head(2))]), tmp_path / "split.csv")
-    call = ["evaluate", str(folder_of(tmp_path / "pairs", [a_head(1)])), "--window", "40,120"]
+    folder_of(tmp_path / "normals", [make_head(2)])
+    split_file.write(rows_of([("train", make_head(2))]), tmp_path / "split.csv")
+    call = ["evaluate", str(folder_of(tmp_path / "pairs", [make_head(1)])), "--window", "40,120"]
     call += ["--normals", str(tmp_path / "normals/images"), "--check-leakage", str(tmp_path / "split.csv")]
     assert isinstance(CliRunner().invoke(app, call).exception, Leakage)

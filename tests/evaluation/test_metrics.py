@@ -26,7 +26,7 @@ EMPTY = np.zeros((4, 4), dtype=bool)
 FULL = np.ones((4, 4), dtype=bool)
 
 
-def a_probability_map(seed=0, pixels=200_000, share=0.02):
+def make_probability_map(seed=0, pixels=200_000, share=0.02):
     """Logits as a trained network gives them: most pixels near 0, blood near 1, both saturated."""
     random = np.random.default_rng(seed)
     truth = random.random(pixels) < share
@@ -112,7 +112,7 @@ def test_counts_agree_with_torchmetrics():
     torch = pytest.importorskip("torch")
     from torchmetrics.functional.classification import binary_average_precision, binary_f1_score, binary_jaccard_index
 
-    truth, probability = a_probability_map(pixels=20_000)
+    truth, probability = make_probability_map(pixels=20_000)
     counts = Counts.from_masks(truth, probability >= 0.4)
     given_answer, wanted = torch.from_numpy(probability), torch.from_numpy(truth).int()
     # torchmetrics cuts above the threshold, we at it: no pixel lies on it here.
@@ -132,7 +132,7 @@ def test_exact_average_precision_agrees_with_scikit_learn(truth, probability):
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_average_precision_from_bins_agrees_with_scikit_learn_on_a_probability_map(kind):
-    truth, probability = a_probability_map()
+    truth, probability = make_probability_map()
     probability = probability.astype(kind)
     expected = sklearn_metrics.average_precision_score(truth, probability.astype(np.float64))
     assert 0.5 < expected < 0.99
@@ -142,7 +142,7 @@ def test_average_precision_from_bins_agrees_with_scikit_learn_on_a_probability_m
 
 
 def test_histograms_of_parts_add_up_to_the_histogram_of_the_whole():
-    truth, probability = a_probability_map(pixels=1000)
+    truth, probability = make_probability_map(pixels=1000)
     parts = probability_histogram(truth[:300], probability[:300]) + probability_histogram(
         truth[300:], probability[300:]
     )
@@ -151,7 +151,7 @@ def test_histograms_of_parts_add_up_to_the_histogram_of_the_whole():
 
 
 def test_average_precision_leaves_unknown_pixels_out():
-    truth, probability = a_probability_map(pixels=2000)
+    truth, probability = make_probability_map(pixels=2000)
     known = np.arange(2000) % 3 > 0
     assert average_precision(truth, probability, known) == average_precision(truth[known], probability[known])
     assert (

@@ -9,7 +9,7 @@ from strokeseg.evaluation import find_normals, find_pairs
 SIZE = (12, 10)
 
 
-def a_mask(*blood, value=255):
+def make_mask(*blood, value=255):
     mask = np.zeros(SIZE, dtype=np.uint8)
     for row, column in blood:
         mask[row, column] = value
@@ -25,7 +25,7 @@ def save(path, values):
 def folder(tmp_path):
     for name in ("077_20", "077_21", "080_3"):
         save(tmp_path / f"images/{name}.jpg", np.full(SIZE, 90, dtype=np.uint8))
-        save(tmp_path / f"masks/{name}.png", a_mask((3, 4)))
+        save(tmp_path / f"masks/{name}.png", make_mask((3, 4)))
     return tmp_path
 
 
@@ -40,8 +40,8 @@ def test_a_name_up_to_its_last_underscore_is_the_patient(folder):
 
 
 def test_a_name_without_underscore_is_a_patient_of_its_own(tmp_path):
-    save(tmp_path / "images/a7.png", a_mask())
-    save(tmp_path / "masks/a7.png", a_mask())
+    save(tmp_path / "images/a7.png", make_mask())
+    save(tmp_path / "masks/a7.png", make_mask())
     assert find_pairs(tmp_path)[0].patient == "a7"
 
 
@@ -71,8 +71,8 @@ def test_folders_can_have_other_names(folder):
 
 @pytest.mark.parametrize("value", [1, 255])
 def test_truth_is_where_the_mask_is_not_zero(tmp_path, value):
-    save(tmp_path / "images/a.png", a_mask())
-    save(tmp_path / "masks/a.png", a_mask((3, 4), (5, 6), value=value))
+    save(tmp_path / "images/a.png", make_mask())
+    save(tmp_path / "masks/a.png", make_mask((3, 4), (5, 6), value=value))
     truth, known = find_pairs(tmp_path)[0].read_truth()
     assert truth.shape == known.shape == (1, *SIZE)
     assert known.all()
@@ -80,7 +80,7 @@ def test_truth_is_where_the_mask_is_not_zero(tmp_path, value):
 
 
 def test_an_ignored_value_is_neither_blood_nor_none(folder):
-    mask = a_mask((3, 4))
+    mask = make_mask((3, 4))
     mask[7, 7] = 128
     save(folder / "masks/077_20.png", mask)
     truth, known = find_pairs(folder, ignore=128)[0].read_truth()
@@ -88,7 +88,7 @@ def test_an_ignored_value_is_neither_blood_nor_none(folder):
     assert np.argwhere(~known).tolist() == [[0, 7, 7]]
 
 
-def refused(folder, *said, **options):
+def check_refused(folder, *said, **options):
     with pytest.raises(TrainError) as caught:
         find_pairs(folder, **options)
     sentence = f"{caught.value} {caught.value.remedy}"
@@ -100,17 +100,17 @@ def refused(folder, *said, **options):
 
 def test_a_missing_mask_is_named(folder):
     (folder / "masks/077_21.png").unlink()
-    refused(folder, "images/077_21.jpg has no mask")
+    check_refused(folder, "images/077_21.jpg has no mask")
 
 
 def test_a_mask_of_another_size_is_named_with_both_sizes(folder):
     save(folder / "masks/080_3.png", np.zeros((10, 12), dtype=np.uint8))
-    refused(folder, "masks/080_3.png", "10 x 12", "12 x 10")
+    check_refused(folder, "masks/080_3.png", "10 x 12", "12 x 10")
 
 
 def test_a_mask_with_128_is_refused_and_the_remedy_says_how_to_ignore_it(folder):
-    save(folder / "masks/080_3.png", a_mask((1, 1), value=128))
-    refused(folder, "masks/080_3.png", "not binary", "128", "ignore 128")
+    save(folder / "masks/080_3.png", make_mask((1, 1), value=128))
+    check_refused(folder, "masks/080_3.png", "not binary", "128", "ignore 128")
 
 
 def test_a_mask_saved_as_jpeg_is_refused(folder):
@@ -118,55 +118,55 @@ def test_a_mask_saved_as_jpeg_is_refused(folder):
     mask[3:7, 2:5] = 255
     (folder / "masks/080_3.png").unlink()
     save(folder / "masks/080_3.jpg", mask)
-    refused(folder, "not binary", "PNG")
+    check_refused(folder, "not binary", "PNG")
 
 
 def test_a_mask_of_several_classes_is_refused(folder):
-    save(folder / "masks/080_3.png", a_mask((1, 1), value=3))
-    refused(folder, "not binary", "holds 3")
+    save(folder / "masks/080_3.png", make_mask((1, 1), value=3))
+    check_refused(folder, "not binary", "holds 3")
 
 
 def test_a_coloured_mask_is_refused(folder):
     mask = np.zeros((*SIZE, 3), dtype=np.uint8)
     mask[2, 2] = (255, 0, 0)
     save(folder / "masks/080_3.png", mask)
-    refused(folder, "coloured")
+    check_refused(folder, "coloured")
 
 
 def test_a_text_file_named_png_is_refused(folder):
     (folder / "masks/080_3.png").write_text("no picture")
-    refused(folder, "masks/080_3.png", "not a readable picture")
+    check_refused(folder, "masks/080_3.png", "not a readable picture")
 
 
 def test_two_images_of_one_name_are_refused(folder):
-    save(folder / "images/080_3.png", a_mask())
-    refused(folder, "080_3.jpg", "080_3.png", "same name")
+    save(folder / "images/080_3.png", make_mask())
+    check_refused(folder, "080_3.jpg", "080_3.png", "same name")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    refused(tmp_path, "no image with a mask")
+    check_refused(tmp_path, "no image with a mask")
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
-    refused(tmp_path, "no image with a mask")
+    check_refused(tmp_path, "no image with a mask")
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path):
-    refused(tmp_path / "nowhere", "no such folder")
+    check_refused(tmp_path / "nowhere", "no such folder")
 
 
 def test_images_without_a_folder_of_masks_are_refused(folder):
-    refused(folder, "no such folder of masks", masks="labels")
+    check_refused(folder, "no such folder of masks", masks="labels")
 
 
 def test_an_image_that_the_index_does_not_know_is_refused(folder):
     (folder / "index.csv").write_text("id,patient\n077_20,A\n")
-    refused(folder, "077_21.jpg", "index.csv")
+    check_refused(folder, "077_21.jpg", "index.csv")
 
 
 def test_a_patient_that_is_neither_column_nor_match_is_refused_with_the_columns(folder):
     (folder / "index.csv").write_text("id,group\n077_20,A\n")
-    refused(folder, "'study'", "id, group", patient="study")
-    refused(folder, "expression", patient="(")
+    check_refused(folder, "'study'", "id, group", patient="study")
+    check_refused(folder, "expression", patient="(")
 
 
 def volume(path, values, codes=("L", "P", "S")):
@@ -195,7 +195,7 @@ def test_volumes_beside_their_masks_are_found(tmp_path):
     for name in ("a", "b"):
         volume(tmp_path / f"{name}.nii.gz", np.zeros((3, 12, 10), dtype=np.int16))
     volume(tmp_path / "a_mask.nii.gz", np.zeros((3, 12, 10), dtype=np.uint8))
-    refused(tmp_path, "b.nii.gz has no mask")
+    check_refused(tmp_path, "b.nii.gz has no mask")
     volume(tmp_path / "b_seg.nii.gz", np.zeros((3, 12, 10), dtype=np.uint8))
     assert [(pair.name, pair.mask.name) for pair in find_pairs(tmp_path)] == [
         ("a", "a_mask.nii.gz"),
@@ -206,7 +206,7 @@ def test_volumes_beside_their_masks_are_found(tmp_path):
 def test_a_volume_with_a_mask_of_other_slices_is_refused(tmp_path):
     volume(tmp_path / "a.nii.gz", np.zeros((3, 12, 10), dtype=np.int16))
     volume(tmp_path / "a_mask.nii.gz", np.zeros((4, 12, 10), dtype=np.uint8))
-    refused(tmp_path, "4 x 12 x 10", "3 x 12 x 10")
+    check_refused(tmp_path, "4 x 12 x 10", "3 x 12 x 10")
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_a_column_that_the_pairs_alone_have_says_nothing_of_the_normals(folder, 
 
 def test_an_index_in_another_encoding_is_refused(folder):
     (folder / "index.csv").write_bytes("id,patient\n077_20,M\u00fcller\n".encode("latin-1"))
-    refused(folder, "index.csv", "not a readable table")
+    check_refused(folder, "index.csv", "not a readable table")
     (folder / "index.csv").write_text("patient,id\nA\n")
-    refused(folder, "index.csv has no patient")
+    check_refused(folder, "index.csv has no patient")
 
 
 def test_no_postscript_is_run_whatever_a_picture_is_named(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from strokeseg.evaluation import Evaluation, Normal, Pair, evaluate, find_normal
 SIZE = (24, 20)
 
 
-def a_study(folder, patients=6, slices=3, seed=0):
+def make_study(folder, patients=6, slices=3, seed=0):
     """Write pairs, and a predictor that has a fixed answer for each; every third slice has no blood."""
     random = np.random.default_rng(seed)
     answers, truths = {}, {}
@@ -37,7 +37,7 @@ def a_study(folder, patients=6, slices=3, seed=0):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    answers, truths = a_study(folder)
+    answers, truths = make_study(folder)
     pairs = find_pairs(folder)
     return answers, truths, evaluate(pairs, lambda path: answers[path.stem], 0.5, draws=200), pairs
 
@@ -121,18 +121,18 @@ def test_the_file_is_strict_json_and_reads_back(study):
 
 
 def test_pixels_on_the_threshold_are_blood(tmp_path):
-    a_study(tmp_path, patients=1, slices=1)
+    make_study(tmp_path, patients=1, slices=1)
     (pair,) = find_pairs(tmp_path)
     evaluation = evaluate([pair], lambda path: np.full(SIZE, 0.5, dtype=np.float16), 0.5)
     assert evaluation.slices[0].predicted_pixels == SIZE[0] * SIZE[1]
 
 
 def test_one_patient_has_scores_and_no_interval(tmp_path):
-    answers, _ = a_study(tmp_path, patients=1)
+    answers, _ = make_study(tmp_path, patients=1)
     evaluation = evaluate(find_pairs(tmp_path), lambda path: answers[path.stem], 0.5)
     assert evaluation.pooled.dice.value is not None
     assert evaluation.pooled.dice.low is None
-    assert "–" not in shown(evaluation)
+    assert "–" not in render(evaluation)
 
 
 def test_an_answer_of_another_size_names_the_image(study):
@@ -171,7 +171,7 @@ def test_ignored_pixels_change_no_score(tmp_path):
     assert evaluation.pooled.dice.value == evaluation.pooled.average_precision.value == 1.0
 
 
-def shown(evaluation):
+def render(evaluation):
     drawn = StringIO()
     Console(file=drawn, width=80).print(render_table(evaluation))
     return drawn.getvalue()
@@ -179,7 +179,7 @@ def shown(evaluation):
 
 def test_the_table_shows_every_metric_with_its_interval(study):
     _, _, evaluation, _ = study
-    text = shown(evaluation)
+    text = render(evaluation)
     score = evaluation.per_patient.dice
     for words in ("Dice", "IoU", "AP", "Precision", "Recall", "18 slices of 6 patients", "95%"):
         assert words in text
@@ -214,7 +214,7 @@ def test_dice_with_blood_leaves_the_slices_without_out(study):
 
 
 def test_detection_and_quiet_are_of_all_slices_and_the_normals(tmp_path):
-    answers, truths = a_study(tmp_path / "study")
+    answers, truths = make_study(tmp_path / "study")
     (tmp_path / "healthy").mkdir()
     for name, level in (("000_9", 0.1), ("900_1", 0.2), ("900_2", 0.9)):
         Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(tmp_path / f"healthy/{name}.png")
@@ -241,7 +241,7 @@ def test_every_patient_has_one_place_in_a_draw_for_detection(study):
 
 
 def test_without_a_slice_of_the_other_kind_detection_and_quiet_are_undefined(tmp_path):
-    answers, truths = a_study(tmp_path, patients=2, slices=2)
+    answers, truths = make_study(tmp_path, patients=2, slices=2)
     assert all(truth.any() for truth in truths.values())
     further = evaluate(find_pairs(tmp_path), lambda path: answers[path.stem], 0.5, draws=20).further
     assert further.detection_auc.value is None and further.quiet.value is None and further.quiet.low is None
@@ -264,7 +264,7 @@ def test_a_perfect_answer_is_perfect_by_the_further_metrics_too(study):
 
 
 def test_pictures_are_in_ml_only_with_a_spacing(study, tmp_path):
-    answers, _ = a_study(tmp_path, patients=3)
+    answers, _ = make_study(tmp_path, patients=3)
     bare, spaced = (find_pairs(tmp_path, picture_spacing_mm=spacing) for spacing in (None, (5.0, 0.5, 0.4)))
     without, scored = (evaluate(pairs, lambda path: answers[path.stem], 0.5, draws=50) for pairs in (bare, spaced))
     assert without.further.volume_error_ml.value is None and without.patients[0].truth_ml is None
@@ -326,7 +326,7 @@ def test_as_segmented_scores_the_finished_mask(study):
     finished = evaluate(pairs, predict, 0.5, as_segmented=True, draws=50)
     assert finished.as_segmented and finished.pooled.dice.value == 1.0
     assert finished.pooled.average_precision.value == evaluation.pooled.average_precision.value
-    assert "final mask" in shown(finished)
+    assert "final mask" in render(finished)
     with pytest.raises(ValueError, match="returns a mask"):
         evaluate(pairs, lambda path: answers[path.stem], 0.5, as_segmented=True)
 
@@ -360,7 +360,7 @@ def test_an_image_that_is_refused_is_named(study):
 
 
 def test_one_patient_with_a_figure_gives_it_no_interval(tmp_path):
-    answers, _ = a_study(tmp_path / "study", patients=4, slices=2)
+    answers, _ = make_study(tmp_path / "study", patients=4, slices=2)
     (tmp_path / "healthy").mkdir()
     Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(tmp_path / "healthy/one.png")
     answers["one"] = np.zeros(SIZE)
@@ -371,7 +371,7 @@ def test_one_patient_with_a_figure_gives_it_no_interval(tmp_path):
 
 
 def test_no_interval_has_zero_width_because_one_patient_alone_has_the_figure(tmp_path):
-    answers, _ = a_study(tmp_path, patients=3, slices=1)
+    answers, _ = make_study(tmp_path, patients=3, slices=1)
     for patient in ("001", "002"):
         Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(tmp_path / f"masks/{patient}_0.png")
         answers[f"{patient}_0"] = np.where(answers[f"{patient}_0"] > 0.5, 0.4, 0.0)

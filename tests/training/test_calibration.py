@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SIZE = 160
 
 
-def a_slice(radius, patient, number=0, centre=(100, 90), drawn=None):
+def make_slice(radius, patient, number=0, centre=(100, 90), drawn=None):
     """Brain of 35 HU in air as a picture from -20 to 100 HU ends it, with a disc of 70 HU; drawn as it is, or else."""
     rows, columns = np.indices((200, 180))
     hu = np.where(np.hypot((rows - 100) / 80, (columns - 90) / 66) < 1, 35, -20)
@@ -31,8 +31,8 @@ def a_slice(radius, patient, number=0, centre=(100, 90), drawn=None):
 
 
 def patients(with_blood, without, slices=1):
-    return [a_slice(10 + each, f"b{each}", number) for each in range(with_blood) for number in range(slices)] + [
-        a_slice(0, f"n{each}") for each in range(without)
+    return [make_slice(10 + each, f"b{each}", number) for each in range(with_blood) for number in range(slices)] + [
+        make_slice(0, f"n{each}") for each in range(without)
     ]
 
 
@@ -45,13 +45,13 @@ def engine(tmp_path, monkeypatch):
     return segmentation.load_engine("bright")
 
 
-def a_row(truth=10.0, volume=10.0, patient="p", blood=True, lesion=5.0, below=1.0, above=1.0):
+def make_row(truth=10.0, volume=10.0, patient="p", blood=True, lesion=5.0, below=1.0, above=1.0):
     return CasePrediction(patient, "set", blood, truth, volume, below, above, lesion)
 
 
 def test_a_patients_slices_are_one_scan_of_nominal_spacing(engine):
     """The head is 160 pixels high: with a margin of 4 % its square has about 173; 225 mm over it, 5 mm apart."""
-    case = fit.group_by_patient([a_slice(20, "a", number) for number in range(3)])[0]
+    case = fit.group_by_patient([make_slice(20, "a", number) for number in range(3)])[0]
     row = fit.predict_case(case, engine)
     by_hand = 3 * np.pi * 20**2 * (225 / 173) ** 2 * 5 / 1000
     assert row.truth_ml == pytest.approx(by_hand, rel=0.07)
@@ -62,7 +62,7 @@ def test_a_patients_slices_are_one_scan_of_nominal_spacing(engine):
 
 
 def test_slices_of_other_size_are_parts_of_the_same_patient(engine):
-    small, whole = a_slice(20, "a"), a_slice(20, "a", 1)
+    small, whole = make_slice(20, "a"), make_slice(20, "a", 1)
     small = replace(small, hu=small.hu[5:195], mask=small.mask[5:195])
     both = fit.predict_case(fit.group_by_patient([small, whole])[0], engine)
     one = fit.predict_case(fit.group_by_patient([whole])[0], engine)
@@ -71,7 +71,7 @@ def test_slices_of_other_size_are_parts_of_the_same_patient(engine):
 
 
 def test_what_is_not_known_counts_in_neither_volume(engine):
-    sample = a_slice(20, "a")
+    sample = make_slice(20, "a")
     mask = sample.mask.copy()
     mask[:, 90:][mask[:, 90:] == 1] = UNKNOWN
     whole = fit.predict_case(fit.group_by_patient([sample])[0], engine)
@@ -82,8 +82,8 @@ def test_what_is_not_known_counts_in_neither_volume(engine):
 
 
 def test_a_picture_is_no_scan_in_hounsfield_units():
-    assert not fit.make_nominal_scan(a_slice(5, "a").hu[None]).calibrated
-    assert fit.make_nominal_scan(a_slice(5, "a").hu[None] * 10).calibrated
+    assert not fit.make_nominal_scan(make_slice(5, "a").hu[None]).calibrated
+    assert fit.make_nominal_scan(make_slice(5, "a").hu[None] * 10).calibrated
 
 
 @pytest.mark.parametrize(("number", "level"), [(4, 0.8), (9, 0.9), (12, 0.9)])
@@ -95,7 +95,7 @@ def test_few_patients_promise_less(engine, number, level):
 
 def test_the_quantile_covers_what_is_drawn_otherwise(engine):
     """Drawn twice as large as what is bright: whatever the doubt, the interval of each reaches the drawn volume."""
-    samples = [a_slice(10 + each, f"b{each}", drawn=(10 + each) * 2**0.5) for each in range(10)]
+    samples = [make_slice(10 + each, f"b{each}", drawn=(10 + each) * 2**0.5) for each in range(10)]
     found = fit.fit_calibration(engine, samples, degraded=False)
     assert found.calibration.volume.quantile > 1
     low, high = figures.compute_intervals(found.patient_predictions, found.calibration.volume)
@@ -107,10 +107,10 @@ def test_the_quantile_covers_what_is_drawn_otherwise(engine):
 def test_blood_is_told_from_none(engine):
     found = fit.fit_calibration(engine, patients(5, 4), degraded=False)
     assert found.calibration.blood.scan.with_blood == 5 and found.calibration.blood.scan.without == 4
-    told = figures.compute_figures(found)
-    assert told["blood"]["auc"]["value"] == 1
-    assert told["blood"]["with_blood_answered_no"] == told["blood"]["without_answered_yes"] == 0
-    assert 0 < told["blood"]["brier"]["value"] < 0.1
+    computed = figures.compute_figures(found)
+    assert computed["blood"]["auc"]["value"] == 1
+    assert computed["blood"]["with_blood_answered_no"] == computed["blood"]["without_answered_yes"] == 0
+    assert 0 < computed["blood"]["brier"]["value"] < 0.1
 
 
 def test_too_few_without_blood_give_no_confidence(engine):
@@ -156,7 +156,8 @@ def test_a_shares_interval_is_scipys_exact_one(hits, of):
 def test_each_is_left_out_of_its_own_quantile():
     """Scores 1, 2 and 9 at a doubt of 1 ml: two others promise their higher one, so 9, 9 and 2; only the last fails."""
     rows = [
-        a_row(volume + error, volume, str(error), below=0.0, above=0.0) for volume, error in ((20, 1), (20, 2), (20, 9))
+        make_row(volume + error, volume, str(error), below=0.0, above=0.0)
+        for volume, error in ((20, 1), (20, 2), (20, 9))
     ]
     low, high = figures.leave_one_out_intervals(np.array([21, 22, 29.0]), np.full(3, 20.0), np.ones(3), np.ones(3))
     assert (low.tolist(), high.tolist()) == ([11, 11, 18], [29, 29, 22])
@@ -164,12 +165,12 @@ def test_each_is_left_out_of_its_own_quantile():
 
 
 def test_who_was_not_answered_is_counted_and_has_no_interval():
-    told = figures.compute_volume_figures([a_row(), a_row(12), a_row(5, 0)])
-    assert told["patients"] == 2 and told["unanswered"] == 1
+    computed = figures.compute_volume_figures([make_row(), make_row(12), make_row(5, 0)])
+    assert computed["patients"] == 2 and computed["unanswered"] == 1
 
 
 def test_a_patient_weighs_one_however_many_slices():
-    rows = [a_row(patient="a"), a_row(patient="a"), a_row(patient="b"), a_row(patient="n", blood=False)]
+    rows = [make_row(patient="a"), make_row(patient="a"), make_row(patient="b"), make_row(patient="n", blood=False)]
     assert fit.collect_evidence(rows)[2].tolist() == [0.5, 0.5, 1, 1]
 
 
@@ -180,12 +181,12 @@ def test_both_sides_count_half_in_the_brier_score():
     assert figures._ece(table) == pytest.approx(0.5 * 0.1 + 0.5 * 0.3)
 
 
-def a_part(samples):
+def make_group(samples):
     return fit.group_by_patient(samples)[0].slice_groups[0]
 
 
 def test_degraded_slices_are_as_bad_as_they_say():
-    part = a_part([a_slice(20, "a", number) for number in range(6)])
+    part = make_group([make_slice(20, "a", number) for number in range(6)])
     inside = part.scan.hu == 35
     noisy = degradation.add_noise(part).scan.hu[inside]
     assert noisy.std() == pytest.approx(degradation.NOISE_HU, rel=0.1)
@@ -199,7 +200,7 @@ def test_degraded_slices_are_as_bad_as_they_say():
 
 
 def test_joined_slices_keep_the_volume_and_a_missing_one_is_still_drawn(engine):
-    case = fit.group_by_patient([a_slice(20, "a", number) for number in range(6)])[0]
+    case = fit.group_by_patient([make_slice(20, "a", number) for number in range(6)])[0]
     plain, thick = (fit.predict_case(case, engine, change) for change in (None, degradation.join_slices))
     assert thick.volume_ml == pytest.approx(plain.volume_ml, rel=0.01)
     assert thick.truth_ml == plain.truth_ml
@@ -207,18 +208,18 @@ def test_joined_slices_keep_the_volume_and_a_missing_one_is_still_drawn(engine):
     assert len(gap.scan.hu) == 5 and gap.truth_ml == case.slice_groups[0].truth_ml
     assert gap.scan.planes.gaps_with_missing_slices.tolist() == [False, False, True, False]
     assert fit.predict_case(case, engine, degradation.remove_middle_slice).volume_ml < 0.95 * plain.volume_ml
-    assert degradation.remove_middle_slice(a_part([a_slice(9, "a", number) for number in range(4)])) is None
-    assert degradation.join_slices(a_part([a_slice(9, "a")])) is None
+    assert degradation.remove_middle_slice(make_group([make_slice(9, "a", number) for number in range(4)])) is None
+    assert degradation.join_slices(make_group([make_slice(9, "a")])) is None
 
 
-def a_card(engine, **training):
+def make_card(engine, **training):
     return engine.card.model_copy(update={"training": training})
 
 
 def test_the_validation_patients_of_a_card_are_read(engine, tmp_path):
     training_sets.write_datasets(tmp_path / "data")
     rows = [{"name": "ctich_train", "validation": 6}, {"name": "head_ct_normal", "validation": 1}]
-    card = a_card(engine, validation_patients=["ctich:000", "ctich:003", "headct:g2"], sources=rows)
+    card = make_card(engine, validation_patients=["ctich:000", "ctich:003", "headct:g2"], sources=rows)
     found = fit.read_validation_samples(card, tmp_path / "data")
     assert [sample.name for sample in found] == ["000_0", "000_1", "000_2", "003_0", "003_1", "003_2", "002"]
     assert len(fit.group_by_patient(found)) == 3 and len(fit.split_into_slices(found)) == 7
@@ -227,11 +228,11 @@ def test_the_validation_patients_of_a_card_are_read(engine, tmp_path):
 def test_a_card_without_its_patients_is_refused(engine, tmp_path):
     training_sets.write_datasets(tmp_path)
     with pytest.raises(TrainError, match="names no validation patients"):
-        fit.read_validation_samples(a_card(engine), tmp_path)
+        fit.read_validation_samples(make_card(engine), tmp_path)
     rows = [{"name": "ctich_train", "validation": 3}]
     with pytest.raises(TrainError, match="ctich:999"):
         fit.read_validation_samples(
-            a_card(engine, validation_patients=["ctich:000", "ctich:999"], sources=rows), tmp_path
+            make_card(engine, validation_patients=["ctich:000", "ctich:999"], sources=rows), tmp_path
         )
 
 
@@ -239,7 +240,7 @@ def test_calibrating_a_network_writes_its_card_as_data_and_as_prose(engine, tmp_
     """Ten patients of two sources, without the degradations, and one unseen patient."""
     training_sets.write_datasets(tmp_path / "data")
     row = {"about": "phantoms", "licence": "none", "train": 0, "validation": 3, "share": 0.5}
-    card = a_card(
+    card = make_card(
         engine,
         validation_patients=[*(f"ctich:{number:03d}" for number in range(6)), *(f"headct:g{n}" for n in range(4))],
         sources=[{"name": name} | row for name in ("ctich_train", "head_ct_normal")],
@@ -249,7 +250,7 @@ def test_calibrating_a_network_writes_its_card_as_data_and_as_prose(engine, tmp_
     segmentation.unload_engines()
     monkeypatch.setattr(degradation, "DEGRADATIONS", {})
     lines = []
-    made = calibrate_network("bright", tmp_path / "data", unseen=[a_slice(20, "unseen")], log=lines.append)
+    made = calibrate_network("bright", tmp_path / "data", unseen=[make_slice(20, "unseen")], log=lines.append)
     assert models.read_card(file) == made and made.calibration.volume.patients == 6
     assert (made.calibration.blood.scan.with_blood, made.calibration.blood.scan.without) == (6, 4)
     assert made.calibration.figures["unseen"]["coverage"]["of"] == 1
@@ -310,6 +311,6 @@ def test_the_shipped_calibration_is_what_its_patients_give(shared_data):
     for curve in ("scan", "one_slice"):
         ours, theirs = (getattr(each.blood, curve).model_dump() for each in (made, stored))
         assert ours == pytest.approx(theirs, rel=0.02)
-    told = figures.compute_figures(found)
-    assert told["volume"]["coverage"] == stored.figures["volume"]["coverage"]
-    assert told["blood"]["brier"]["value"] == pytest.approx(stored.figures["blood"]["brier"]["value"], rel=0.05)
+    computed = figures.compute_figures(found)
+    assert computed["volume"]["coverage"] == stored.figures["volume"]["coverage"]
+    assert computed["blood"]["brier"]["value"] == pytest.approx(stored.figures["blood"]["brier"]["value"], rel=0.05)

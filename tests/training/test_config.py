@@ -50,7 +50,7 @@ def test_the_shipped_configuration_is_valid():
     assert set(loaded.data.sources) <= set(data.SOURCES)
 
 
-def toml(tmp_path, name, text):
+def write_toml(tmp_path, name, text):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -59,7 +59,7 @@ def toml(tmp_path, name, text):
 
 def test_a_configuration_takes_over_what_it_does_not_say_itself(config_file, tmp_path):
     whole = config.load(config_file())
-    path = toml(
+    path = write_toml(
         tmp_path, "deep/er/x.toml", 'extends = "../../trial.toml"\n[train]\nsamples = 8\n[data.sources]\nmore = 1'
     )
     loaded = config.load(path)
@@ -72,17 +72,19 @@ def test_a_configuration_takes_over_what_it_does_not_say_itself(config_file, tmp
 def test_a_path_is_relative_to_the_file_that_states_it(config_file, tmp_path):
     text = re.sub('"file:.*"', '"file:w.pth"', config_file().read_text())
     text = text.replace('root = "."', 'root = "."\nsplit = "s.csv"')
-    toml(tmp_path, "trial.toml", text)
-    loaded = config.load(toml(tmp_path, "sub/x.toml", 'extends = "../trial.toml"'))
+    write_toml(tmp_path, "trial.toml", text)
+    loaded = config.load(write_toml(tmp_path, "sub/x.toml", 'extends = "../trial.toml"'))
     assert loaded.network.weights_file.resolve() == (tmp_path / "w.pth").resolve()
     assert loaded.data.split_file.resolve() == (tmp_path / "s.csv").resolve()
 
 
-@pytest.mark.parametrize(("first", "told"), [('"b.toml"', "extends itself"), ('"c.toml"', "no such"), ("1", "extends")])
-def test_a_circle_or_gap_of_configurations_is_refused(tmp_path, first, told):
-    path = toml(tmp_path, "a.toml", f"extends = {first}")
-    toml(tmp_path, "b.toml", 'extends = "a.toml"')
-    with pytest.raises(TrainError, match=told):
+@pytest.mark.parametrize(
+    ("first", "message"), [('"b.toml"', "extends itself"), ('"c.toml"', "no such"), ("1", "extends")]
+)
+def test_a_circle_or_gap_of_configurations_is_refused(tmp_path, first, message):
+    path = write_toml(tmp_path, "a.toml", f"extends = {first}")
+    write_toml(tmp_path, "b.toml", 'extends = "a.toml"')
+    with pytest.raises(TrainError, match=message):
         config.load(path)
 
 

@@ -20,7 +20,7 @@ SIZE, SLICES, AIR, HEAD = 96, 6, 0, (1, 2, 3, 4, 5)
 BLEED = (slice(20, 30), slice(52, 66))  # rows (towards the face), columns (the patient's left)
 
 
-def a_head():
+def make_head():
     """A skull with brain of 35 HU in (slice, row, column), face up; the lowest slice holds air alone."""
     rows, columns = np.indices((SIZE, SIZE))
     far = np.hypot((rows - 47.5) / 44, (columns - 47.5) / 36)
@@ -48,7 +48,7 @@ def load(root, kind, **more):
 
 
 def physionet(folder, patient="053", diagnosed=(4,), way="RAS"):
-    hu, mask = a_head()
+    hu, mask = make_head()
     save(folder / f"ct_scans/{patient}.nii", hu, way)
     save(folder / f"masks/{patient}.nii", mask * 255, way)
     table = folder / "hemorrhage_diagnosis_raw_ct.csv"
@@ -64,7 +64,7 @@ def physionet(folder, patient="053", diagnosed=(4,), way="RAS"):
 
 def is_the_head(samples, blood=3):
     """Every slice but the one of air, in order, with the one bleed on its pixels and nowhere else."""
-    hu, mask = a_head()
+    hu, mask = make_head()
     assert len(samples) == len(HEAD)
     for sample, index in zip(samples, HEAD, strict=True):
         assert np.array_equal(sample.hu, hu[index])
@@ -107,7 +107,7 @@ def test_the_test_patients_of_ct_ich_are_left_out_and_counted(tmp_path, caplog):
 
 
 def test_bhsd_as_published_joins_its_five_kinds(tmp_path):
-    hu, mask = a_head()
+    hu, mask = make_head()
     save(tmp_path / "set/images/ID_0a1b_ID_77.nii.gz", hu)
     kinds = mask * 5
     kinds[3, 20:25, 52:66] = 2
@@ -127,7 +127,7 @@ LABELS = {
 
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS.keys())
 def test_nnunet_volumes_take_their_labels_from_dataset_json(tmp_path, labels):
-    hu, mask = a_head()
+    hu, mask = make_head()
     mask[4, 50:60, 50:60] = 2 if "ignore" in labels else 0
     save(tmp_path / "set/imagesTr/case1_0000.nii.gz", hu)
     save(tmp_path / "set/labelsTr/case1.nii.gz", mask)
@@ -139,7 +139,7 @@ def test_nnunet_volumes_take_their_labels_from_dataset_json(tmp_path, labels):
 
 
 def nnunet(folder, labels):
-    hu, mask = a_head()
+    hu, mask = make_head()
     save(folder / "imagesTr/case1_0000.nii.gz", hu)
     save(folder / "labelsTr/case1.nii.gz", mask)
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
@@ -156,7 +156,7 @@ def test_nnunet_with_several_labels_wants_to_know_which_are_blood(tmp_path):
 
 def pictures(images, masks, ends=(".png", ".png"), values=255):
     """One slice as grey levels through the window (40, 120), and its mask."""
-    hu, mask = a_head()
+    hu, mask = make_head()
     images.mkdir(parents=True)
     masks.mkdir(parents=True)
     grey = np.rint(np.clip((hu[3] + 20) / 120, 0, 1) * 255).astype(np.uint8)
@@ -200,14 +200,14 @@ def test_a_mask_of_several_values_wants_labels(tmp_path):
 
 
 def test_a_volume_in_pairs_is_read_like_any_other(tmp_path):
-    hu, mask = a_head()
+    hu, mask = make_head()
     save(tmp_path / "set/images/a.nii.gz", hu, "RAS")
     save(tmp_path / "set/masks/a.nii.gz", mask, "RAS")
     is_the_head(load(tmp_path, "pairs"))
 
 
 def test_a_mask_stored_in_other_directions_is_refused(tmp_path):
-    hu, mask = a_head()
+    hu, mask = make_head()
     save(tmp_path / "set/images/a.nii.gz", hu, "RAS")
     save(tmp_path / "set/masks/a.nii.gz", mask, "LPS")
     with pytest.raises(TrainError, match="another orientation"):
@@ -215,7 +215,7 @@ def test_a_mask_stored_in_other_directions_is_refused(tmp_path):
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
-    hu, mask = a_head()
+    hu, mask = make_head()
     save(tmp_path / "set/images/a.nii.gz", hu)
     save(tmp_path / "set/masks/a.nii.gz", mask[:, :90])
     with pytest.raises(TrainError, match=r"6 x 90 x 96 pixels, its image a\.nii\.gz 6 x 96 x 96"):

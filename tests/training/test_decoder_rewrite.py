@@ -15,7 +15,7 @@ from strokeseg.training import decoder_rewrite
 DOUBLED = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
-def a_network(*, beside=3, kernel=3, scale=2.0, resize=DOUBLED, pads=None, swapped=False, size=(5, 9)):
+def make_network(*, beside=3, kernel=3, scale=2.0, resize=DOUBLED, pads=None, swapped=False, size=(5, 9)):
     """Two convolutions of the image, one halved and doubled again, joined for the convolution in question."""
     rng = np.random.default_rng(3)
     pads = [kernel // 2] * 4 if pads is None else pads
@@ -66,13 +66,15 @@ def kinds(weights):
 @pytest.mark.parametrize("beside", [0, 3])
 @pytest.mark.parametrize("size", [(5, 9), (1, 1), (8, 2)])
 def test_the_answer_is_pytorchs_to_the_edges(beside, size):
-    weights, told = a_network(beside=beside, size=size)
+    weights, tensors = make_network(beside=beside, size=size)
     image = np.random.default_rng(1).normal(size=(1, 1, 2 * size[0], 2 * size[1])).astype(np.float32)
     seen = torch.tensor(image)
-    large = functional.interpolate(functional.conv2d(seen, told["small_w"], stride=2), scale_factor=2, mode="nearest")
+    large = functional.interpolate(
+        functional.conv2d(seen, tensors["small_w"], stride=2), scale_factor=2, mode="nearest"
+    )
     if beside:
-        large = torch.cat([large, functional.conv2d(seen, told["beside_w"])], 1)
-    expected = functional.relu(functional.conv2d(large, told["w"], told["b"], padding=1)).numpy()
+        large = torch.cat([large, functional.conv2d(seen, tensors["beside_w"])], 1)
+    expected = functional.relu(functional.conv2d(large, tensors["w"], tensors["b"], padding=1)).numpy()
     after = decoder_rewrite.rewrite_decoder(weights)
     assert "Resize" not in kinds(after) and kinds(after).count("DepthToSpace") == 1
     assert answer(after, image) == pytest.approx(expected, abs=1e-4)
@@ -93,7 +95,7 @@ def test_the_answer_is_pytorchs_to_the_edges(beside, size):
     ids=["1 x 1", "5 x 5", "tripled", "bilinear", "the encoder's part first", "no border"],
 )
 def test_what_is_of_another_kind_stays(other):
-    weights, _ = a_network(**other)
+    weights, _ = make_network(**other)
     image = np.random.default_rng(1).normal(size=(1, 1, 10, 18)).astype(np.float32)
     after = decoder_rewrite.rewrite_decoder(weights)
     assert "DepthToSpace" not in kinds(after)
@@ -107,9 +109,9 @@ def test_the_shipped_network_convolves_no_doubled_picture():
 
 
 def test_the_convolution_that_was_made_two_can_be_had_again():
-    weights, told = a_network()
+    weights, tensors = make_network()
     model = onnx.load_from_string(decoder_rewrite.rewrite_decoder(weights))
     known = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     (four,) = (value for value in known.values() if value.shape[2:] == (2, 2) and len(value) == 24)
     (beside,) = (value for value in known.values() if value.shape == (6, 3, 3, 3))
-    assert decoder_rewrite.restore_kernel(four, beside) == pytest.approx(told["w"].numpy(), abs=1e-5)
+    assert decoder_rewrite.restore_kernel(four, beside) == pytest.approx(tensors["w"].numpy(), abs=1e-5)

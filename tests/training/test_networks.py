@@ -192,7 +192,7 @@ def test_an_answer_of_another_size_is_brought_to_that_of_the_input():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"options": {"colour": 1}}, r"network\.options\.colour: unet does not take it"),
         ({"architecture": "fpn", "decoder_attention": "scse"}, "network.decoder_attention: fpn"),
@@ -203,8 +203,8 @@ def test_an_answer_of_another_size_is_brought_to_that_of_the_input():
         ({"encoder_weights": "nearest"}, "'nearest' is no longer supported"),
     ],
 )
-def test_what_does_not_go_together_is_refused_with_its_name(changes, told):
-    with pytest.raises(TrainError, match=told):
+def test_what_does_not_go_together_is_refused_with_its_name(changes, message):
+    with pytest.raises(TrainError, match=message):
         networks.build(table(**changes))
 
 
@@ -256,12 +256,13 @@ def test_a_file_of_torchvision_gives_its_features_for_a_grey_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("none.pth", "cannot be read"), ("text.pth", "not a state_dict"), ("other.pth", "lacks .* more")]
+    ("name", "message"),
+    [("none.pth", "cannot be read"), ("text.pth", "not a state_dict"), ("other.pth", "lacks .* more")],
 )
-def test_a_file_that_does_not_fit_is_refused(name, told, tmp_path):
+def test_a_file_that_does_not_fit_is_refused(name, message, tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     torch.save(torchvision.models.squeezenet1_0().state_dict(), tmp_path / "other.pth")
-    with pytest.raises(TrainError, match=told):
+    with pytest.raises(TrainError, match=message):
         networks.build(table(encoder_weights=f"file:{tmp_path / name}"))
 
 

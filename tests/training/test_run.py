@@ -213,7 +213,7 @@ def test_a_run_without_progress_ends_early(trained, data_root, monkeypatch):
     assert json.loads((runs / "idle/split.json").read_text())["samples_done"] == 24
 
 
-def begun(runs, name, samples):
+def copy_unfinished(runs, name, samples):
     """A copy of the first run as if it had been begun with more samples, and stopped."""
     record = json.loads((shutil.copytree(runs / "first", runs / name) / "split.json").read_text())
     record["config"]["train"]["samples"] = samples
@@ -254,7 +254,7 @@ def test_ctrl_c_ends_as_ctrl_c(trained, data_root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"batch": 2}, r"train\.batch = 4, not 2"),
         ({"samples": 24}, r"train\.samples = 16, not 24"),
@@ -264,10 +264,10 @@ def test_ctrl_c_ends_as_ctrl_c(trained, data_root, monkeypatch):
         ({"more": "[data.own.x]\nkind = 'bhsd'\nfolder = 'x'"}, r"data\.own = {}, not"),
     ],
 )
-def test_a_run_is_not_gone_on_with_in_another_way(trained, data_root, tmp_path, changes, told):
+def test_a_run_is_not_gone_on_with_in_another_way(trained, data_root, tmp_path, changes, message):
     runs, settings = trained
     out = shutil.copytree(runs / "first", tmp_path / "copy")
-    with pytest.raises(TrainError, match=told):
+    with pytest.raises(TrainError, match=message):
         loop.run(settings(**changes), data_root, out, resume=True, progress=False)
     loop.run(settings(every=1, more="patience = 9"), data_root, out, resume=True, progress=False)
 
@@ -283,7 +283,7 @@ def test_a_run_is_not_gone_on_with_as_another(trained, data_root):
 
 def test_hours_and_metrics_go_on_with_the_run(trained, data_root):
     runs, settings = trained
-    out = begun(runs, "longer", 24)
+    out = copy_unfinished(runs, "longer", 24)
     state = torch.load(out / "last.ckpt", weights_only=True)
     state["callbacks"]["Clock"]["seconds"] = 7200.0
     torch.save(state, out / "last.ckpt")
@@ -326,13 +326,13 @@ def test_a_test_set_that_was_trained_on_is_left_out_of_the_card(trained, data_ro
 def test_a_network_of_own_sets_has_their_licences(trained):
     own = {"mine": {"kind": "bhsd", "folder": "x", "licence": "CC0"}, "further": {"kind": "pairs", "folder": "y"}}
     table = {"root": ".", "validation": ["mine"], "own": own}
-    for sources, told in [
+    for sources, message in [
         ({"mine": 1, "further": 1, "cpaisd": 0}, "mine: CC0; further: not stated."),
         ({"mine": 1, "cpaisd": 1}, export.LICENCE),
     ]:
         loaded = trained[1]()
         changed = config.DataConfig.model_validate({**table, "sources": sources})
-        assert told in export._combined_licence(loaded.model_copy(update={"data": changed}))
+        assert message in export._combined_licence(loaded.model_copy(update={"data": changed}))
 
 
 @pytest.mark.parametrize("name", ["../up", "", "a" * 65, "taken"])
@@ -361,9 +361,9 @@ def test_a_processor_without_16_bit_floats_is_told_what_is_quicker(trained, monk
     """Told by the flags of two processors: AMD's Zen 3 has none, Zen 4 has avx512_bf16."""
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    for flags, told in ((("avx2",), True), (("avx2", "avx512f", "avx512_bf16"), False)):
+    for flags, supported in ((("avx2",), True), (("avx2", "avx512f", "avx512_bf16"), False)):
         monkeypatch.setattr(loop, "detect_hardware", lambda flags=flags: Hardware("a processor", 2, flags))
-        assert bool(loop.suggest_precision(trained[1](precision="bf16-mixed").train)) is told
+        assert bool(loop.suggest_precision(trained[1](precision="bf16-mixed").train)) is supported
         assert loop.suggest_precision(trained[1](precision="32-true").train) is None
 
 
@@ -387,7 +387,7 @@ def test_a_batch_beyond_the_memory_is_refused_with_one_to_try(trained, data_root
 def test_a_full_disk_leaves_the_best_checkpoint_whole(trained, data_root):
     """The kernel's own refusal: the next checkpoint is written to a device that is always full."""
     runs, settings = trained
-    out = begun(runs, "full", 24)
+    out = copy_unfinished(runs, "full", 24)
     before = (out / "best.ckpt").read_bytes()
     (out / ".best.ckpt.partial").symlink_to("/dev/full")
     (out / ".last.ckpt.partial").symlink_to("/dev/full")

@@ -23,19 +23,19 @@ def earlier_run(folder, **record):
 
 
 @pytest.mark.parametrize(
-    ("noted", "told"),
+    ("noted", "message"),
     [
         ({"split": {"by": "slice-leaking-patients", "file": None}}, "split by slice-leaking-patients"),
         ({"training_patients": ["b", "c"]}, "trained on b, a validation patient of this run"),
     ],
 )
-def test_an_earlier_run_is_taken_only_where_it_was_not_trained_on_who_validates(tmp_path, noted, told):
+def test_an_earlier_run_is_taken_only_where_it_was_not_trained_on_who_validates(tmp_path, noted, message):
     here = frozenset({"a", "b"})
     run_folder.find_earlier_run(earlier_run(tmp_path / "old"), here, "network.start")
     run_folder.find_earlier_run(
         earlier_run(tmp_path / "good", training_patients=["c"], split={"by": "patient"}), here, "x"
     )
-    with pytest.raises(TrainError, match=told):
+    with pytest.raises(TrainError, match=message):
         run_folder.find_earlier_run(earlier_run(tmp_path / "bad", **noted), here, "network.start")
 
 

@@ -41,11 +41,11 @@ def test_without_classes_sources_are_drawn_by_their_shares():
 
 
 @pytest.mark.parametrize(
-    ("balance", "told"),
+    ("balance", "message"),
     [({"boxed": 1.0}, "boxed: there is no such"), ({"positive": 0.0}, "one must be above 0")],
 )
-def test_a_class_that_cannot_be_drawn_is_refused(balance, told):
-    with pytest.raises(TrainError, match=rf"train\.balance.*{told}"):
+def test_a_class_that_cannot_be_drawn_is_refused(balance, message):
+    with pytest.raises(TrainError, match=rf"train\.balance.*{message}"):
         count_draws([sample for sample in KINDS if not sample.boxed], {"balance": balance})
 
 

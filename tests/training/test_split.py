@@ -126,7 +126,7 @@ def test_an_image_that_is_left_out_stands_on_no_side(written, root):
     [
         (lambda text: text.replace("source,", "origin,", 1), "columns"),
         (lambda text: text.replace(",train,", ",tests,", 1), "line 2"),
-        (lambda text: text + text.splitlines()[1] + "\n", "there twice"),
+        (lambda text: text + text.splitlines()[1] + "\n", "listed twice"),
         (lambda text: text.replace("\n", "0\n").replace("dhash0", "dhash"), "64 hex digits"),
         (lambda text: text + "a,b,c\n", "columns"),
     ],

@@ -65,7 +65,7 @@ def test_in_training_it_begins_near_the_same_answers():
     assert still.sum() > 1000 and 2 * (still & begun).sum() / (still.sum() + begun.sum()) > 0.9
 
 
-def exported(folder, table, name="mine", **changes):
+def export_to(folder, table, name="mine", **changes):
     """Install a network of random weights whose batch norms have seen something."""
     torch.manual_seed(3)
     network = networks.build(table)
@@ -108,14 +108,14 @@ def test_batch_norms_folded_and_not_are_read_back(architecture, encoder, tmp_pat
         size=64,
         start="model:mine",
     )
-    card, content = exported(tmp_path, table)
+    card, content = export_to(tmp_path, table)
     network, _ = warm_start.start_from_model(table, [], heads(4, 64))
     images = heads(2, 64, seed=4)
     assert np.abs(probabilities(network.eval(), images) - of_onnx(card, content, images)).max() < 1e-3
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "message"),
     [
         ({"start": "model:fast"}, TrainError, "the weights of fast are int8"),
         ({"start": "model:never"}, UnknownModel, "no model named 'never'"),
@@ -124,8 +124,8 @@ def test_batch_norms_folded_and_not_are_read_back(architecture, encoder, tmp_pat
         ({"architecture": "linknet"}, TrainError, r"another network|cannot be read back"),
     ],
 )
-def test_what_cannot_be_started_from_is_refused(changes, error, told):
-    with pytest.raises(error, match=told):
+def test_what_cannot_be_started_from_is_refused(changes, error, message):
+    with pytest.raises(error, match=message):
         warm_start.start_from_model(DEFAULT.model_copy(update={"size": 64, **changes}), [], heads(1, 64))
 
 
@@ -157,7 +157,7 @@ def test_who_trained_it_cannot_validate_here():
 def test_a_card_that_does_not_say_on_whom_it_was_trained_is_warned_of(training, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path))
     table = config.NetworkConfig(name="x", encoder="resnet18", size=64, start="model:mine")
-    exported(tmp_path, table, training=training)
+    export_to(tmp_path, table, training=training)
     warm_start.start_from_model(table, [sample("ctich_train", "ctich:053")], heads(1, 64))
     assert "does not name its training patients" in caplog.text
 
@@ -170,7 +170,7 @@ def test_a_run_begins_with_the_installed_network(config_file, data_root, tmp_pat
     text = re.sub('encoder_weights = ".*"', 'start = "model:mine"', path.read_text())
     path.write_text(text.replace("[train]", "[train]\nrate = 1e-12"))
     loaded = config.load(path)
-    card, content = exported(tmp_path / "models", loaded.network, training={})
+    card, content = export_to(tmp_path / "models", loaded.network, training={})
     loop.run(loaded, data_root, tmp_path / "run", progress=False)
     assert json.loads((tmp_path / "run/split.json").read_text())["encoder_weights"].endswith(card.sha256)
     network, images = networks.load_averaged_network(loaded, tmp_path / "run/best.ckpt"), heads(2, 96)
