@@ -13,7 +13,7 @@ SOURCES := src tests tools benchmarks app.py
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test check quality fuzz format lint types imports docstrings spelling lock picture measure-pictures gate-pictures gate-table clean
+.PHONY: help demo test check quality fuzz format lint types imports docstrings spelling lock module-index picture measure-pictures gate-pictures gate-table clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
@@ -64,6 +64,9 @@ format: $(TESTS)  ## bring the code into form
 
 lock: $(TESTS)  ## write requirements/*.txt from what is installed
 	$(PYTHON) -m tools.lock_requirements
+
+module-index: $(TESTS)  ## write docs/modules.md from the docstrings
+	$(PYTHON) -m tools.module_index
 
 picture: $(TESTS)  ## draw the pictures on top of the README: from the demo's report, and the turning head
 	$(PYTHON) -m tools.report_picture

@@ -26,7 +26,7 @@ SCALE = {"window": (40, 120), "spacing_mm": (5, 0.45, 0.45)}
 class RecordedScan:
     """A scan whose answer is recorded.
 
-    Parameters
+    Attributes
     ----------
     path : str
         File or folder, relative to the repository.
