@@ -41,7 +41,7 @@ def read_text(page):
 
 def test_waits_for_a_scan_and_says_what_it_is_not(page):
     assert not page.exception and not page.error
-    assert "no medical device" in read_text(page)
+    assert "not a medical device" in read_text(page)
     assert not page.metric
 
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = "strokeseg.result/1"
 DISCLAIMER = (
-    "StrokeSeg is research software and no medical device. It has not been cleared for diagnosis; "
-    "no decision about a patient may rest on it."
+    "StrokeSeg is research software, not a medical device. It has not been cleared for diagnosis; "
+    "do not base a decision about a patient on it."
 )
 
 
