@@ -68,10 +68,11 @@ lock: $(TESTS)  ## write requirements/*.txt from what is installed
 module-index: $(TESTS)  ## write docs/modules.md from the docstrings
 	$(PYTHON) -m tools.module_index
 
-picture: $(TESTS)  ## draw the pictures on top of the README: from the demo's report, and the turning head
+picture: $(TESTS)  ## draw the pictures of README, the notebook and docs/viewer.md
 	$(PYTHON) -m tools.report_picture
 	$(PYTHON) -m tools.turn_picture
 	$(PYTHON) -m tools.run_notebook
+	$(PYTHON) -m tools.viewer_pictures
 
 measure-pictures: $(TESTS)  ## draw the pictures of docs/measures.md
 	$(PYTHON) -m tools.measurement_pictures

@@ -15,7 +15,7 @@ export function findingsView(result) {
   const rows = [
     ["Volume", ml(findings.volume_ml), volume && `${volume}, ${level}`],
     ["Probability of hemorrhage", percent(findings.confidence), null],
-    findings.hemorrhage && ["Side", findings.side ?? UNKNOWN, null],
+    findings.hemorrhage && ["Side", findings.side === "unsure" ? "uncertain" : findings.side ?? UNKNOWN, null],
     ["Midline shift", shift, null],
     findings.hemorrhage && ["Intraventricular blood", ventricleText(findings), null],
   ].filter(Boolean);
@@ -44,8 +44,8 @@ export function lesionList(result, jump, actions = () => null) {
   const measured = lesions.some((lesion) => lesion.volume_ml !== null);
   const size = (lesion) => (measured ? ml(lesion.volume_ml) : `${lesion.pixels} px`);
   const details = (lesion) => [
-    lesion.side && (lesion.side === "unsure" ? "side unsure" : lesion.side),
-    lesion.place && (lesion.place === "unsure" ? "location unsure" : locationText(lesion.place)),
+    lesion.side && (lesion.side === "unsure" ? "side uncertain" : lesion.side),
+    lesion.place && (lesion.place === "unsure" ? "location uncertain" : locationText(lesion.place)),
     lesion.max_diameter_mm !== null && `${number(lesion.max_diameter_mm, "mm")} wide`,
     lesion.mean_hu !== null && `${number(lesion.mean_hu, "HU", 0)}`,
     lesion.abc2_ml !== null && `ABC/2 ${ml(lesion.abc2_ml)}`,

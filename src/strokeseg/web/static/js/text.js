@@ -1,7 +1,7 @@
 // Numbers and words for display. An unknown value is "not measured", never 0.
 
 const LOCATIONS = { deep: "deep", lobar: "lobar", ventricle: "ventricle", "extra-axial": "outside the brain (extra-axial)",
-  cerebellum: "cerebellum", brainstem: "brainstem", unsure: "unsure" };
+  cerebellum: "cerebellum", brainstem: "brainstem", unsure: "uncertain" };
 const STATUS = { queued: "Queued", reading: "Reading", segmenting: "Segmenting", measuring: "Measuring",
   writing: "Writing", delivering: "Delivering", done: "Done", refused: "Refused", failed: "Failed",
   cancelled: "Cancelled" };
