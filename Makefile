@@ -56,7 +56,7 @@ docstrings: $(TESTS)
 	git ls-files 'src/*.py' 'benchmarks/*.py' 'tools/*.py' | xargs $(VENV)/bin/numpydoc lint
 
 spelling: $(TESTS)
-	$(VENV)/bin/codespell
+	git ls-files -z | xargs -0 $(VENV)/bin/codespell
 
 format: $(TESTS)  ## bring the code into form
 	$(PYTHON) -m ruff check --fix $(SOURCES)
