@@ -38,7 +38,7 @@ CLASS_OF_FORMAT = {
     "seg": "SegmentationStorage",
     "seg-labelmap": "LabelMapSegmentationStorage",
     "seg-probability": "SegmentationStorage",
-    "sr": "Comprehensive3DSRStorage",
+    "sr": "ComprehensiveSRStorage",
     "capture": "SecondaryCaptureImageStorage",
     "pdf": "EncapsulatedPDFStorage",
 }

@@ -22,6 +22,7 @@ from phantoms.dicom_series import (
     write_objects,
 )
 from strokeseg.outputs.dicom import codes
+from strokeseg.pacs.sop_classes import CLASS_OF_FORMAT, SENT_CLASSES
 from strokeseg.reading import read_one
 from strokeseg.result import DISCLAIMER, Midline, Remark
 
@@ -102,6 +103,10 @@ def value(group, name):
 def answer(group, name):
     [matches] = [one for one in group.get_qualitative_evaluations() if one.name.value == name.value]
     return matches.value.meaning
+
+
+def test_the_report_is_of_the_class_that_the_node_announces(full):
+    assert pydicom.dcmread(full[2]["sr"]).SOPClassUID == SENT_CLASSES[CLASS_OF_FORMAT["sr"]]
 
 
 @pytest.mark.slow
