@@ -64,6 +64,15 @@ def test_every_file_that_the_architecture_page_names_exists():
         assert (ROOT / "src/strokeseg" / file).exists(), file
 
 
+def test_the_instructions_of_the_architecture_page_name_what_exists():
+    page = (ROOT / "docs/architecture.md").read_text().split("## How do I add")[1].split("## Coordinates")[0]
+    source = "".join(path.read_text() for path in (ROOT / "src/strokeseg").rglob("*.py"))
+    names = set(re.findall(r"`([A-Z][A-Za-z_]*[a-z_A-Z]|_[a-zA-Z_]+|[a-z]+_[a-z_]+)`", page))
+    assert {"ALL_FORMATS", "OUTPUT_NAMES", "SingleLevelScores", "COUNT_METRICS", "check_formats"} <= names
+    for name in names:
+        assert re.search(rf"^(?:class |def )?{name}\b", source, re.MULTILINE), name
+
+
 def test_the_layers_of_the_architecture_page_are_those_that_are_checked():
     page = (ROOT / "docs/architecture.md").read_text()
     drawn = re.search(r"^    cli ▶ (.+)$", page, re.MULTILINE)
