@@ -26,14 +26,18 @@ class DataConfig(_ConfigModel):
     sources: dict[str, Share] = Field(description="adapter name: share of the samples; shares are normalised")
     validation: list[str] = Field(description="sources of which patients are held out for validation")
     validation_share: float = Field(default=0.2, gt=0, lt=1, description="share of the patients of each such source")
-    limit: int | None = Field(default=None, description="at most so many slices a source, for short trials")
-    own: dict[str, OwnDataset] = Field(default={}, description="the user's own sets, by the names that sources may use")
+    limit: int | None = Field(default=None, description="maximum number of slices per source, for short trials")
+    own: dict[str, OwnDataset] = Field(
+        default={}, description="the user's own sets, by the names used in `data.sources`"
+    )
     split: str | None = Field(
         default=None,
-        description="file with every image's side, relative to the configuration file; drawn if 'none' or not given",
+        description="file that states the side of every image, relative to the configuration file; if 'none' or not "
+        "given, the split is drawn",
     )
     split_by: Literal["patient", "slice-leaking-patients"] = Field(
-        default="patient", description="by slice a patient stands on both sides, and every figure is too good"
+        default="patient",
+        description="with 'slice-leaking-patients' a patient can be on both sides, and every figure is too good",
     )
     _folder: Path = PrivateAttr(default=Path())
 
@@ -51,26 +55,30 @@ class NetworkConfig(_ConfigModel):
     """The network, by the names of segmentation-models-pytorch."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="names the run's folder and the exported network"
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name of the run's folder and of the exported network"
     )
-    architecture: str = Field(default="unet", description="unet, unetplusplus, deeplabv3, ...: any of that library")
-    encoder: str = Field(default="tu-tf_efficientnet_lite0", description="any encoder of that library")
+    architecture: str = Field(
+        default="unet",
+        description="unet, unetplusplus, deeplabv3, ...: any architecture of segmentation-models-pytorch",
+    )
+    encoder: str = Field(default="tu-tf_efficientnet_lite0", description="any encoder of segmentation-models-pytorch")
     encoder_weights: str | None = Field(
         default=None,
         pattern=r"^(none|imagenet|package|nearest|file:.+)$",
-        description="what the encoder begins with: 'none' (also the default), 'imagenet' (downloaded), or 'file:PATH', "
-        "relative to the configuration file",
+        description="initial weights of the encoder: 'none' (also the default), 'imagenet' (downloaded), or "
+        "'file:PATH', relative to the configuration file",
     )
     start: str | None = Field(
         default=None,
-        description="what to go on from: another run, in a folder of this name beside this run's, or 'model:NAME', an "
-        "installed network, as 'model:default'",
+        description="network to start from: another run, in a folder of this name beside this run's, or 'model:NAME', "
+        "an installed network, such as 'model:default'",
     )
     decoder_channels: tuple[int, ...] = Field(
-        default=(128, 96, 64, 32, 16), description="of unet, unetplusplus and manet, coarsest first"
+        default=(128, 96, 64, 32, 16),
+        description="channels of the decoder of unet, unetplusplus and manet, coarsest first",
     )
     decoder_attention: Literal["scse"] | None = Field(default=None, description="of unet and unetplusplus")
-    options: dict[str, Any] = Field(default={}, description="anything else that the architecture takes, by its name")
+    options: dict[str, Any] = Field(default={}, description="further options of the architecture, by name")
     size: int = Field(default=288, ge=32, multiple_of=32, description="pixels of the square around the head")
     _folder: Path = PrivateAttr(default=Path())
 
@@ -89,28 +97,30 @@ class NetworkConfig(_ConfigModel):
 class TrainConfig(_ConfigModel):
     """Budget and optimiser."""
 
-    samples: int = Field(gt=0, description="slices drawn in all")
-    batch: int = Field(default=16, gt=0, description="slices a step")
+    samples: int = Field(gt=0, description="total number of slices drawn")
+    batch: int = Field(default=16, gt=0, description="slices per step")
     rate: float = Field(default=1e-3, gt=0, description="the decoder's highest learning rate")
     encoder_rate: float = Field(default=0.3, gt=0, description="the encoder's rate as a share of the decoder's")
     weight_decay: float = Field(default=1e-2, ge=0, description="of AdamW")
     warm_up: float = Field(default=0.03, description="share of the steps in which the rate rises")
     decay_from: float = Field(default=0.6, description="share of the steps after which the rate falls")
-    ema: float = Field(default=0.998, ge=0, lt=1, description="how much of the moving average a step keeps")
+    ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the moving average of the weights, per step")
     seed: int = Field(default=0, description="of the split, the weights, the draw and the augmentation")
     stream: int = Field(
-        default=0, ge=0, description="another draw of samples and augmentation with the same seed, for `network.start`"
+        default=0,
+        ge=0,
+        description="another number draws other samples and augmentation with the same seed, for `network.start`",
     )
     precision: Literal["bf16-mixed", "16-mixed", "32-true"] = Field(
-        default="bf16-mixed", description="of the arithmetic; 16-mixed needs a GPU"
+        default="bf16-mixed", description="precision of the arithmetic; 16-mixed needs a GPU"
     )
     validate_every: int = Field(default=150, gt=0, description="steps")
     patience: int | None = Field(
-        default=None, gt=0, description="stop after so many validations in a row without a better Dice"
+        default=None, gt=0, description="stop after this number of consecutive validations without a better Dice"
     )
     balance: dict[Literal["positive", "negative", "boxed"], Share] | None = Field(
         default=None,
-        description="shares of the classes: the class is drawn first, then a source that holds it, by data.sources",
+        description="shares of the classes: the class is drawn first, then a source that contains it, by data.sources",
     )
     workers: int = Field(default=1, ge=0, description="processes that prepare slices; 0 prepares them in the loop")
 
@@ -124,17 +134,19 @@ class TrainConfig(_ConfigModel):
 class SynthesisConfig(_ConfigModel):
     """Probabilities of synthetic changes to a training slice."""
 
-    paste: float = Field(default=0.2, ge=0, le=1, description="a real bleed of another slice")
-    crescent: float = Field(default=0.15, ge=0, le=1, description="a crescent or lens under the skull")
-    bone: float = Field(default=0.15, ge=0, le=1, description="a skull that grows inwards, which is no blood")
+    paste: float = Field(default=0.2, ge=0, le=1, description="probability of pasting a real lesion of another slice")
+    crescent: float = Field(default=0.15, ge=0, le=1, description="probability of a crescent or lens under the skull")
+    bone: float = Field(
+        default=0.15, ge=0, le=1, description="probability of a cap of bone that grows inwards, which is not blood"
+    )
     vault: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="of the caps of `bone`, those that share a slice's thickness with the brain",
+        description="share of the caps of `bone` that occupy only part of a slice's thickness",
     )
     isodense: float = Field(
-        default=0.0, ge=0, le=1, description="of the crescents, those that are made as thin and as grey as the cortex"
+        default=0.0, ge=0, le=1, description="share of the crescents that are as thin and as grey as the cortex"
     )
 
 
@@ -142,12 +154,12 @@ class LossConfig(_ConfigModel):
     """The weights of the loss."""
 
     missed: float = Field(
-        default=0.5, gt=0, lt=1, description="of the overlap's errors, the weight of missed blood; 0.5 is Dice"
+        default=0.5, gt=0, lt=1, description="weight of missed blood among the errors of the overlap; 0.5 is Dice"
     )
     slices: float = Field(
         default=0.0,
         ge=0,
-        description="weight of telling slices with blood from those without, by their highest logits",
+        description="weight of the cross-entropy of slices with and without blood, by their highest logits",
     )
 
 
@@ -155,9 +167,9 @@ class SelfTrainingConfig(_ConfigModel):
     """Outlines of unlabelled slices by an earlier run."""
 
     teacher: str = Field(description="an earlier run, in a folder of this name beside this run's")
-    high: float = Field(default=0.6, gt=0, lt=1, description="probability from which a pixel is taken as blood")
-    low: float = Field(default=0.1, ge=0, lt=1, description="probability up to which it is taken as none")
-    boxes: bool = Field(default=False, description="also inside of boxes; outside of them there is no blood")
+    high: float = Field(default=0.6, gt=0, lt=1, description="probability from which a pixel counts as blood")
+    low: float = Field(default=0.1, ge=0, lt=1, description="probability up to which a pixel counts as no blood")
+    boxes: bool = Field(default=False, description="also inside boxes; outside of them there is no blood")
 
     @model_validator(mode="after")
     def _in_order(self) -> SelfTrainingConfig:
@@ -170,8 +182,12 @@ class DistillationConfig(_ConfigModel):
     """Distillation of earlier runs into the network."""
 
     teachers: list[str] = Field(min_length=1, description="earlier runs, in folders of these names beside this run's")
-    weight: float = Field(default=0.5, gt=0, description="of this term; the loss on outlines and boxes has 1")
-    temperature: float = Field(default=1.0, gt=0, description="above 1 the teachers' doubts weigh more")
+    weight: float = Field(
+        default=0.5, gt=0, description="weight of this term; the loss on outlines and boxes has weight 1"
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, description="temperature of the targets; above 1 uncertain pixels of the teachers weigh more"
+    )
 
 
 class Config(_ConfigModel):
@@ -189,8 +205,8 @@ class Config(_ConfigModel):
 def load(path: Path) -> Config:
     """Read and check a configuration.
 
-    ``extends = "OTHER.toml"`` on top of a file, relative to it, takes everything from that file that this one does not
-    say; tables are merged entry by entry. Paths are relative to the file that states them.
+    ``extends = "OTHER.toml"`` at the top of a file, relative to it, inherits every entry that the file does not set;
+    tables are merged entry by entry. Paths are relative to the file that states them.
 
     Raises
     ------
