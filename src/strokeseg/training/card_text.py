@@ -31,7 +31,7 @@ def render_card(card: Card) -> str:
         "",
         f"{card.architecture}; input {card.size} x {card.size} pixels around the head, window 0..80 HU, "
         f"{card.precision}.",
-        f"A pixel is blood where its probability is at least {card.threshold:g} (chosen on the validation patients).",
+        f"A pixel is marked if its probability is at least {card.threshold:g} (chosen on the validation patients).",
         "",
         "Written by `strokeseg train CONFIG --export`; do not edit.",
         "",
@@ -72,15 +72,15 @@ def _metrics_lines(metrics: dict[str, Any]) -> list[str]:
     test = metrics.get("test")
     if test:
         dice = _format_score(test["per_patient"]["dice"])
-        lines.append(f"| {test['set']}: test; nothing was chosen by it | {test['patients']} | {dice} |")
+        lines.append(f"| {test['set']}: test; no choice was based on it | {test['patients']} | {dice} |")
     for name, row in metrics.get("validation", {}).get("sources", {}).items():
         lines.append(
-            f"| {name}: validation; checkpoint and threshold were chosen by it | {row['patients']} | "
+            f"| {name}: validation; checkpoint and threshold were chosen on it | {row['patients']} | "
             f"{_format_score(row)} |"
         )
     quiet = metrics.get("validation", {}).get("slices_without_blood_and_without_answer")
     if quiet is not None:
-        lines += ["", f"On {quiet:.0%} of the validation slices without blood the network marks no pixel."]
+        lines += ["", f"On {quiet:.0%} of the validation slices without hemorrhage the network marks no pixel."]
     if test:
         rest = ", ".join(
             f"{name.replace('_', ' ')} {_format_score(score)}"
@@ -98,8 +98,8 @@ def _calibration_lines(calibration: Calibration | None) -> list[str]:
     if blood := calibration.blood:
         score = calibration.figures["blood"]
         lines.append(
-            f"- Probability of a hemorrhage: calibrated on {blood.scan.with_blood} validation patients with blood and "
-            f"{blood.scan.without} without. With each patient left out once: Brier score "
+            f"- Probability of a hemorrhage: calibrated on {blood.scan.with_blood} validation patients with "
+            f"hemorrhage and {blood.scan.without} without. With each patient left out once: Brier score "
             f"{score['brier']['value']:.3f}, false negatives {score['with_blood_answered_no']}, "
             f"false positives {score['without_answered_yes']}."
         )
@@ -112,10 +112,15 @@ def _calibration_lines(calibration: Calibration | None) -> list[str]:
         if unseen := calibration.figures.get("unseen", {}).get("coverage"):
             missed = calibration.figures["unseen"]["unanswered"]
             lines.append(
-                f"  For patients by whom nothing was chosen: {_format_share(unseen)}; missed, so without an interval: "
+                f"  For patients on whom no choice was based: {_format_share(unseen)}; missed, so without an interval: "
                 f"{missed}."
             )
-    return [*lines, "", "The annotated slices stand for whole scans; docs/calibration.md explains what that means.", ""]
+    return [
+        *lines,
+        "",
+        "The annotated slices of a patient are treated as a whole scan; docs/calibration.md explains what that means.",
+        "",
+    ]
 
 
 def _format_share(share: dict[str, Any]) -> str:

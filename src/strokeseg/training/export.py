@@ -37,7 +37,7 @@ from strokeseg.version import __version__
 _log = logging.getLogger(__name__)
 
 SMALLEST_MM3 = 100.0
-"""Volume below which a component is dropped as a speck: 5 mm across on one 5 mm slice."""
+"""Volume below which a component is dropped: 5 mm across on one 5 mm slice."""
 SMALLEST_SHARE = 4e-4
 """The same bound where the spacing is unknown: 100 mm³ of a head's square of 225 mm, 5 mm per slice."""
 
@@ -48,12 +48,12 @@ LICENCE = (
 )
 OWN_LICENCE = "What the training sets allow: {}. The code around it is MIT."
 LIMITS = [
-    "Research use only; no medical device, not validated for diagnosis.",
-    "Non-contrast axial head CT. Contrast medium, metal, motion and bone kernels were not in the training.",
-    "Isodense and thin subdural bleeds and subarachnoid blood are often missed.",
-    "Where the spacing is known, what is under 0.1 ml is left out, blood or not.",
-    "Falx, tentorium, choroid plexus, calcifications and the skull's base can be taken for blood.",
-    "Works slice by slice: what only a neighbouring slice could tell is not used.",
+    "Research use only: not a medical device, not validated for diagnosis.",
+    "Non-contrast axial head CT. The training data had no contrast medium, metal, motion or bone kernels.",
+    "Isodense or thin subdural hematomas and subarachnoid hemorrhage are often missed.",
+    "If the spacing is known, components under 0.1 ml are left out, whether they are hemorrhage or not.",
+    "Falx, tentorium, choroid plexus, calcifications and the skull base can be mistaken for hemorrhage.",
+    "It segments each slice alone and does not use the neighbouring slices.",
     fit.UNCALIBRATED_LIMIT,
 ]
 
@@ -98,7 +98,7 @@ def export(config: Config, out: Path, root: Path, folder: Path | None = None, *,
 
 
 def _keep_calibration(card: Card, folder: Path) -> Card:
-    """Take over the calibration of an earlier card of the same network, threshold and speck bounds."""
+    """Take over the calibration of an earlier card of the same network, threshold and size limits."""
     try:
         earlier = models.read_card(folder / f"{card.name}.json")
     except CorruptModel:

@@ -45,7 +45,9 @@ MIN_PATIENTS = 3
 _PICTURE_SPAN_HU = 200.0
 
 UNCALIBRATED_LIMIT = "Its probabilities are not calibrated, and it gives no interval of the volume."
-CALIBRATED_LIMIT = "Its confidence and its interval of the volume come from few patients and from drawn slices."
+CALIBRATED_LIMIT = (
+    "Its confidence and its volume interval come from few patients, and from annotated slices instead of whole scans."
+)
 
 
 @dataclass(frozen=True)
