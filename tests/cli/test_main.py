@@ -130,7 +130,7 @@ def test_a_signal_while_writing_leaves_nothing(bleeding, tmp_path, sent, code):
 def test_streams_of_the_process_hold_no_control_characters(bleeding, tmp_path):
     done = process("segment", bleeding, "-o", tmp_path / "out", "--formats", "json")
     assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout.startswith("Hemorrhage found") and not {"\x1b", "\r", "\b"} & set(done.stdout)
+    assert done.stdout.startswith("Hemorrhage detected") and not {"\x1b", "\r", "\b"} & set(done.stdout)
     as_json = process("segment", bleeding, "-o", tmp_path / "out", "--formats", "json", "--json")
     assert json.loads(as_json.stdout)["schema"] == "strokeseg.result/1" and as_json.stderr == ""
     refused = process("segment", tmp_path / "nothing", "--json", env=os.environ | {"FORCE_COLOR": "1"})

@@ -23,7 +23,7 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
     assert code == 0
     volume = float(re.search(r"([\d.]+) ml", stdout)[1])
     assert volume == pytest.approx(LESION_ML, rel=0.1)
-    assert stdout.startswith("Hemorrhage found: 1 lesion")
+    assert stdout.startswith("Hemorrhage detected: 1 lesion")
     assert f"between slices {LESION_SLICES[0] + 1} and {LESION_SLICES[1] + 1} of 12" in stdout
     assert {path.name for path in out.iterdir()} == {
         "ct.nii.gz",
@@ -39,7 +39,7 @@ def test_a_bleed_is_measured_and_shown(run, bleeding, tmp_path):
 def test_no_bleed_is_also_done(run, healthy, tmp_path):
     code, stdout, stderr = run("segment", healthy, "-o", tmp_path / "out", "--formats", "json")
     assert code == 0 and stderr == ""
-    assert stdout.startswith("No hemorrhage found on 12 slices.")
+    assert stdout.startswith("No hemorrhage detected on 12 slices.")
 
 
 def test_the_report_is_named(run, bleeding, tmp_path):

@@ -249,7 +249,7 @@ def test_a_folder_in_another_layout_is_refused(tmp_path, kind, named):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(TrainError, match="no folder set"):
+    with pytest.raises(TrainError, match="no folder 'set'"):
         load(tmp_path, "pairs")
 
 

@@ -31,10 +31,7 @@ def format_report(report: dict[str, Any]) -> list[str]:
             f"{name}: {'yes' if available else 'NO'}" for name, available in report["decoders"].items()
         ],
         "Networks": [f"{name}: {state}" for name, state in report["models"].items()],
-        "Folders": [
-            f"{name}: {folder['path']}{'' if folder['writable'] else ': NOT WRITABLE' + _FOLDER_REMEDIES.get(name, '')}"
-            for name, folder in report["folders"].items()
-        ],
+        "Folders": [_format_folder(name, folder) for name, folder in report["folders"].items()],
         "Extras (optional)": [_format_extra(name, packages) for name, packages in report["extras"].items()],
         "Input limits": _format_limits(report["bounds"]) if report["bounds"] else [],
     }
@@ -46,10 +43,16 @@ def format_report(report: dict[str, Any]) -> list[str]:
     return [terminal.escape_unprintable(line) for line in lines]
 
 
+_FOLDER_NAMES = {"here": "current"}
 _FOLDER_REMEDIES = {
     "here": "; name another folder with -o",
     "models": "; to add networks of your own, name another folder with STROKESEG_MODELS",
 }
+
+
+def _format_folder(name: str, folder: dict[str, Any]) -> str:
+    state = "" if folder["writable"] else f": NOT WRITABLE{_FOLDER_REMEDIES.get(name, '')}"
+    return f"{_FOLDER_NAMES.get(name, name)}: {folder['path']}{state}"
 
 
 def _format_machine(machine: dict[str, Any]) -> list[str]:

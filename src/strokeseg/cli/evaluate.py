@@ -13,10 +13,10 @@ from strokeseg.errors import UsageError
 
 _FILE_REMEDY = "Name another file with --json, or - for stdout."
 
-EXAMPLES = r"""\b
+EXAMPLES = """\b
 Examples:
-  strokeseg evaluate data/ctich_jpg --window 40,120
-  strokeseg evaluate mine --images ct --masks blood --patient 'p(\d+)_' --json figures.json
+  strokeseg evaluate samples/ctich_jpg --window 40,120
+  strokeseg evaluate mine --images ct --masks blood --patient 'p(\\d+)_' --json figures.json
   strokeseg evaluate mine --normals healthy --as-segmented
   strokeseg evaluate mine --json - | jq .per_patient.dice
 """
@@ -77,7 +77,7 @@ _AsSegmentedOption = Annotated[
     bool,
     typer.Option(
         "--as-segmented",
-        help="Score the mask of `strokeseg segment`, without small specks, instead of the probability map cut at "
+        help="Score the mask of `strokeseg segment`, without small components, instead of the probability map cut at "
         "the threshold.",
     ),
 ]

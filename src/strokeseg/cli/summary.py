@@ -45,13 +45,13 @@ def describe_result(document: ResultDocument, folder: Path) -> list[RenderableTy
 def describe_verdict(findings: Findings, slices: int) -> str:
     """Describe the findings in one sentence."""
     if not findings.hemorrhage:
-        return f"No hemorrhage found on {_format_count(slices, 'slice')}."
+        return f"No hemorrhage detected on {_format_count(slices, 'slice')}."
     first = min(lesion.slices[0] for lesion in findings.lesions)
     last = max(lesion.slices[1] for lesion in findings.lesions)
     place = f"on slice {first + 1}" if first == last else f"between slices {first + 1} and {last + 1}"
     size = "volume unknown" if findings.volume_ml is None else f"{findings.volume_ml:.1f} ml in total"
     count = _format_count(len(findings.lesions), "lesion")
-    return f"Hemorrhage found: {count}, {size}, {place} of {slices} (1 is the lowest)."
+    return f"Hemorrhage detected: {count}, {size}, {place} of {slices} (1 is the lowest)."
 
 
 def _describe_findings(findings: Findings) -> str:

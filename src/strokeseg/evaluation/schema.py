@@ -78,7 +78,9 @@ class Evaluation(_Model):
 
     schema_: Literal["strokeseg.evaluation/3"] = Field(default="strokeseg.evaluation/3", alias="schema")
     threshold: float = Field(description="a pixel is blood if its probability is at least this")
-    as_segmented: bool = Field(description="whether the final mask, without specks, is scored; else the map")
+    as_segmented: bool = Field(
+        description="whether the final mask, without small components, is scored; else the probability map"
+    )
     n_patients: int
     n_slices: int
     n_slices_with_blood: int

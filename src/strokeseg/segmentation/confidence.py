@@ -52,7 +52,7 @@ def decide(mask: Mask, scan: Scan, square: HeadSquare, card: Card) -> Decision:
     Parameters
     ----------
     mask : ndarray of bool, shape (slices, rows, columns)
-        Lesions, without specks.
+        Lesions, without small components.
     scan : Scan
         The scan.
     square : HeadSquare

@@ -35,7 +35,7 @@ def extract_lesion_mask(
 
     Four kinds of components are dropped:
 
-    - Specks: smaller than ``card.smallest_mm3`` if the spacing is known; otherwise the area, summed over all slices, is
+    - Small: smaller than ``card.smallest_mm3`` if the spacing is known; otherwise the area, summed over all slices, is
       less than ``card.smallest_share`` of the square around the head.
     - Outside of the skull: less than half lies in the brain or within 3 mm of it
       (:func:`strokeseg.imaging.brain_mask.find_near_brain`). At the face, the skull base and the vertex, the blurred

@@ -211,7 +211,7 @@ SOURCES: dict[str, Source] = {
         "head_ct_hemorrhage", _head_ct_normal, "unverified, not shipped", "Kaggle Head CT, normals"
     ),
     "head_ct_bleeds": Source(
-        "head_ct_hemorrhage", _head_ct_bleeds, "unverified, not shipped", "Kaggle Head CT, bleeds without mask"
+        "head_ct_hemorrhage", _head_ct_bleeds, "unverified, not shipped", "Kaggle Head CT, hemorrhage without masks"
     ),
     "cpaisd": Source("cpaisd_ischemic_mini", _cpaisd, "CC BY 4.0", "ischemic strokes without blood"),
 }
@@ -259,7 +259,7 @@ def stream(
         )
     folder = root / known[source].folder
     if not folder.is_dir():
-        raise TrainError(f"data.root: no folder {known[source].folder} in it for the source {source!r}")
+        raise TrainError(f"the data folder has no folder {known[source].folder!r} for the source {source!r}")
     samples = _drop_test_patients(source, known[source].read(folder), known[source].holds_tests)
     if limit is None:
         yield from samples

@@ -52,7 +52,7 @@ def test_from_a_dropped_scan_to_a_corrected_version(browser, server):
         page.set_input_files("#choose-files", sorted((SAMPLES / "ctich_081").glob("*.jpg")))
         page.wait_for_selector(".stage")
         assert shown_slice(page) == 7
-        page.wait_for_selector(".verdict.bleeding")
+        page.wait_for_selector(".verdict.positive")
         assert page.locator(".title .state").inner_text() == "Done"
         assert "pixel spacing" in page.locator(".remarks").inner_text()
         page.click("[data-lesion='1'] .lesion")

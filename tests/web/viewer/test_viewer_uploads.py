@@ -22,7 +22,7 @@ def test_an_upload_shows_slices_at_once_and_the_result_without_reloading(page, m
     assert time.monotonic() - arrived[0] < 3  # a second on a quiet machine
     assert page.locator(".title .state").inner_text().startswith("Segmenting")
     until(page, "document.querySelector('.title progress')?.value > 3")
-    page.wait_for_selector(".verdict.bleeding")
+    page.wait_for_selector(".verdict.positive")
     assert page.evaluate("window.stayed")
     volume = mock.answers[".zip"].findings.volume_ml
     assert f"{volume:.1f} ml" in page.locator(".figures").inner_text()

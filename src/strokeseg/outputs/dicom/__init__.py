@@ -18,6 +18,13 @@ from strokeseg.result import Remark, ResultDocument
 from strokeseg.scan import Scan
 
 FORMATS = ("seg", "seg-labelmap", "seg-probability", "sr", "capture", "pdf-dicom")
+_ORIGINS = {
+    "array": "an array",
+    "pictures": "pictures",
+    "nifti": "a NIfTI file",
+    "nrrd": "an NRRD file",
+    "metaimage": "a MetaImage file",
+}
 
 
 def check_formats(scan: Scan, formats: Sequence[str]) -> None:
@@ -39,7 +46,7 @@ def check_formats(scan: Scan, formats: Sequence[str]) -> None:
     if not requested:
         return
     if scan.source is None:
-        origin = "an array" if scan.kind == "array" else f"{scan.kind} files"
+        origin = _ORIGINS.get(scan.kind, scan.kind)
         raise UsageError(
             f"format {', '.join(requested)}: needs a DICOM study, and this scan was read from {origin}",
             "Pass the DICOM series itself, or leave these formats out.",

@@ -111,7 +111,7 @@ function changeView(document_, comparison) {
     ["Change in percent", signed(change.change_percent, number(change.change_percent, "%", 0))]];
   const files = Object.values(document_.files);
   return [
-    el("section", { class: "findings" }, el("h2", { class: change.growth ? "verdict bleeding" : "verdict" }, conclusion), uncertain,
+    el("section", { class: "findings" }, el("h2", { class: change.growth ? "verdict positive" : "verdict" }, conclusion), uncertain,
       el("dl", { class: "figures" }, rows.map(([name, value, more]) => el("div", {}, el("dt", {}, name),
         el("dd", {}, value, more && el("small", {}, more)))))),
     change.lesions.length > 0 && el("section", {}, el("h2", {}, "Lesions"), el("div", { class: "sheet", tabindex: 0, role: "region", "aria-label": "Changes of each lesion" }, lesionTable(change.lesions))),

@@ -17,11 +17,11 @@ export function findingsView(result) {
     ["Probability of hemorrhage", percent(findings.confidence), null],
     findings.hemorrhage && ["Side", findings.side === "unsure" ? "uncertain" : findings.side ?? UNKNOWN, null],
     ["Midline shift", shift, null],
-    findings.hemorrhage && ["Intraventricular blood", ventricleText(findings), null],
+    findings.hemorrhage && ["Intraventricular hemorrhage", ventricleText(findings), null],
   ].filter(Boolean);
   const negative = el("p", { class: "muted" }, "Nothing is outlined. This does not rule out a hemorrhage: see the model's limits.");
   return el("section", { class: "findings", "aria-labelledby": "verdict" },
-    el("h2", { id: "verdict", class: findings.hemorrhage ? "verdict bleeding" : "verdict none" },
+    el("h2", { id: "verdict", class: findings.hemorrhage ? "verdict positive" : "verdict none" },
       findings.hemorrhage ? "Hemorrhage detected" : "No hemorrhage detected"),
     !findings.hemorrhage && negative,
     el("dl", { class: "figures" }, rows.map(([name, value, more]) => el("div", {}, el("dt", {}, name),
@@ -30,7 +30,7 @@ export function findingsView(result) {
 
 function ventricleText(findings) {
   if (findings.intraventricular === null) return UNKNOWN;
-  if (!findings.intraventricular) return "none";
+  if (!findings.intraventricular) return "no";
   return findings.intraventricular_ml === null ? "yes" : ml(findings.intraventricular_ml);
 }
 

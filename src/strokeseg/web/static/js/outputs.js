@@ -8,7 +8,7 @@ import { bytes, versionName, when } from "./text.js";
 const NAMES = {
   "result.json": "Result as JSON", "report.html": "Report, works offline", "mask.nii.gz": "Outline, NIfTI", "ct.nii.gz": "CT, NIfTI",
   "lesions.nii.gz": "Lesions by number, NIfTI", "scene.glb": "3D scene, glTF", "seg.dcm": "DICOM Segmentation",
-  "sr.dcm": "DICOM Structured Report", "brain.stl": "Brain, STL", "segmentation.seg.nrrd": "3D Slicer segmentation",
+  "sr.dcm": "DICOM Structured Report", "brain.stl": "Brain, STL", "lesions.seg.nrrd": "3D Slicer segmentation",
 };
 
 /** @returns {Promise<Node>} the files of a version */

@@ -7,7 +7,7 @@ import { may } from "./session.js";
 import * as store from "./store.js";
 import { percent, RUNNING, statusText, verdict, versionName, when } from "./text.js";
 
-const FILTERS = [["", "All"], ["running", "Running"], ["done", "Done"], ["bleeding", "Hemorrhage"], ["refused", "No result"]];
+const FILTERS = [["", "All"], ["running", "Running"], ["done", "Done"], ["hemorrhage", "Hemorrhage"], ["refused", "No result"]];
 
 /** Show the worklist in `main` until `signal` is aborted. `open` shows a study. */
 export async function showWorklist(main, signal, open) {
@@ -60,7 +60,7 @@ const newestFirst = (a, b) => (a.created < b.created ? 1 : a.created > b.created
 function matches(study, { q, filter }) {
   if (q && !study.name.toLowerCase().includes(q.toLowerCase())) return false;
   if (filter === "running") return RUNNING.includes(study.status);
-  if (filter === "bleeding") return study.hemorrhage === true;
+  if (filter === "hemorrhage") return study.hemorrhage === true;
   if (filter === "refused") return ["refused", "failed", "cancelled"].includes(study.status);
   return !filter || study.status === filter;
 }
@@ -113,7 +113,7 @@ function studyRow(study, oldRow) {
       study.priority === "urgent" && el("span", { class: "tag urgent" }, "Urgent"), corrected),
     el("td", { class: "status" }, el("span", { class: `state ${study.status}` }, statusText(study)),
       running && progress, study.error && el("code", {}, study.error.code)),
-    el("td", { class: study.hemorrhage ? "finding bleeding" : "finding" }, verdict(study) || "–"),
+    el("td", { class: study.hemorrhage ? "finding positive" : "finding" }, verdict(study) || "–"),
     el("td", { class: "confidence" }, study.confidence === null || study.confidence === undefined ? "–" : percent(study.confidence)),
     el("td", { class: "received" }, el("time", { datetime: study.created }, when(study.created))),
     el("td", { class: "actions" }, may("write") && action(study, running)));
