@@ -40,7 +40,7 @@ def test_a_damaged_network_is_a_problem(run, models):
 def test_no_network_is_a_problem(run, models):
     (models / "default.json").unlink()
     code, _, stderr = run("doctor")
-    assert code == 3 and "no network named 'default'" in stderr and "STROKESEG_MODELS" in stderr
+    assert code == 3 and "no model named 'default'" in stderr and "STROKESEG_MODELS" in stderr
 
 
 def test_a_missing_package_is_a_problem_and_no_fault(run, monkeypatch):

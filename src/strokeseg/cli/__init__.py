@@ -67,7 +67,7 @@ app.command(short_help="Compare two scans of the same patient.", epilog=compare.
     compare.compare
 )
 app.command(short_help="Train a network, or export a trained network.", epilog=train.EXAMPLES)(train.train)
-app.command(short_help="Score a network against reference masks.", epilog=evaluate.EXAMPLES, no_args_is_help=True)(
+app.command(short_help="Score a model against reference masks.", epilog=evaluate.EXAMPLES, no_args_is_help=True)(
     evaluate.evaluate
 )
 app.command(short_help="Serve the web application.", epilog=serve.EXAMPLES)(serve.serve)
@@ -77,8 +77,8 @@ app.command(short_help="Export corrected masks as training pairs.", epilog=corre
 app.command(short_help="Run the DICOM node between scanners and archive.", epilog=node.EXAMPLES, no_args_is_help=True)(
     node.node
 )
-app.add_typer(models.app, name="models", short_help="List, show, check, add or remove networks.")
-app.command(short_help="Calibrate a network of your own.", epilog=calibrate.EXAMPLES, no_args_is_help=True)(
+app.add_typer(models.app, name="models", short_help="List, show, check, add or remove models.")
+app.command(short_help="Calibrate a model of your own.", epilog=calibrate.EXAMPLES, no_args_is_help=True)(
     calibrate.calibrate
 )
 app.add_typer(tokens.app, name="tokens", short_help="Create, list or revoke access tokens.")

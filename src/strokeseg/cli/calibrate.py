@@ -12,7 +12,7 @@ from strokeseg.cli.train import require_training_packages
 
 EXAMPLES = """\b
 Examples:
-  strokeseg train mine.toml --export              trains and installs the network "mine"
+  strokeseg train mine.toml --export              trains and installs the model "mine"
   strokeseg calibrate mine --data data            adds the calibration to its card
 """
 
@@ -21,17 +21,17 @@ def calibrate(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", show_default=False, help="An installed network, as `strokeseg models list` has it."
+            metavar="NAME", show_default=False, help="An installed model, as `strokeseg models list` shows it."
         ),
     ],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="FOLDER", help="Folder of the data sets that the network was validated on."),
+        typer.Option("--data", metavar="FOLDER", help="Folder of the data sets that the model was validated on."),
     ],
 ) -> None:
-    """Calibrate a network on its validation patients: confidence of hemorrhage and interval of the volume.
+    """Calibrate a model on its validation patients: probability of hemorrhage and volume interval.
 
-    The calibration is written into the network's card. docs/calibration.md describes the method.
+    The calibration is written into the model's card. docs/calibration.md describes the method.
     """
     with require_training_packages():
         from strokeseg.training.calibration import calibrate_network

@@ -36,10 +36,10 @@ def corrections(
     For each study the latest accepted version is written: CT and mask as NIfTI, named after the study's id.
     """
     from strokeseg.web import corrections, settings
-    from strokeseg.web import database as tables
+    from strokeseg.web.database import connect
     from strokeseg.web.storage import Storage
 
-    engine = tables.connect(settings.parse_existing_database_url(database))
+    engine = connect(settings.parse_existing_database_url(database))
     try:
         written = corrections.export_corrections(engine, Storage(storage), out)
     finally:

@@ -40,9 +40,9 @@ _REINSTALL = "Install StrokeSeg again: pip install --force-reinstall strokeseg"
 
 
 def doctor(as_json: options.JsonOption = False) -> None:
-    """Check this installation: packages, engines, decoders, networks, folders; and list the input limits.
+    """Check this installation: packages, engines, decoders, models, folders; and list the input limits.
 
-    Shows which engine --engine auto chooses on this machine, and why, and runs the default network once. Ends with exit
+    Shows which engine --engine auto chooses on this machine, and why, and runs the default model once. Ends with exit
     code 3 if something is missing or damaged, with a remedy for each problem. No patient data are read or shown, so the
     output can go into a bug report.
     """
@@ -153,7 +153,7 @@ def _list_engines(_: Problems) -> dict[str, Any]:
 
 
 def _explain_auto_engine(_: Problems) -> dict[str, Any]:
-    """Return for every network the engine that `auto` chooses, and why.
+    """Return for every model the engine that `auto` chooses, and why.
 
     Networks with a damaged card are left out: :func:`_check_models` reports them.
     """
@@ -173,7 +173,7 @@ def _explain_auto_engine(_: Problems) -> dict[str, Any]:
 
 
 def _run_first_inference(problems: Problems) -> dict[str, Any]:
-    """Run the default network on an empty slice, which needs every part of the installation to work."""
+    """Run the default model on an empty slice, which needs every part of the installation to work."""
     import numpy as np
 
     from strokeseg.segmentation import load_engine
@@ -190,9 +190,7 @@ def _run_first_inference(problems: Problems) -> dict[str, Any]:
             problems.append(problem)
         return {}
     if not np.isfinite(logits).all():
-        problems.append(
-            Problem(f"the default network returns values that are not numbers on {engine.name}", _REINSTALL)
-        )
+        problems.append(Problem(f"the default model returns values that are not numbers on {engine.name}", _REINSTALL))
     return {"engine": engine.name, "load_s": round(loaded - start, 3), "first_slice_s": round(end - loaded, 3)}
 
 
@@ -248,7 +246,7 @@ def _check_models(problems: Problems) -> dict[str, str]:
         remedy = (
             f"Unset {models.FOLDER_VARIABLE}, or put default.onnx and default.json there." if source else _REINSTALL
         )
-        problems.append(Problem(f"no network named 'default' in {models.list_folders()[0]}{source}", remedy))
+        problems.append(Problem(f"no model named 'default' in {models.list_folders()[0]}{source}", remedy))
     return states
 
 

@@ -30,7 +30,7 @@ def format_report(report: dict[str, Any]) -> list[str]:
         "Compressed DICOM": [
             f"{name}: {'yes' if available else 'NO'}" for name, available in report["decoders"].items()
         ],
-        "Networks": [f"{name}: {state}" for name, state in report["models"].items()],
+        "Models": [f"{name}: {state}" for name, state in report["models"].items()],
         "Folders": [_format_folder(name, folder) for name, folder in report["folders"].items()],
         "Extras (optional)": [_format_extra(name, packages) for name, packages in report["extras"].items()],
         "Input limits": _format_limits(report["bounds"]) if report["bounds"] else [],
@@ -46,7 +46,7 @@ def format_report(report: dict[str, Any]) -> list[str]:
 _FOLDER_NAMES = {"here": "current"}
 _FOLDER_REMEDIES = {
     "here": "; name another folder with -o",
-    "models": "; to add networks of your own, name another folder with STROKESEG_MODELS",
+    "models": "; to add models of your own, name another folder with STROKESEG_MODELS",
 }
 
 

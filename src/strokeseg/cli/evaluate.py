@@ -38,7 +38,7 @@ _ThresholdOption = Annotated[
         min=0,
         max=1,
         metavar="P",
-        show_default="the network's own",
+        show_default="the model's own",
         help="Probability from which a pixel counts as hemorrhage.",
     ),
 ]
@@ -129,14 +129,14 @@ def evaluate(
     data: _DataOption = None,
     json_to: _JsonToOption = None,
 ) -> None:
-    """Score a network against reference masks, with 95 % bootstrap intervals over patients.
+    """Score a model against reference masks, with 95 % bootstrap intervals over patients.
 
     Dice, IoU, average precision, precision and recall are given as the mean over slices, as the mean over patients and
     over all pixels; then lesions, surfaces, volumes, detection and calibration. docs/metrics.md defines each metric.
     By default the probability map, cut at the threshold, is scored; with --as-segmented the final mask.
     """
     if as_segmented and threshold is not None:
-        raise UsageError("--as-segmented uses the network's own threshold", "Leave --threshold out.")
+        raise UsageError("--as-segmented uses the model's own threshold", "Leave --threshold out.")
     from strokeseg import evaluation as scoring
     from strokeseg import pipeline
     from strokeseg.segmentation import models

@@ -1,4 +1,4 @@
-"""`strokeseg models`: list, show, check, add and remove networks."""
+"""`strokeseg models`: list, show, check, add and remove models."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List the installed networks, show a network's card, verify the files, or add and remove your own.",
+    help="List the installed models, show a model's card, verify the files, or add and remove your own.",
 )
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name of the network; `strokeseg models list` shows the names.")
+    str, typer.Argument(metavar="NAME", help="Name of the model; `strokeseg models list` shows the names.")
 ]
 
 
 @app.command("list")
 def list_(as_json: options.JsonOption = False) -> None:
-    """List the installed networks; a network whose card cannot be read is listed as broken."""
+    """List the installed models; a model whose card cannot be read is listed as broken."""
     from rich.table import Table
 
     from strokeseg.segmentation import models
@@ -41,7 +41,7 @@ def list_(as_json: options.JsonOption = False) -> None:
         terminal.print_data(json.dumps(cards, indent=2, ensure_ascii=False))
         return
     if not cards_by_name:
-        terminal.print_note(f"no network is installed in {_format_folders()}")
+        terminal.print_note(f"no model is installed in {_format_folders()}")
         return
     table = Table()
     for heading in ("Name", "Version", "Architecture", "Input", "Weights", "Threshold"):
@@ -54,9 +54,9 @@ def list_(as_json: options.JsonOption = False) -> None:
     terminal.show(table)
 
 
-@app.command(short_help="Show a network's card.", no_args_is_help=True)
+@app.command(short_help="Show a model's card.", no_args_is_help=True)
 def show(name: NameArgument, as_json: options.JsonOption = False) -> None:
-    """Show a network's card: training data, accuracy, limits of use."""
+    """Show a model's card: training data, accuracy, limits of use."""
     from strokeseg.segmentation import models
 
     card = models.load_card(name)
@@ -69,18 +69,18 @@ def show(name: NameArgument, as_json: options.JsonOption = False) -> None:
         terminal.print_data("\n".join(_format_lines(card.model_dump(mode="json"))))
 
 
-@app.command(short_help="Check that the networks' files are intact.")
+@app.command(short_help="Check that the models' files are intact.")
 def verify(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", show_default="all of them", help="The network to check.")
+        str | None, typer.Argument(metavar="[NAME]", show_default="all of them", help="The model to check.")
     ] = None,
 ) -> None:
-    """Check that the SHA-256 of every network's file is the one in its card."""
+    """Check that the SHA-256 of every network file is the one in the model's card."""
     from strokeseg.segmentation import models
 
     names = [name] if name is not None else models.list_names()
     if not names:
-        raise UnknownModel(f"no network is installed in {_format_folders()}", "Install StrokeSeg again.")
+        raise UnknownModel(f"no model is installed in {_format_folders()}", "Install StrokeSeg again.")
     failures: list[ModelError] = []
     for each in names:
         try:
@@ -93,14 +93,14 @@ def verify(
         raise failures[0]
 
 
-@app.command(short_help="Add a network of your own.", no_args_is_help=True)
+@app.command(short_help="Add a model of your own.", no_args_is_help=True)
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", show_default=False, help="The network.")],
     card: Annotated[
         Path | None, typer.Option("--card", metavar="FILE.json", show_default="beside it", help="Its card.")
     ] = None,
 ) -> None:
-    """Add a network of your own, with its card, for use with --model.
+    """Add a network with its card as a model of your own, for use with --model.
 
     The network takes one grey channel, (1, 1, size, size) in -1..1, and returns logits of the same shape; it is run
     once as a check. A network whose SHA-256 differs from its card is refused. `strokeseg train CONFIG --export` writes
@@ -116,7 +116,7 @@ def add(
 def card_(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", show_default=False, help="The network.")],
 ) -> None:
-    """Print a card for a network: entries that the file states are filled in, the rest is for you.
+    """Print a card for a network: the entries that the file states are filled in, the others are left to you.
 
     Redirect the output: strokeseg models card mine.onnx > mine.json
     """
@@ -125,9 +125,9 @@ def card_(
     terminal.print_data(installation.make_card_template(file).model_dump_json(indent=2))
 
 
-@app.command(short_help="Remove a network that you added.", no_args_is_help=True)
+@app.command(short_help="Remove a model that you added.", no_args_is_help=True)
 def remove(name: NameArgument) -> None:
-    """Remove a network that you added; the shipped networks cannot be removed."""
+    """Remove a model that you added; the shipped models cannot be removed."""
     from strokeseg.segmentation import installation
 
     installation.remove_model(name)

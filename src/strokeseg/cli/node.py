@@ -116,11 +116,11 @@ def _explain_rules(settings: NodeSettings, path: Path, as_json: bool) -> None:
 def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
     from datetime import datetime
 
-    from strokeseg.pacs import database as tables
     from strokeseg.pacs import outbox
+    from strokeseg.pacs.database import open_database
     from strokeseg.web.settings import parse_existing_database_url
 
-    engine = tables.open_database(parse_existing_database_url(database))
+    engine = open_database(parse_existing_database_url(database))
     try:
         if resend is not None:
             outbox.retry_now(engine, resend)

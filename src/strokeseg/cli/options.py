@@ -55,7 +55,7 @@ InputArgument = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="Network to use; `strokeseg models list` shows the names.")
+    str, typer.Option("--model", metavar="NAME", help="Model to use; `strokeseg models list` shows the names.")
 ]
 EngineOption = Annotated[
     EngineName, typer.Option("--engine", metavar="NAME", help=f"{', '.join(EngineName)}; see docs/engines.md.")

@@ -113,15 +113,15 @@ def _connect_database(database: str, create_missing: bool = False) -> Engine:
     from sqlalchemy.exc import SQLAlchemyError
 
     from strokeseg.errors import NotWritable
-    from strokeseg.web import database as tables
     from strokeseg.web import settings
     from strokeseg.web.auth.credentials import create_tables
+    from strokeseg.web.database import connect
 
     url = settings.parse_database_url(database)
     if not create_missing and url.startswith("sqlite"):
         _check_exists(url)
     try:
-        engine = tables.connect(url)
+        engine = connect(url)
         create_tables(engine)
     except SQLAlchemyError as error:
         # The error's message holds the URL with its password.

@@ -133,7 +133,7 @@ def _remark_not_calibrated(card: Card) -> tuple[Remark, ...]:
     calibration = card.calibration
     parts = {"confidence": calibration and calibration.blood, "volume interval": calibration and calibration.volume}
     names = " and no ".join(name for name, part in parts.items() if part is None)
-    message = f"The network {card.name} is not calibrated: it has no {names}."
+    message = f"The model {card.name} is not calibrated: it has no {names}."
     return (Remark(code="not-calibrated", severity="info", message=message),) if names else ()
 
 

@@ -93,7 +93,7 @@ def remove_model(name: str) -> None:
     """
     folder = models.find_folder(name)
     if folder == SHIPPED_FOLDER:
-        raise UsageError(f"the network {name!r} is part of StrokeSeg", "Shipped networks cannot be removed.")
+        raise UsageError(f"the model {name!r} is part of StrokeSeg", "Shipped models cannot be removed.")
     # The card is deleted first: without a card the other files are not a model.
     for suffix in ("json", "onnx", "md"):
         (folder / f"{name}.{suffix}").unlink(missing_ok=True)

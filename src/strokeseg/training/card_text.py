@@ -7,6 +7,7 @@ from typing import Any
 from strokeseg.segmentation.models import Calibration, Card
 from strokeseg.training.split import LEAKING
 
+_SCORE_NAMES = {"iou": "IoU"}
 SPLIT_NOTES = {
     "patient": "The split is by patient. The loader refuses the CT-ICH patients of the test sets.",
     LEAKING: "The split is by slice: patients are on both sides, and every validation figure is too good.",
@@ -27,7 +28,7 @@ def render_card(card: Card) -> str:
         Markdown.
     """
     lines = [
-        f"# Network `{card.name}`, version {card.version}",
+        f"# Model `{card.name}`, version {card.version}",
         "",
         f"{card.architecture}; input {card.size} x {card.size} pixels around the head, window 0..80 HU, "
         f"{card.precision}.",
@@ -83,7 +84,7 @@ def _metrics_lines(metrics: dict[str, Any]) -> list[str]:
         lines += ["", f"On {quiet:.0%} of the validation slices without hemorrhage the network marks no pixel."]
     if test:
         rest = ", ".join(
-            f"{name.replace('_', ' ')} {_format_score(score)}"
+            f"{_SCORE_NAMES.get(name, name.replace('_', ' '))} {_format_score(score)}"
             for name, score in test["per_patient"].items()
             if name != "dice"
         )
