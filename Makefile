@@ -37,7 +37,7 @@ check: $(TESTS)  ## a few minutes: format, lint, types, import rules, docstrings
 	@$(MAKE) --no-print-directory quality
 	$(PYTEST) -q -m "not slow and not browser"
 
-fuzz: $(TESTS)  ## read 10,000 damaged files of every kind, and print what became of them
+fuzz: $(TESTS)  ## read 10,000 damaged files of every kind, and print the outcomes
 	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress.fuzz 10000
 
 quality: lint types imports docstrings spelling  ## the checks that run no test
@@ -58,7 +58,7 @@ docstrings: $(TESTS)
 spelling: $(TESTS)
 	git ls-files -z | xargs -0 $(VENV)/bin/codespell
 
-format: $(TESTS)  ## bring the code into form
+format: $(TESTS)  ## format the code
 	$(PYTHON) -m ruff check --fix $(SOURCES)
 	$(PYTHON) -m ruff format $(SOURCES)
 
