@@ -37,10 +37,10 @@ def measure_worker_mb(command_part: str) -> float:
     import psutil
 
     sizes = []
-    for child in psutil.Process().children(recursive=True):
+    for process in psutil.Process().children(recursive=True):
         try:
-            if command_part in " ".join(child.cmdline()):
-                sizes.append(child.memory_info().rss / 2**20)
+            if command_part in " ".join(process.cmdline()):
+                sizes.append(process.memory_info().rss / 2**20)
         except psutil.Error:  # the process has just ended
             continue
     return sum(sizes) / len(sizes) if sizes else 0.0

@@ -44,6 +44,8 @@ class Pair:
     ----------
     name : str
         The image's file name without extension.
+    image, mask : Path
+        The two files.
     patient : str
         The patient; pairs of one patient are always drawn together.
     ignore : int, optional
@@ -124,6 +126,8 @@ class Normal:
     ----------
     name : str
         The image's file name without extension.
+    image : Path
+        The file.
     patient : str
         The patient.
     """

@@ -30,6 +30,8 @@ class Sample:
 
     Attributes
     ----------
+    source, name : str
+        The data set, and the slice's name in it.
     hu : ndarray of int16, shape (rows, columns)
         Hounsfield units.
     mask : ndarray of uint8, shape (rows, columns)

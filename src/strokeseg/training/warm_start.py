@@ -123,7 +123,7 @@ def _read_nodes(content: bytes) -> list[Node]:
     """List the convolutions and batch norms of a graph with their weights; split convolutions are restored."""
     graph = onnx.load_from_string(content).graph
     known = {item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32)) for item in graph.initializer}
-    found: list[Node] = []
+    nodes: list[Node] = []
     interleaved = {node.input[0] for node in graph.node if node.op_type == "DepthToSpace"}
     four: Tensor | None = None
     for node in graph.node:
@@ -140,8 +140,8 @@ def _read_nodes(content: bytes) -> list[Node]:
         elif four is not None:
             values = [_merge_kernels(four, values[0]), *values[1:]]
         four = None
-        found.append((node.op_type, values))
-    return found
+        nodes.append((node.op_type, values))
+    return nodes
 
 
 def _merge_kernels(four: Tensor, beside: Tensor | None = None) -> Tensor:
@@ -201,6 +201,8 @@ def restate_batch_norms(network: nn.Module, images: Tensor) -> None:
 
     Parameters
     ----------
+    network : Module
+        The network; changed in place.
     images : Tensor, shape (slices, 1, size, size)
         Training slices, -1..1.
     """
@@ -224,9 +226,9 @@ def restate_batch_norms(network: nn.Module, images: Tensor) -> None:
 def _check_equal_output(network: nn.Module, content: bytes, card: Card) -> None:
     image = torch.rand(1, 1, card.size, card.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        mine = network(image)[0, 0].numpy()
-    theirs = OnnxRuntime(card, content, 0).logits(image.numpy())
-    if mine.shape != theirs.shape or not np.abs(mine - theirs).max() <= MAX_LOGIT_DIFFERENCE:
+        logits = network(image)[0, 0].numpy()
+    expected = OnnxRuntime(card, content, 0).logits(image.numpy())
+    if logits.shape != expected.shape or not np.abs(logits - expected).max() <= MAX_LOGIT_DIFFERENCE:
         raise _mismatch(card)
 
 

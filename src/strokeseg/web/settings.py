@@ -100,7 +100,7 @@ class ServerSettings:
 def parse_database_url(text: str) -> str:
     """Return a database URL with the name of the installed driver.
 
-    Attributes
+    Parameters
     ----------
     text : str
         "sqlite", a sqlite:/// URL or a postgresql:// URL.

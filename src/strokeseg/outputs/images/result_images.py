@@ -113,7 +113,7 @@ class ResultImages:
             images |= {f"planes_{number}": image for number, image in enumerate(self.lesion_planes, 1)}
         if "views" in formats:
             images["views"] = self.views
-        drawn = {name: image for name, image in images.items() if image is not None}
-        for name, image in drawn.items():
+        available = {name: image for name, image in images.items() if image is not None}
+        for name, image in available.items():
             image.save(folder / f"{name}.png", compress_level=2)
-        return {name: f"{name}.png" for name in drawn}
+        return {name: f"{name}.png" for name in available}

@@ -66,6 +66,8 @@ class CasePrediction:
 
     Attributes
     ----------
+    patient, source : str
+        The patient, and the data set.
     blood : bool
         Whether any slice holds blood.
     truth_ml, volume_ml : float

@@ -125,7 +125,7 @@ function changeView(document_, comparison) {
 function lesionTable(lesions) {
   const ids = (list) => list.join(", ") || "–";
   return el("table", { class: "changes" },
-    el("thead", {}, el("tr", {}, ["Change", "Earlier", "Later", "Change"].map((name) => el("th", { scope: "col" }, name)))),
+    el("thead", {}, el("tr", {}, ["Change", "Earlier", "Later", "Difference"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, lesions.map((lesion) => el("tr", {}, el("th", { scope: "row" }, KINDS[lesion.kind] ?? lesion.kind),
       el("td", {}, `${ids(lesion.earlier)}: ${ml(lesion.earlier_ml)}`), el("td", {}, `${ids(lesion.later)}: ${ml(lesion.later_ml)}`),
       el("td", {}, signed(lesion.change_ml, ml(lesion.change_ml)))))));
