@@ -11,8 +11,8 @@ from strokeseg import segmentation
 from strokeseg.errors import TrainError
 from strokeseg.segmentation import models
 from strokeseg.segmentation.models import Calibration
-from strokeseg.training.calibration import calibrate_network, degradation, figures, fit
-from strokeseg.training.calibration.fit import CasePrediction
+from strokeseg.training.calibration import calibrate_network, cases, degradation, figures, fit
+from strokeseg.training.calibration.cases import CasePrediction
 from strokeseg.training.data import UNKNOWN, Sample
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +51,8 @@ def make_row(truth=10.0, volume=10.0, patient="p", blood=True, lesion=5.0, below
 
 def test_a_patients_slices_are_one_scan_of_nominal_spacing(engine):
     """The head is 160 pixels high: with a margin of 4 % its square has about 173; 225 mm over it, 5 mm apart."""
-    case = fit.group_by_patient([make_slice(20, "a", number) for number in range(3)])[0]
-    row = fit.predict_case(case, engine)
+    case = cases.group_by_patient([make_slice(20, "a", number) for number in range(3)])[0]
+    row = cases.predict_case(case, engine)
     by_hand = 3 * np.pi * 20**2 * (225 / 173) ** 2 * 5 / 1000
     assert row.truth_ml == pytest.approx(by_hand, rel=0.07)
     assert row.volume_ml == pytest.approx(row.truth_ml, rel=0.02)
@@ -64,8 +64,8 @@ def test_a_patients_slices_are_one_scan_of_nominal_spacing(engine):
 def test_slices_of_other_size_are_parts_of_the_same_patient(engine):
     small, whole = make_slice(20, "a"), make_slice(20, "a", 1)
     small = replace(small, hu=small.hu[5:195], mask=small.mask[5:195])
-    both = fit.predict_case(fit.group_by_patient([small, whole])[0], engine)
-    one = fit.predict_case(fit.group_by_patient([whole])[0], engine)
+    both = cases.predict_case(cases.group_by_patient([small, whole])[0], engine)
+    one = cases.predict_case(cases.group_by_patient([whole])[0], engine)
     assert both.truth_ml == pytest.approx(2 * one.truth_ml, rel=0.05)
     assert both.lesion_ml == pytest.approx(one.lesion_ml, rel=0.05)
 
@@ -74,16 +74,16 @@ def test_what_is_not_known_counts_in_neither_volume(engine):
     sample = make_slice(20, "a")
     mask = sample.mask.copy()
     mask[:, 90:][mask[:, 90:] == 1] = UNKNOWN
-    whole = fit.predict_case(fit.group_by_patient([sample])[0], engine)
-    half = fit.predict_case(fit.group_by_patient([replace(sample, mask=mask)])[0], engine)
+    whole = cases.predict_case(cases.group_by_patient([sample])[0], engine)
+    half = cases.predict_case(cases.group_by_patient([replace(sample, mask=mask)])[0], engine)
     assert half.truth_ml == pytest.approx(whole.truth_ml / 2, rel=0.04)
     assert half.volume_ml == pytest.approx(whole.volume_ml / 2, rel=0.04)
     assert half.lesion_ml == whole.lesion_ml
 
 
 def test_a_picture_is_no_scan_in_hounsfield_units():
-    assert not fit.make_nominal_scan(make_slice(5, "a").hu[None]).calibrated
-    assert fit.make_nominal_scan(make_slice(5, "a").hu[None] * 10).calibrated
+    assert not cases.make_nominal_scan(make_slice(5, "a").hu[None]).calibrated
+    assert cases.make_nominal_scan(make_slice(5, "a").hu[None] * 10).calibrated
 
 
 @pytest.mark.parametrize(("number", "level"), [(4, 0.8), (9, 0.9), (12, 0.9)])
@@ -182,7 +182,7 @@ def test_both_sides_count_half_in_the_brier_score():
 
 
 def make_group(samples):
-    return fit.group_by_patient(samples)[0].slice_groups[0]
+    return cases.group_by_patient(samples)[0].slice_groups[0]
 
 
 def test_degraded_slices_are_as_bad_as_they_say():
@@ -200,14 +200,14 @@ def test_degraded_slices_are_as_bad_as_they_say():
 
 
 def test_joined_slices_keep_the_volume_and_a_missing_one_is_still_drawn(engine):
-    case = fit.group_by_patient([make_slice(20, "a", number) for number in range(6)])[0]
-    plain, thick = (fit.predict_case(case, engine, change) for change in (None, degradation.join_slices))
+    case = cases.group_by_patient([make_slice(20, "a", number) for number in range(6)])[0]
+    plain, thick = (cases.predict_case(case, engine, change) for change in (None, degradation.join_slices))
     assert thick.volume_ml == pytest.approx(plain.volume_ml, rel=0.01)
     assert thick.truth_ml == plain.truth_ml
     gap = degradation.remove_middle_slice(case.slice_groups[0])
     assert len(gap.scan.hu) == 5 and gap.truth_ml == case.slice_groups[0].truth_ml
     assert gap.scan.planes.gaps_with_missing_slices.tolist() == [False, False, True, False]
-    assert fit.predict_case(case, engine, degradation.remove_middle_slice).volume_ml < 0.95 * plain.volume_ml
+    assert cases.predict_case(case, engine, degradation.remove_middle_slice).volume_ml < 0.95 * plain.volume_ml
     assert degradation.remove_middle_slice(make_group([make_slice(9, "a", number) for number in range(4)])) is None
     assert degradation.join_slices(make_group([make_slice(9, "a")])) is None
 
@@ -220,18 +220,18 @@ def test_the_validation_patients_of_a_card_are_read(engine, tmp_path):
     training_sets.write_datasets(tmp_path / "data")
     rows = [{"name": "ctich_train", "validation": 6}, {"name": "head_ct_normal", "validation": 1}]
     card = make_card(engine, validation_patients=["ctich:000", "ctich:003", "headct:g2"], sources=rows)
-    found = fit.read_validation_samples(card, tmp_path / "data")
+    found = cases.read_validation_samples(card, tmp_path / "data")
     assert [sample.name for sample in found] == ["000_0", "000_1", "000_2", "003_0", "003_1", "003_2", "002"]
-    assert len(fit.group_by_patient(found)) == 3 and len(fit.split_into_slices(found)) == 7
+    assert len(cases.group_by_patient(found)) == 3 and len(cases.split_into_slices(found)) == 7
 
 
 def test_a_card_without_its_patients_is_refused(engine, tmp_path):
     training_sets.write_datasets(tmp_path)
     with pytest.raises(TrainError, match="names no validation patients"):
-        fit.read_validation_samples(make_card(engine), tmp_path)
+        cases.read_validation_samples(make_card(engine), tmp_path)
     rows = [{"name": "ctich_train", "validation": 3}]
     with pytest.raises(TrainError, match="ctich:999"):
-        fit.read_validation_samples(
+        cases.read_validation_samples(
             make_card(engine, validation_patients=["ctich:000", "ctich:999"], sources=rows), tmp_path
         )
 
@@ -303,7 +303,7 @@ def test_the_shipped_calibration_is_what_its_patients_give(shared_data):
     """Without the degradations, which take minutes: the quantile, the curves, and the figures of both."""
     card = models.read_card(models.SHIPPED_FOLDER / "fast.json")
     found = fit.fit_calibration(
-        segmentation.load_engine("fast"), fit.read_validation_samples(card, shared_data), degraded=False
+        segmentation.load_engine("fast"), cases.read_validation_samples(card, shared_data), degraded=False
     )
     stored, made = card.calibration, found.calibration
     assert made.volume.quantile == pytest.approx(stored.volume.quantile, rel=0.02)

@@ -10,7 +10,15 @@ from strokeseg.segmentation import models
 from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.models import Card
 from strokeseg.training.calibration import figures, fit
-from strokeseg.training.calibration.fit import Case, CasePrediction
+from strokeseg.training.calibration.cases import (
+    Case,
+    CasePrediction,
+    group_by_patient,
+    load_uncalibrated_engine,
+    predict_case,
+    read_validation_samples,
+    split_into_slices,
+)
 from strokeseg.training.card_text import render_card
 from strokeseg.training.data import Sample
 
@@ -81,7 +89,7 @@ def draw_up_card(name: str, data_root: Path, *, unseen: Sequence[Sample] = (), l
     """
     engine = segmentation.load_engine(name)
     log(f"{name}: segmenting the validation patients, unchanged and degraded; this takes some minutes")
-    fitted = fit.fit_calibration(engine, fit.read_validation_samples(engine.card, data_root))
+    fitted = fit.fit_calibration(engine, read_validation_samples(engine.card, data_root))
     card_figures = figures.compute_figures(fitted)
     if unseen:
         log(f"{name}: segmenting {len({sample.patient for sample in unseen})} unseen patients")
@@ -107,10 +115,10 @@ def predict_samples(samples: Sequence[Sample], engine: Engine) -> tuple[list[Cas
     of_slices : list of CasePrediction
         One for each slice in which blood is outlined.
     """
-    uncalibrated = fit.load_uncalibrated_engine(engine)
+    uncalibrated = load_uncalibrated_engine(engine)
     outlined = [sample for sample in samples if (sample.mask == 1).any()]
 
     def predict(cases: list[Case]) -> list[CasePrediction]:
-        return [row for case in cases if (row := fit.predict_case(case, uncalibrated)) is not None]
+        return [row for case in cases if (row := predict_case(case, uncalibrated)) is not None]
 
-    return predict(fit.group_by_patient(samples)), predict(fit.split_into_slices(outlined))
+    return predict(group_by_patient(samples)), predict(split_into_slices(outlined))

@@ -15,12 +15,12 @@ from strokeseg.evaluation.metrics import bootstrap_interval
 from strokeseg.segmentation.confidence import DECISION_THRESHOLD, compute_probability
 from strokeseg.segmentation.interval import compute_nonconformity, conformal_quantile
 from strokeseg.segmentation.models import Calibration, HemorrhageCalibration, VolumeCalibration
+from strokeseg.training.calibration.cases import CasePrediction
 from strokeseg.training.calibration.fit import (
     FLOOR_ML,
     INTERVAL_LEVEL,
     SLACK_ML,
     CalibrationFit,
-    CasePrediction,
     collect_evidence,
     fit_logistic,
     select_measurable,
