@@ -142,6 +142,6 @@ def _remark_doubtful(mask: Mask, largest_ml: float, confidence: float, scan: Sca
     size = f" (largest lesion {largest_ml:.2f} ml)" if scan.weights_mm is not None else ""
     message = (
         f"Possible blood was detected on {len(slices)} slice{'s' * (len(slices) != 1)}{size}, "
-        f"but a hemorrhage is unlikely (confidence {confidence:.2f}). Nothing is outlined. Review these slices."
+        f"but a hemorrhage is unlikely (probability {confidence:.2f}). Nothing is outlined. Review these slices."
     )
     return Remark(code="doubtful", severity="warning", message=message, slices=slices)
