@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks import machine as host
 from benchmarks import synthetic_series
+from benchmarks.machine import describe_machine, measure_worker_mb
 from benchmarks.page import render_template
 from strokeseg.batch import inputs, scheduler
 from strokeseg.batch.process_pool import ProcessPool
@@ -148,7 +148,7 @@ def run(
             of_ray = _run_all(tasks, RayCluster(settings, LOCAL, 2), settings, "ray::_WorkerActor", log)
     return BatchFigures(
         date=datetime.date.today().isoformat(),
-        machine=host.describe_machine(),
+        machine=describe_machine(),
         model=model,
         slices=slices,
         pool=of_pool,
@@ -197,7 +197,7 @@ def _run_all(
             ends.append(time.monotonic())
             failed += record.failure is not None
             if len(ends) % interval == 0:
-                memory.append(MemorySample(ended=len(ends), worker_mb=round(host.measure_worker_mb(command_part), 1)))
+                memory.append(MemorySample(ended=len(ends), worker_mb=round(measure_worker_mb(command_part), 1)))
             if len(ends) % 100 == 0:
                 log(f"{len(ends):,} of {len(tasks):,}, {len(ends) / (ends[-1] - start):.2f} per second")
     return BatchRun(

@@ -137,8 +137,7 @@ def evaluate(
     """
     if as_segmented and threshold is not None:
         raise UsageError("--as-segmented uses the model's own threshold", "Leave --threshold out.")
-    from strokeseg import evaluation as scoring
-    from strokeseg import pipeline
+    from strokeseg import evaluation, pipeline
     from strokeseg.segmentation import models
 
     to_file = None if json_to in (None, "-") else Path(str(json_to))
@@ -148,8 +147,8 @@ def evaluate(
     predict = pipeline.make_predictor(
         model, engine=engine.value, threads=threads, window=window, spacing_mm=spacing, flip=flip
     )
-    pairs = scoring.find_pairs(folder, images, masks, patient, ignore, picture_spacing_mm=spacing)
-    healthy = scoring.find_normals(normals, patient, pairs, folder) if normals is not None else []
+    pairs = evaluation.find_pairs(folder, images, masks, patient, ignore, picture_spacing_mm=spacing)
+    healthy = evaluation.find_normals(normals, patient, pairs, folder) if normals is not None else []
     if leaks is not None:
         from strokeseg.evaluation import leakage, split_file
         from strokeseg.training.split import make_source_reader
@@ -157,14 +156,12 @@ def evaluate(
         read_source = make_source_reader(data) if data is not None else None
         leakage.check_leakage([*pairs, *healthy], split_file.read(leaks), read_source, window)
     with terminal.show_progress("scoring", "images") as progress:
-        evaluation = scoring.evaluate(
-            pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress
-        )
+        scores = evaluation.evaluate(pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress)
     if to_file is not None:
         atomic_write.write_file(
-            to_file, (evaluation.model_dump_json(indent=2) + "\n").encode(), _FILE_REMEDY, parents=False
+            to_file, (scores.model_dump_json(indent=2) + "\n").encode(), _FILE_REMEDY, parents=False
         )
     if json_to == "-":
-        terminal.print_data(evaluation.model_dump_json(indent=2))
+        terminal.print_data(scores.model_dump_json(indent=2))
     else:
-        terminal.show(scoring.render_table(evaluation))
+        terminal.show(evaluation.render_table(scores))
