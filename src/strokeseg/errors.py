@@ -36,6 +36,11 @@ Each error carries a stable ``code``, a sentence that names the file or field an
 sentences contain no patient data. The command line, the REST interface and the logs use the same codes.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 
 class StrokesegError(Exception):
     """Base class of all errors.
@@ -273,3 +278,22 @@ def describe_fault(error: BaseException) -> str:
         frame = frame.tb_next
     location = f" in {frame.tb_frame.f_globals.get('__name__', '?')}, line {frame.tb_lineno}" if frame else ""
     return f"internal error in StrokeSeg: {type(error).__name__}{location}"
+
+
+_FIELD_ERRORS = {"extra_forbidden": "there is no such entry", "missing": "this entry is missing"}
+
+
+def describe_field_error(detail: Mapping[str, Any]) -> str:
+    """Describe what is wrong with an entry of a file or request.
+
+    Parameters
+    ----------
+    detail : mapping of str to object
+        One of the errors of a pydantic ValidationError.
+
+    Returns
+    -------
+    str
+        Such as "there is no such entry"; for other errors the message of pydantic or of the validator.
+    """
+    return _FIELD_ERRORS.get(detail["type"]) or str(detail["msg"]).removeprefix("Value error, ")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from strokeseg.errors import UsageError
+from strokeseg.errors import UsageError, describe_field_error
 from strokeseg.pacs.settings import NodeSettings
 
 _REMEDY = "Correct the file; docs/pacs.md lists every key."
@@ -73,7 +73,7 @@ def _format_errors(error: ValidationError) -> str:
     lines = []
     for detail in details[:_MAX_LISTED_ERRORS]:
         key = ".".join(str(part + 1 if isinstance(part, int) else part) for part in detail["loc"])
-        lines.append(f"{key}: {detail['msg']}" if key else str(detail["msg"]))
+        lines.append(f"{key}: {describe_field_error(detail)}" if key else describe_field_error(detail))
     remaining = len(details) - _MAX_LISTED_ERRORS
     return "; ".join(lines) + (f"; and {remaining} more" if remaining > 0 else "")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strokeseg import atomic_write
-from strokeseg.errors import CorruptModel, UnknownModel
+from strokeseg.errors import CorruptModel, UnknownModel, describe_field_error
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models"
 FOLDER_VARIABLE = "STROKESEG_MODELS"
@@ -185,7 +185,7 @@ def read_card(path: Path) -> Card:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        message = f"the card {path.name} cannot be read: {field or 'JSON'}: {first['msg']}"
+        message = f"the card {path.name} cannot be read: {field or 'JSON'}: {describe_field_error(first)}"
         raise CorruptModel(message, _remedy(path)) from None
 
 

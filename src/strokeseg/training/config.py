@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from strokeseg.errors import TrainError
+from strokeseg.errors import TrainError, describe_field_error
 from strokeseg.training.own_datasets import OwnDataset
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -219,7 +219,7 @@ def load(path: Path) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise TrainError(f"{path}: {place}: {first['msg']}") from None
+        raise TrainError(f"{path}: {place}: {describe_field_error(first)}") from None
 
 
 def _read_merged(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from strokeseg.errors import UsageError
+from strokeseg.errors import UsageError, describe_field_error
 from strokeseg.web.auth import users
 
 _REMEDY = "Correct the file; docs/security.md lists every key."
@@ -138,4 +138,4 @@ def load_config(path: Path | None) -> AuthConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"--auth-config: {key}: {first['msg'].removeprefix('Value error, ')}", _REMEDY) from None
+        raise UsageError(f"--auth-config: {key}: {describe_field_error(first)}", _REMEDY) from None
