@@ -63,7 +63,7 @@ def _describe_findings(findings: Findings) -> str:
     if findings.confidence is not None:
         clauses.append(f"probability of hemorrhage {findings.confidence:.2f}")
     if findings.side is not None:
-        clauses.append(f"side {findings.side}")
+        clauses.append(f"side {_word(findings.side)}")
     if findings.midline_shift_mm is not None:
         side = f" to the {findings.midline_shift_side}" if findings.midline_shift_side else ""
         clauses.append(f"midline shift {findings.midline_shift_mm:.1f} mm{side}")
@@ -80,8 +80,8 @@ def _build_lesion_table(lesions: list[Lesion]) -> Table:
         "Volume ml": [_format_number(lesion.volume_ml, 2) for lesion in lesions],
         "Pixels": [str(lesion.pixels) for lesion in lesions],
         "Slices": ["–".join(str(i + 1) for i in sorted(set(lesion.slices))) for lesion in lesions],
-        "Side": [lesion.side or "" for lesion in lesions],
-        "Location": [lesion.place or "" for lesion in lesions],
+        "Side": [_word(lesion.side) for lesion in lesions],
+        "Location": [_word(lesion.place) for lesion in lesions],
         "Diameter mm": [_format_number(lesion.max_diameter_mm, 1) for lesion in lesions],
         "ABC/2 ml": [_format_number(lesion.abc2_ml, 2) for lesion in lesions],
         "Mean HU": [_format_number(lesion.mean_hu, 0) for lesion in lesions],
@@ -96,6 +96,10 @@ def _build_lesion_table(lesions: list[Lesion]) -> Table:
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     return table
+
+
+def _word(value: str | None) -> str:
+    return "uncertain" if value == "unsure" else value or ""
 
 
 def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None) -> list[RenderableType]:
