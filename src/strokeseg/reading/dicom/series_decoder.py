@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,7 +155,7 @@ def _decode_volume(series: Series, change: _AxisChange, progress: Progress | Non
                     volume = np.empty((count, *first.shape), dtype=np.int16)
                     store(index, first)
                 else:
-                    pending.append(pool.submit(decode_into, frame, index))
+                    pending.append(pool.submit(copy_context().run, decode_into, frame, index))
                 if len(pending) > 2 * threads:
                     pending.popleft().result()
                 if progress is not None:
