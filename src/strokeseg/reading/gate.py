@@ -91,11 +91,13 @@ def fill_padding(scan: Scan) -> Scan:
     lowest = int(scan.hu.min())
     if scan.kind not in _KINDS_WITHOUT_PADDING_TAG or lowest >= _BELOW_AIR_HU:
         return scan
-    is_below = scan.hu < _BELOW_AIR_HU
-    if int(scan.hu[is_below].max()) != lowest:
+    if any((plane[plane < _BELOW_AIR_HU] != lowest).any() for plane in scan.hu):
         return scan
-    message = f"{np.count_nonzero(is_below)} values of {lowest} are padding; they were set to air."
-    repaired = replace(scan, hu=np.where(is_below, _AIR_HU, scan.hu))
+    hu = scan.hu.copy()
+    is_padding = hu == lowest
+    hu[is_padding] = _AIR_HU
+    message = f"{np.count_nonzero(is_padding)} values of {lowest} are padding; they were set to air."
+    repaired = replace(scan, hu=hu)
     return repaired.with_remarks(Remark(code="no-numbers", severity="repaired", message=message))
 
 
