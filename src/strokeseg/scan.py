@@ -131,7 +131,7 @@ class Planes:
 
     @property
     def has_key_slices(self) -> bool:
-        """Whether these are two or three slices far apart, chosen from a scan: no volume of the head can be measured."""
+        """Whether these are two or three slices far apart, chosen from a scan: they give no volume of the head."""
         return self.gaps_mm.size < _MIN_GAPS_OF_A_STEP and bool(self.gaps_with_missing_slices.any())
 
     @property
@@ -226,6 +226,8 @@ class Scan:
         Kind of the input.
     series_uid : str, optional
         DICOM series instance UID.
+    series_name : str, optional
+        Name that selects this scan in its input: the UID, with ":2" for the second of several volumes in one series.
     sop_instance_uids : tuple of str, default ()
         UID of each slice, in the order of the slices; empty if there are none.
     window : tuple of (float, float), optional
@@ -246,6 +248,7 @@ class Scan:
     window: tuple[float, float] | None = None
     remarks: tuple[Remark, ...] = field(default_factory=tuple)
     source: DicomSource | None = field(default=None, repr=False, compare=False)
+    series_name: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or self.hu.dtype != np.int16:

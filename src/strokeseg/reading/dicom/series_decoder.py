@@ -63,6 +63,7 @@ def read_series(series: Series, progress: Progress | None = None) -> Scan:
         planes,
         kind="dicom",
         series_uid=slices[0].series_uid or None,
+        series_name=series.name or slices[0].series_uid or None,
         sop_instance_uids=tuple(header.sop_uid for header in ordered),
         remarks=series.remarks,
         source=source_attributes.build_source(ordered, transposed=axis_change.transpose, mirrored=axis_change.mirror),
