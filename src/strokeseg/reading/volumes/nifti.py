@@ -22,6 +22,7 @@ from strokeseg.scan import Floats, Scan
 _UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AFFINE_TOLERANCE_VOXELS = 0.5  # a header's rounding, or a writer's shift by half a pixel
+_MIN_SHEAR = 1e-3
 _HEADER_BYTES = {1: 348, 2: 540}  # by version; extensions behind them are skipped
 _CHUNK_BYTES = 2**20
 _MAX_DEFLATE_RATIO = 1032  # of zlib's format: no file inflates to more than this times its size
@@ -146,10 +147,12 @@ def _choose_affine(header: Any) -> tuple[Floats, list[Remark]]:
     if not np.isfinite(sform).all() or (sizes == 0).any():
         message = "The header's sform spans no volume; its qform was used."
         return qform, [Remark(code="affines-disagree", severity="warning", message=message)]
-    last = np.array(header.get_data_shape()[:3]) - 1
-    corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    distance_mm = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
-    if distance_mm <= _AFFINE_TOLERANCE_VOXELS * sizes.min():
+    shape, tolerance_mm = header.get_data_shape(), _AFFINE_TOLERANCE_VOXELS * sizes.min()
+    distance_mm = _max_corner_distance_mm(sform, qform, shape)
+    if distance_mm <= tolerance_mm:
+        return sform, []
+    # The slices of a tilted gantry are a shear, which a qform cannot hold: no reason to doubt the sform.
+    if any(_max_corner_distance_mm(qform, each, shape) <= tolerance_mm for each in _remove_shear(sform)):
         return sform, []
     mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
     message = (
@@ -159,3 +162,33 @@ def _choose_affine(header: Any) -> tuple[Floats, list[Remark]]:
     if mirrored:
         message += " One is the mirror image of the other: check the sides."
     return sform, [Remark(code="affines-disagree", severity="warning", message=message)]
+
+
+def _max_corner_distance_mm(one: Floats, other: Floats, shape: tuple[int, ...]) -> float:
+    """Return the largest distance between the positions of a corner of the volume by two affines, mm."""
+    last = np.array(shape[:3]) - 1
+    corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
+
+
+def _remove_shear(sform: Floats) -> list[Floats]:
+    """Return the qforms that writers make of a sheared sform; empty if there is no shear.
+
+    A qform holds a rotation and three lengths. The rotation is the nearest one, by polar decomposition (nifti1_io,
+    which dcm2niix uses, and nibabel), or keeps rows and columns. The third length is the step from slice to slice or
+    its part along the normal of the slices.
+    """
+    lengths = np.linalg.norm(sform[:3, :3], axis=0)
+    axes = sform[:3, :3] / lengths
+    if np.abs(axes.T @ axes - np.eye(3)).max() < _MIN_SHEAR:
+        return []
+    left, _, right = np.linalg.svd(axes)
+    normal = np.cross(axes[:, 0], axes[:, 1])
+    normal *= np.sign(normal @ axes[:, 2]) / np.linalg.norm(normal)
+    qforms = []
+    for rotation in (left @ right, np.column_stack([axes[:, :2], normal])):
+        for step_mm in (lengths[2], lengths[2] * (normal @ axes[:, 2])):
+            qform = sform.copy()
+            qform[:3, :3] = rotation * [lengths[0], lengths[1], step_mm]
+            qforms.append(qform)
+    return qforms
