@@ -293,3 +293,29 @@ def test_a_header_of_fill_bytes_takes_no_time():
     began = time.process_time()
     assert codestream.parse_header(b"\xff\xd8" + bytes([0xFF]) * 60_000_000) is None
     assert time.process_time() - began < 0.5 * measure_slowdown()
+
+
+def write_with_intercepts(folder, intercepts):
+    """Write the head with one intercept for each slice in the header, the stored values always for -1024."""
+    slices = head_series.make_datasets(Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 6.0))))
+    for data, intercept in zip(slices, intercepts, strict=True):
+        data.RescaleIntercept = intercept
+    return head_series.write_series(folder, slices)
+
+
+@pytest.mark.parametrize("wrong", [(5, 6, 7, 8), (0,), (0, 17), (3, 9, 10)])
+@pytest.mark.parametrize("intercept", [0, -24])
+def test_slices_that_lost_their_intercept_are_set_to_the_scale_of_the_others(tmp_path, wrong, intercept):
+    expected = read_one(write_with_intercepts(tmp_path / "right", [-1024] * 18)).hu
+    intercepts = [intercept if index in wrong else -1024 for index in range(18)]
+    scan = read_one(write_with_intercepts(tmp_path / "wrong", intercepts))
+    assert np.array_equal(scan.hu, expected)
+    [remark] = [remark for remark in scan.remarks if remark.code == "hounsfield-offset"]
+    assert remark.severity == "repaired" and remark.slices == list(wrong)
+
+
+@pytest.mark.parametrize(("intercept", "offset"), [(-200, 824), (-2048, -1024)])
+def test_slices_off_by_another_amount_are_refused(tmp_path, intercept, offset):
+    intercepts = [intercept if index in (5, 6) else -1024 for index in range(18)]
+    with pytest.raises(NoHounsfield, match=f"slice 6 is about {offset} HU off"):
+        read_one(write_with_intercepts(tmp_path, intercepts))
