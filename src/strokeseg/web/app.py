@@ -87,7 +87,7 @@ def create_app(settings: ServerSettings, context: AppContext | None = None) -> F
         app.include_router(module.router, prefix=API_PREFIX)
     app.add_api_route("/", _send_page, include_in_schema=False, response_class=FileResponse)
     app.mount("/static", _RevalidatedStaticFiles(directory=STATIC), name="static")
-    app.add_middleware(RequestLimits, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestLimits)
     app.add_middleware(_StaticGzip)
     auth.protect(app, context.guard)
     app.openapi = lambda: _create_openapi(app)  # type: ignore[method-assign]

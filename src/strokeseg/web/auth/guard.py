@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fastapi import Request, Security
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy import Engine
@@ -55,10 +56,26 @@ class RequireScope:
     def __init__(self, scope: Scope) -> None:
         self.scope: Scope = scope
 
-    def __call__(self, request: Request, _bearer: Any = Security(_BEARER), _cookie: Any = Security(_COOKIE)) -> User:  # noqa: B008
+    async def __call__(
+        self,
+        request: Request,
+        _bearer: Any = Security(_BEARER),  # noqa: B008
+        _cookie: Any = Security(_COOKIE),  # noqa: B008
+    ) -> User:
         """Return the user; raises HttpRefusal with 401, 403 or 429."""
+        user: User | None = request.scope.get(self._key)
+        if user is not None:
+            return user
         guard: Guard = request.app.state.guard
-        return guard.authorize(request, self.scope)
+        return await run_in_threadpool(guard.authorize, request, self.scope)
+
+    def remember(self, request: Request, user: User) -> None:
+        """Keep the user of a request that was authorized before its body was read."""
+        request.scope[self._key] = user
+
+    @property
+    def _key(self) -> str:
+        return f"strokeseg.user.{self.scope}"
 
 
 class Guard:
