@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotFound, UsageError
+from strokeseg.web import private_files
 
 _BLOCK_BYTES = 2**20
 
@@ -22,7 +23,7 @@ _BLOCK_BYTES = 2**20
 class Storage:
     """Files by key, such as "studies/ID/versions/0/result.json"; keys never contain text from a user.
 
-    A file is stored completely or not at all.
+    A file is stored completely or not at all. In a folder, only the user of this process can read it.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ class Storage:
         self.is_local = isinstance(self._files, LocalFileSystem)
         if self.is_local:
             self._root = str(Path(self._root).resolve())
-            Path(self._root).mkdir(parents=True, exist_ok=True)
+            private_files.create_folder(Path(self._root))
+            private_files.restrict(Path(self._root), "the folder of --storage")
         self.scratch = _create_scratch(scratch or (Path(self._root) / "scratch" if self.is_local else None))
 
     def put(self, source: Path, key: str) -> None:
@@ -72,7 +74,7 @@ class Storage:
                 self._files.put_file(str(source), self._resolve(key))
                 return
             target = Path(self._resolve(key))
-            target.parent.mkdir(parents=True, exist_ok=True)
+            private_files.create_folder(target.parent)
             partial = target.with_name(f".{uuid4().hex}.partial")
             _move(source, partial)
             os.replace(partial, target)
@@ -180,6 +182,7 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         shutil.copyfile(source, target)
+    private_files.set_mode(target, private_files.FILE_MODE)
     with target.open("rb") as stream:
         os.fsync(stream.fileno())
 
@@ -187,13 +190,13 @@ def _move(source: Path, target: Path) -> None:
 def _create_scratch(base: Path | None) -> Path:
     """Create this process's folder for files in transit, and delete those of processes that have ended."""
     base = base or Path(tempfile.gettempdir()) / f"strokeseg-{os.getuid()}"
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_files.create_folder(base)
     for folder in base.glob("pid-*"):
         number = folder.name.removeprefix("pid-")
         if number.isdigit() and not is_process_alive(int(number)):
             shutil.rmtree(folder, ignore_errors=True)
     own = base / f"pid-{os.getpid()}"
-    own.mkdir(exist_ok=True, mode=0o700)
+    private_files.create_folder(own)
     return own
 
 
