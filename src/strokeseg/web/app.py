@@ -42,7 +42,16 @@ def create_context(settings: ServerSettings) -> AppContext:
     jobs = JobQueue(settings, engine, storage)
     upload_store = UploadStore(engine, storage)
     retention = Retention(settings, engine, storage, jobs, upload_store)
-    return AppContext(settings, engine, storage, jobs, upload_store, EventBroadcaster(jobs.studies), retention, guard)
+    return AppContext(
+        settings,
+        engine,
+        storage,
+        jobs,
+        upload_store,
+        EventBroadcaster(jobs.studies, guard.find_ended),
+        retention,
+        guard,
+    )
 
 
 def create_app(settings: ServerSettings, context: AppContext | None = None) -> FastAPI:

@@ -10,7 +10,7 @@ from strokeseg.web.auth.bounded_route import MAX_UPLOAD, BoundedRoute, limit_bod
 from strokeseg.web.auth.guard import Guard, RequireScope, create_guard
 from strokeseg.web.auth.headers import DOCUMENT_CSP, PAGE_CSP
 from strokeseg.web.auth.protection import protect
-from strokeseg.web.auth.users import LOCAL_USER, SCOPES, User
+from strokeseg.web.auth.users import LOCAL_USER, SCOPES, Credential, User
 
 __all__ = [
     "DOCUMENT_CSP",
@@ -19,6 +19,7 @@ __all__ = [
     "PAGE_CSP",
     "SCOPES",
     "BoundedRoute",
+    "Credential",
     "Guard",
     "RequireScope",
     "User",

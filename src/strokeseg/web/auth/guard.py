@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -15,7 +16,7 @@ from strokeseg.errors import Busy, Unauthorized
 from strokeseg.web.auth import config, credentials, oidc, rate_limit, sessions, tokens
 from strokeseg.web.auth.audit import AuditLog
 from strokeseg.web.auth.headers import SAFE_METHODS
-from strokeseg.web.auth.users import LOCAL_USER, Scope, User
+from strokeseg.web.auth.users import LOCAL_USER, Credential, Scope, User
 from strokeseg.web.problems import HttpRefusal
 
 SESSION_COOKIE = "strokeseg_session"
@@ -112,6 +113,16 @@ class Guard:
             return token.user if token else None
         cookie = request.cookies.get(SESSION_COOKIE)
         return sessions.find_user(self.engine, cookie) if cookie else None
+
+    def find_ended(self, listening: Iterable[Credential]) -> set[Credential]:
+        """Return those of some credentials that were revoked, have expired, or whose session has ended."""
+        every = set(listening)
+        valid_tokens, valid_sessions = set[str](), set[str]()
+        if ids := [each.token for each in every if each.token is not None]:
+            valid_tokens = tokens.list_valid_ids(self.engine, ids)
+        if hashes := [each.session for each in every if each.session is not None]:
+            valid_sessions = sessions.list_valid_hashes(self.engine, hashes)
+        return {each for each in every if each.token not in valid_tokens and each.session not in valid_sessions}
 
     def authorize(self, request: Request, scope: Scope) -> User:
         """Return the user of a request that needs a scope.
