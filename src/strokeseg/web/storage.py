@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotFound, UsageError
 from strokeseg.web import private_files
+from strokeseg.web.scratch import ScratchFolder
 
 _BLOCK_BYTES = 2**20
 
@@ -50,7 +51,9 @@ class Storage:
             self._root = str(Path(self._root).resolve())
             private_files.create_folder(Path(self._root))
             private_files.restrict(Path(self._root), "the folder of --storage")
-        self.scratch = _create_scratch(scratch or (Path(self._root) / "scratch" if self.is_local else None))
+        elsewhere = Path(tempfile.gettempdir()) / f"strokeseg-{os.getuid()}"
+        self._scratch = ScratchFolder(scratch or (Path(self._root) / "scratch" if self.is_local else elsewhere))
+        self.scratch = self._scratch.path
 
     def put(self, source: Path, key: str) -> None:
         """Store a file; on the same disk ``source`` is moved.
@@ -185,19 +188,6 @@ def _move(source: Path, target: Path) -> None:
     private_files.set_mode(target, private_files.FILE_MODE)
     with target.open("rb") as stream:
         os.fsync(stream.fileno())
-
-
-def _create_scratch(base: Path | None) -> Path:
-    """Create this process's folder for files in transit, and delete those of processes that have ended."""
-    base = base or Path(tempfile.gettempdir()) / f"strokeseg-{os.getuid()}"
-    private_files.create_folder(base)
-    for folder in base.glob("pid-*"):
-        number = folder.name.removeprefix("pid-")
-        if number.isdigit() and not is_process_alive(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
-    own = base / f"pid-{os.getpid()}"
-    private_files.create_folder(own)
-    return own
 
 
 def is_process_alive(pid: int) -> bool:
