@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from strokeseg.errors import UsageError
 from strokeseg.web import multipart, study_files
-from strokeseg.web.auth import User
+from strokeseg.web.auth import MAX_UPLOAD, BoundedRoute, User, limit_body
 from strokeseg.web.context import AppContext
 from strokeseg.web.problems import document_problems
 from strokeseg.web.routes.parameters import Context, IdempotencyKey, Reader, StudyId, Writer
 from strokeseg.web.schemas import Study, StudyOptions, StudyPage, StudyStatus
 from strokeseg.web.study_creation import StudyRequest, create_study
 
-router = APIRouter(tags=["studies"])
+router = APIRouter(route_class=BoundedRoute, tags=["studies"])
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events `study` and `deleted`", "content": {"text/event-stream": {}}}
 }
@@ -56,20 +56,26 @@ _FORM: dict[str, Any] = {
         **document_problems(400, 408, 409, 413, 503, 507),
     },
 )
+@limit_body(MAX_UPLOAD)
 async def upload_study(
     context: Context, request: Request, response: Response, user: Writer, key: IdempotencyKey = ""
 ) -> Study:
     """Upload a study in one request: its files are parts named `files`, which are streamed to the disk."""
     announced = request.headers.get("content-length", "0")
-    await asyncio.to_thread(context.retention.check_space, int(announced) if announced.isdigit() else 0)
+    arrival = await asyncio.to_thread(context.retention.expect, int(announced) if announced.isdigit() else 0)
     async with context.temporary_folder() as folder:
-        fields, files = await multipart.receive_form(request, folder)
-        options = _parse_options(fields)
-        fingerprint = study_files.compute_fingerprint(
-            (f"{file.name} {file.size} {file.sha256}" for file in files), options
-        )
-        new = StudyRequest(user, options, key, fingerprint, request, response)
-        return await asyncio.to_thread(create_study, context, new, files, folder)
+        with arrival:
+            fields, files = await multipart.receive_form(request, folder, arrival.add)
+
+            def create() -> Study:
+                options = _parse_options(fields)
+                described = (f"{file.name} {file.size} {file.sha256}" for file in files)
+                fingerprint = study_files.compute_fingerprint(described, options)
+                arrival.check()
+                new = StudyRequest(user, options, key, fingerprint, request, response)
+                return create_study(context, new, files, folder)
+
+            return await asyncio.to_thread(create)
 
 
 @router.get("/studies", responses=document_problems(400))
