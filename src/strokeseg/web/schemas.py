@@ -21,6 +21,7 @@ StudyStatus = Literal[
 Priority = Literal["normal", "urgent"]
 TERMINAL_STATUSES = ("done", "refused", "failed", "cancelled")
 """A study in one of these states does not change by itself."""
+RUNNING_STATUSES = ("queued", "reading", "segmenting", "measuring", "writing", "delivering")
 
 _STUDY: dict[str, JsonValue] = {
     "id": "0f8fad5bd9cb469fa16570867728950e",
