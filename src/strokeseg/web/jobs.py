@@ -24,7 +24,7 @@ from strokeseg.web.comparison_store import ComparisonStore
 from strokeseg.web.database import comparisons, studies, versions
 from strokeseg.web.leases import Leases
 from strokeseg.web.pickled_names import register_old_names
-from strokeseg.web.schemas import RUNNING_STATUSES, TERMINAL_STATUSES
+from strokeseg.web.schemas import RETRYABLE_STATUSES, RUNNING_STATUSES, TERMINAL_STATUSES
 from strokeseg.web.settings import ServerSettings
 from strokeseg.web.steps import StudySteps
 from strokeseg.web.storage import Storage
@@ -143,6 +143,27 @@ class JobQueue:
     def submit(self, study: str, priority: str) -> None:
         """Queue a study; a second call has no effect."""
         self._submit_job(study, study, priority)
+
+    def retry(self, study: str) -> None:
+        """Process a study again that failed or was refused, from its upload.
+
+        Parameters
+        ----------
+        study : str
+            ID of the study.
+
+        Raises
+        ------
+        NotFound
+            `not-found`, if the study does not exist.
+        Conflict
+            `conflict`, if it has neither failed nor was refused.
+        """
+        row = self.studies.get_retryable_row(study)
+        if not self.studies.restart(study, row.options, RETRYABLE_STATUSES):
+            return  # someone else retried it at the same moment
+        row = self.studies.get_row(study)
+        self._submit_job(list_study_jobs(study, row.options)[-1], study, row.priority)
 
     def _submit_job(self, job: str, study: str, priority: str) -> None:
         self._enqueue(job, _URGENT if priority == "urgent" else _NORMAL, self._study, study)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from strokeseg.errors import Conflict, NotFound, StrokesegError
 from strokeseg.web.auth.users import User
 from strokeseg.web.database import current_time, idempotency_keys, step_durations, studies, versions
-from strokeseg.web.schemas import TERMINAL_STATUSES, ErrorInfo, Study, StudyPage
+from strokeseg.web.schemas import RETRYABLE_STATUSES, TERMINAL_STATUSES, ErrorInfo, Study, StudyPage
 from strokeseg.web.serializers import decode_cursor, encode_cursor, serialize_study
 from strokeseg.web.version_store import VersionStore
 
@@ -153,6 +153,22 @@ class StudyStore:
             row = connection.execute(query).one_or_none()
         if row is None or (viewer is not None and not viewer.can_see(row.owner, row.group)):
             raise NotFound("the study does not exist", "List the studies with GET /api/v1/studies.")
+        return row
+
+    def get_retryable_row(self, study: str, viewer: User | None = None) -> Row[Any]:
+        """Return the row of a study that failed or was refused.
+
+        Raises
+        ------
+        NotFound
+            `not-found`, if the study does not exist or the viewer may not see it.
+        Conflict
+            `conflict`, if it has another status.
+        """
+        row = self.get_row(study, viewer)
+        if row.status not in RETRYABLE_STATUSES:
+            message = f"the status of this study is {row.status}: it cannot be tried again"
+            raise Conflict(message, "Only a study that failed or was refused can be tried again.")
         return row
 
     def get_study(self, study: str, viewer: User | None = None) -> Study:
