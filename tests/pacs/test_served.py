@@ -1,5 +1,6 @@
 """A node with the jobs of the web application: the study is in the worklist, and its objects are sent."""
 
+import getpass
 import json
 import logging
 import signal
@@ -14,7 +15,9 @@ from node_cases import ListeningScp, make_settings, wait_until
 from orthanc import free_port
 from phantoms import dicom_series, head_series
 from stress import node_kills
-from strokeseg.pacs import database, runtime
+from strokeseg.errors import StrokesegError
+from strokeseg.pacs import database, retry, runtime
+from strokeseg.web.auth.audit import AuditLog
 from strokeseg.web.database import studies
 from strokeseg.web.study_store import StudyStore
 
@@ -78,6 +81,34 @@ def test_a_received_series_is_a_study_of_the_worklist_and_its_objects_go_out(ser
     assert 'strokeseg_node_events_total{kind="store",outcome="stored"} 12.0' in text
     assert any("complete (association ended)" in message for message in caplog.messages)
     assert "SECRET" not in caplog.text
+
+
+@pytest.mark.parametrize("place", ["command", "worklist"])
+def test_a_series_whose_study_failed_is_retried_and_its_objects_go_out(served, tmp_path, monkeypatch, place):
+    steps, tries = served.running.jobs._steps, []
+    read = steps.read
+
+    def fail_once(study):
+        tries.append(study)
+        if len(tries) == 1:
+            raise StrokesegError("broken", "Try again.")
+        return read(study)
+
+    monkeypatch.setattr(steps, "read", fail_once)
+    slices = head_series.make_datasets(node_kills.GEOMETRY)
+    assert served.call("storescu", head_series.write_series(tmp_path / "in", slices), "+sd").returncode == 0
+    [row] = wait_until(lambda: [row for row in served.rows(database.series_table) if row["state"] == "failed"], 60)
+    if place == "worklist":
+        served.running.jobs.retry(row["job"])
+    else:
+        audit, engine = AuditLog(tmp_path / "audit.jsonl"), served.running.node.spool.engine
+        assert [one.study for one in retry.retry_series(engine, None, audit)] == [row["job"]]
+        assert retry.retry_series(engine, None, audit) == []
+        [line] = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+        assert (line["user"], line["action"], line["study"]) == (getpass.getuser(), "retry", row["job"])
+    wait_until(lambda: [row for row in served.rows(database.outbox_table) if row["state"] == "sent"], 120)
+    [row] = served.rows(database.series_table)
+    assert row["state"] == "done" and len(tries) == 2 and set(tries) == {row["job"]}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
