@@ -29,6 +29,8 @@ from strokeseg.pacs.spool import FINAL_STATES, Spool
 from strokeseg.reading.archives import archive
 from strokeseg.reading.input_file import InputFile, list_folder
 from strokeseg.result import ResultDocument
+from strokeseg.web.database import studies
+from strokeseg.web.schemas import RUNNING_STATUSES
 
 log = logging.getLogger("strokeseg.node")
 
@@ -80,8 +82,17 @@ class SeriesProcessor:
             is_arriving = row["series_uid"] in arriving
             if reason := completion.find_completion_reason(progress, is_arriving, now, local.quiet_s, local.settle_s):
                 self._run_guarded(row, now, partial(self._submit_series, row, reason))
+        self._requeue_retried()
         for row in self._rows(select(series_table).where(series_table.c.state == "queued")):
             self._run_guarded(row, now, partial(self._finish_series, row))
+
+    def _requeue_retried(self) -> None:
+        """Expect the result of series that failed again if their study was retried in the worklist."""
+        retried = select(studies.c.id).where(studies.c.status.in_((*RUNNING_STATUSES, "done")), ~studies.c.deleted)
+        failed = (series_table.c.state == "failed") & series_table.c.job.in_(retried)
+        if self._rows(select(series_table).where(failed)):
+            with self.spool.engine.begin() as connection:
+                connection.execute(update(series_table).where(failed).values(state="queued", why="retried"))
 
     def _run_guarded(self, row: RowMapping, now: float, step: Callable[[], None]) -> None:
         """Run a step of a series; after an error the series is paused, and the other series continue."""

@@ -1,4 +1,4 @@
-"""Studies: create, list, watch, cancel, delete."""
+"""Studies: create, list, watch, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -128,6 +128,15 @@ def cancel_study(context: Context, study_id: StudyId, request: Request, user: Wr
     context.jobs.studies.get_row(study_id, user)
     context.guard.audit(user, "cancel", study_id, "done", request)
     context.jobs.cancel(study_id)
+    return context.jobs.studies.get_study(study_id, user)
+
+
+@router.post("/studies/{study_id}/retry", status_code=202, responses=document_problems(404, 409))
+def retry_study(context: Context, study_id: StudyId, request: Request, user: Writer) -> Study:
+    """Process a study again that failed or was refused; it keeps its ID, and its upload is not sent again."""
+    context.jobs.studies.get_retryable_row(study_id, user)
+    context.guard.audit(user, "retry", study_id, "done", request)
+    context.jobs.retry(study_id)
     return context.jobs.studies.get_study(study_id, user)
 
 
