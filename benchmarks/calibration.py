@@ -13,7 +13,7 @@ from strokeseg.evaluation.pairs import Pair
 from strokeseg.reading import read_one
 from strokeseg.segmentation.models import Card
 from strokeseg.training.calibration import calibrate_network
-from strokeseg.training.data import UNKNOWN, Sample
+from strokeseg.training.sample import UNKNOWN, Sample
 
 TEST_WINDOW = (40.0, 120.0)
 STACK_WINDOW = (40.0, 80.0)

@@ -5,7 +5,7 @@ from PIL import Image
 
 from strokeseg.training.augmentation import StoredSlice, store_slice
 from strokeseg.training.config import Config
-from strokeseg.training.data import Sample
+from strokeseg.training.sample import Sample
 
 SIZE = 192
 

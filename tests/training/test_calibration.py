@@ -13,7 +13,7 @@ from strokeseg.segmentation import models
 from strokeseg.segmentation.models import Calibration
 from strokeseg.training.calibration import calibrate_network, cases, degradation, figures, fit
 from strokeseg.training.calibration.cases import CasePrediction
-from strokeseg.training.data import UNKNOWN, Sample
+from strokeseg.training.sample import UNKNOWN, Sample
 
 ROOT = Path(__file__).parents[2]
 SIZE = 160

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from data_sets import find_data_set
 from strokeseg.errors import TrainError
 from strokeseg.training import config, data, own_datasets
+from strokeseg.training.sample import UNKNOWN, Sample
 
 SIZE, SLICES, AIR, HEAD = 96, 6, 0, (1, 2, 3, 4, 5)
 BLEED = (slice(20, 30), slice(52, 66))  # rows (towards the face), columns (the patient's left)
@@ -95,7 +96,7 @@ def test_a_slice_with_a_diagnosis_and_no_outline_is_unlabelled_not_negative(tmp_
     physionet(tmp_path / "set", diagnosed=(slice_above,), way=way)
     unlabelled = [sample for sample in load(tmp_path, "physionet-ctich") if not sample.labelled]
     assert [sample.name for sample in unlabelled] == [f"053_{slice_above:03d}"]
-    assert (unlabelled[0].mask == data.UNKNOWN).all() and unlabelled[0].positive
+    assert (unlabelled[0].mask == UNKNOWN).all() and unlabelled[0].positive
 
 
 def test_the_test_patients_of_ct_ich_are_left_out_and_counted(tmp_path, caplog):
@@ -134,7 +135,7 @@ def test_nnunet_volumes_take_their_labels_from_dataset_json(tmp_path, labels):
     (tmp_path / "set/dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".nii.gz"}))
     samples = load(tmp_path, "nnunet")
     assert [int((sample.mask == 1).sum()) for sample in samples] == [0, 0, 140, 0, 0]
-    assert int((samples[3].mask == data.UNKNOWN).sum()) == (100 if "ignore" in labels else 0)
+    assert int((samples[3].mask == UNKNOWN).sum()) == (100 if "ignore" in labels else 0)
     assert {sample.patient for sample in samples} == {"mine:case1"}
 
 
@@ -290,7 +291,7 @@ def test_a_wrong_declaration_is_named(config_file, kind, patient):
 @given(st.integers(1, 12))
 def test_a_limit_draws_evenly_and_never_more(limit):
     hu = np.zeros((4, 4), np.int16)
-    many = [data.Sample("s", str(i), str(i), hu, hu.astype(np.uint8)) for i in range(9)]
+    many = [Sample("s", str(i), str(i), hu, hu.astype(np.uint8)) for i in range(9)]
     made = {"s": data.Source(".", lambda folder: iter(many), "", "")}
     names = [int(sample.name) for sample in data.load(Path(), "s", limit, made)]
     assert len(names) == min(limit, 9) and names == sorted(set(names))
@@ -301,7 +302,7 @@ def test_a_limit_draws_evenly_and_never_more(limit):
 def test_the_34_bleeds_without_mask_are_unlabelled():
     samples = data.load(find_data_set(), "head_ct_bleeds")
     assert len(samples) == 34
-    assert all(not s.labelled and s.positive and (s.mask == data.UNKNOWN).all() for s in samples)
+    assert all(not s.labelled and s.positive and (s.mask == UNKNOWN).all() for s in samples)
 
 
 def test_the_example_of_the_page_is_a_valid_configuration(tmp_path):
@@ -309,7 +310,7 @@ def test_the_example_of_the_page_is_a_valid_configuration(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(page.split("```toml\n")[1].split("```")[0])
     loaded = config.load(path)
-    assert set(loaded.data.sources) == set(own_datasets.make_sources(loaded.data.own)) == {"ward", "ctich"}
+    assert set(loaded.data.sources) == set(own_datasets.make_sources(loaded.data.own)) == {"ward", "physionet"}
 
 
 def test_the_page_lists_every_source_with_its_folder():

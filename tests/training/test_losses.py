@@ -6,15 +6,15 @@ import torch
 
 from strokeseg.training import (
     config,
-    data,
     losses,
 )
+from strokeseg.training.sample import UNKNOWN
 
 
 def test_unknown_pixels_do_not_count_in_the_loss():
     logits = torch.zeros(1, 8, 8)
     mask = torch.zeros(1, 8, 8, dtype=torch.long)
-    mask[0, :, :4] = data.UNKNOWN
+    mask[0, :, :4] = UNKNOWN
     changed = logits.clone()
     changed[0, :, :4] = 9
     assert losses.outline_loss(changed, mask) == pytest.approx(losses.outline_loss(logits, mask).item())
@@ -37,7 +37,7 @@ def test_a_slice_is_told_apart_by_its_highest_answers():
 
     logits, mask = torch.full((4, 64, 64), -9.0), torch.zeros(4, 64, 64, dtype=torch.long)
     mask[0, 3, 3] = 1
-    mask[3, :, :5] = data.UNKNOWN  # may hold blood: does not count
+    mask[3, :, :5] = UNKNOWN  # may hold blood: does not count
     logits[0, 9, 9], logits[0, 30, 30] = 3.0, 1.0
     logits[1, 5, 5], logits[1, 6, 5] = -1.0, -2.0
     logits[3, 40, 40] = 50

@@ -14,6 +14,7 @@ from strokeseg.errors import TrainError
 from strokeseg.evaluation import split_file
 from strokeseg.segmentation import models
 from strokeseg.training import config, data, networks
+from strokeseg.training.sample import UNKNOWN, Sample
 from tools.encoder_weights import write_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -105,9 +106,9 @@ def phantom(source, number):
         hu[blood] = 70
     mask = np.where(blood & (not quiet), 1, 0).astype(np.uint8)
     if source == "head_ct_bleeds":
-        mask[:] = data.UNKNOWN
+        mask[:] = UNKNOWN
     patient = f"{source}:{number}"
-    return data.Sample(
+    return Sample(
         source, str(number), patient, hu.astype(np.int16), mask, source == "ctich_boxes", source != "head_ct_bleeds"
     )
 

@@ -10,11 +10,11 @@ import torch
 from phantoms.training_sets import make_config, make_stored_slice
 from strokeseg.training import (
     augmentation,
-    data,
     losses,
     slices,
     teachers,
 )
+from strokeseg.training.sample import UNKNOWN
 
 
 def test_clear_answers_of_a_teacher_are_taken_and_doubtful_ones_left_open():
@@ -41,7 +41,7 @@ def dice(one, other):
 
 def test_a_teacher_outlines_what_nobody_has(monkeypatch):
     truth = make_stored_slice(source="a")
-    unknown = replace(truth, mask=np.full_like(truth.mask, data.UNKNOWN), labelled=False)
+    unknown = replace(truth, mask=np.full_like(truth.mask, UNKNOWN), labelled=False)
     made = outline(monkeypatch, unknown)
     inside = augmentation.mark_inner_skull(truth.hu) | (truth.mask == 1)
     assert dice((made.mask == 1) & inside, truth.mask == 1) > 0.8

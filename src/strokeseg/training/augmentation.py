@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from strokeseg.scan_options import BRAIN_WINDOW
 from strokeseg.segmentation.preprocess import apply_window, crop_square, find_head_square, resize
-from strokeseg.training.data import UNKNOWN, Sample
+from strokeseg.training.sample import UNKNOWN, Sample
 
 Floats32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

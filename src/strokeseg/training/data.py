@@ -1,61 +1,30 @@
 """The built-in training sets: each source yields slices in Hounsfield units, with masks or boxes, and patients.
 
-A mask is uint8: 0 no blood, 1 blood, 2 unknown (left out of the loss). A slice with boxes has mask 1 inside its boxes
-and ``boxed`` True; one that is known to hold blood, but not where, has mask 2 all over and ``labelled`` False.
 Orientation is as the set gives it. A user's own sets: :mod:`strokeseg.training.own_datasets`.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from strokeseg.errors import TrainError
-from strokeseg.reading.pictures.picture_file import PILLOW_FORMATS
-
-UNKNOWN = 2
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A slice for training.
-
-    Attributes
-    ----------
-    source, name : str
-        The data set, and the slice's name in it.
-    hu : ndarray of int16, shape (rows, columns)
-        Hounsfield units.
-    mask : ndarray of uint8, shape (rows, columns)
-        0 no blood, 1 blood (or inside a box), 2 unknown.
-    patient : str
-        The patient; unique over all sources that may share patients.
-    boxed : bool, default: False
-        The mask holds boxes around the blood, not outlines.
-    labelled : bool, default: True
-        False where only the picture as a whole is known to hold blood; the mask is then 2 all over.
-    """
-
-    source: str
-    name: str
-    patient: str
-    hu: NDArray[np.int16]
-    mask: NDArray[np.uint8]
-    boxed: bool = False
-    labelled: bool = True
-
-    @property
-    def positive(self) -> bool:
-        """Whether the slice holds blood, outlined or not."""
-        return not self.labelled or bool((self.mask == 1).any())
+from strokeseg.training import whole_scans
+from strokeseg.training.sample import TEST_PATIENTS, UNKNOWN, Sample
+from strokeseg.training.source_files import (
+    find_picture,
+    mark_bright_inside,
+    mark_inside_skull,
+    read_boxes,
+    read_hu,
+    read_index,
+    read_mask,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +32,7 @@ class Source:
     """A data set: its folder, its reader, its licence, and a description.
 
     ``holds_tests`` is True for a set that holds the test patients as published: they are left out and counted. In any
-    other set a test patient is refused.
+    other set a test patient is refused. ``whole`` is True for a set of whole scans.
     """
 
     folder: str
@@ -71,60 +40,15 @@ class Source:
     licence: str
     about: str
     holds_tests: bool = False
-
-
-def _grey(path: Path) -> NDArray[np.float32]:
-    try:
-        with Image.open(path, formats=PILLOW_FORMATS) as image:
-            return np.asarray(image.convert("L"), dtype=np.float32)
-    except OSError:
-        raise TrainError(f"{path.parent.name}/{path.name}: no readable picture", "Get the file again.") from None
-
-
-def _hu(path: Path, low: float, high: float) -> NDArray[np.int16]:
-    return np.rint(_grey(path) / 255 * (high - low) + low).astype(np.int16)
-
-
-def _mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    values = _grey(path)
-    if values.shape != shape:
-        raise TrainError(f"{path.name}: mask of {values.shape} on an image of {shape}")
-    return np.where(values > 191, 1, np.where(values > 64, UNKNOWN, 0)).astype(np.uint8)
-
-
-def _index(folder: Path) -> list[dict[str, str]]:
-    try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise TrainError(f"{folder.name}: no index.csv in it", "Get the whole data set, or leave it out.") from None
-
-
-def _first(folder: Path, stem: str) -> Path:
-    for end in (".png", ".jpg"):
-        if (folder / (stem + end)).exists():
-            return folder / (stem + end)
-    raise TrainError(f"{folder.name}/{stem}: no .png or .jpg of that name")
-
-
-def mark_bright_inside(hu: NDArray[np.int16], mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark bright components inside the skull outside of the mask: in an incomplete set they may be blood."""
-    smooth = ndimage.gaussian_filter(hu.astype(np.float32), 1.2)
-    skull = ndimage.binary_closing(smooth > 76, iterations=3)
-    inside = ndimage.binary_erosion(ndimage.binary_fill_holes(skull) & ~skull, iterations=4)
-    bright = (smooth > 50) & inside & ~ndimage.binary_dilation(mask == 1, iterations=3)
-    labels, _ = ndimage.label(bright)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray((sizes > 20)[labels])
+    whole: bool = False
 
 
 def _pairs(source: str, low: float, high: float, patient: str) -> Callable[[Path], Iterator[Sample]]:
     def read(folder: Path) -> Iterator[Sample]:
-        for row in _index(folder):
-            path = _first(folder / "images", row["id"])
-            hu = _hu(path, low, high)
-            mask = _mask(_first(folder / "masks", row["id"]), hu.shape)
+        for row in read_index(folder):
+            path = find_picture(folder / "images", row["id"])
+            hu = read_hu(path, low, high)
+            mask = read_mask(find_picture(folder / "masks", row["id"]), hu.shape)
             if source == "bhsd_slices":
                 mask[mark_bright_inside(hu, mask)] = UNKNOWN
             yield Sample(source, row["id"], f"{patient}:{row['patient']}", hu, mask)
@@ -134,35 +58,37 @@ def _pairs(source: str, low: float, high: float, patient: str) -> Callable[[Path
 
 def _clipped_hu(source: str) -> Callable[[Path], Iterator[Sample]]:
     def read(folder: Path) -> Iterator[Sample]:
-        for row in _index(folder):
-            hu = _hu(folder / "images_hu0_255" / row["file"], 0, 255)
-            mask = _mask(folder / "masks_binary" / row["file"], hu.shape)
+        for row in read_index(folder):
+            hu = read_hu(folder / "images_hu0_255" / row["file"], 0, 255)
+            mask = read_mask(folder / "masks_binary" / row["file"], hu.shape)
             yield Sample(source, row["file"], f"rsna:{source}:{row['volume']}", hu, mask)
 
     return read
 
 
 def _head_ct(folder: Path) -> Iterator[Sample]:
-    for row in _index(folder):
+    for row in read_index(folder):
         group = f"headct:{row['neardup_group']}"
         if row["has_mask"] == "1":
-            hu = _hu(_first(folder / "images_227", row["id"]), -20, 100)
-            yield Sample("head_ct", row["id"], group, hu, _mask(_first(folder / "masks_227", row["id"]), hu.shape))
+            hu = read_hu(find_picture(folder / "images_227", row["id"]), -20, 100)
+            yield Sample(
+                "head_ct", row["id"], group, hu, read_mask(find_picture(folder / "masks_227", row["id"]), hu.shape)
+            )
 
 
 def _head_ct_normal(folder: Path) -> Iterator[Sample]:
-    for row in _index(folder):
+    for row in read_index(folder):
         if row["label_hemorrhage"] == "0":
-            hu = _hu(_first(folder / "images_unmasked", row["id"]), -20, 100)
+            hu = read_hu(find_picture(folder / "images_unmasked", row["id"]), -20, 100)
             yield Sample(
                 "head_ct_normal", row["id"], f"headct:{row['neardup_group']}", hu, np.zeros(hu.shape, np.uint8)
             )
 
 
 def _head_ct_bleeds(folder: Path) -> Iterator[Sample]:
-    for row in _index(folder):
+    for row in read_index(folder):
         if row["label_hemorrhage"] == "1" and row["has_mask"] == "0":
-            hu = _hu(_first(folder / "images_unmasked", row["id"]), -20, 100)
+            hu = read_hu(find_picture(folder / "images_unmasked", row["id"]), -20, 100)
             unknown = np.full(hu.shape, UNKNOWN, np.uint8)
             yield Sample("head_ct_bleeds", row["id"], f"headct:{row['neardup_group']}", hu, unknown, labelled=False)
 
@@ -171,30 +97,39 @@ def list_normal_pictures(root: Path) -> list[tuple[Path, str]]:
     """List the pictures of Head CT without blood, each with its patient; none if the set is missing."""
     folder = root / "head_ct_hemorrhage"
     return [
-        (_first(folder / "images_unmasked", row["id"]), f"headct:{row['neardup_group']}")
-        for row in (_index(folder) if folder.is_dir() else [])
+        (find_picture(folder / "images_unmasked", row["id"]), f"headct:{row['neardup_group']}")
+        for row in (read_index(folder) if folder.is_dir() else [])
         if row["label_hemorrhage"] == "0"
     ]
 
 
 def _cpaisd(folder: Path) -> Iterator[Sample]:
     for path in sorted((folder / "images_hu0_255").glob("*.png")):
-        hu = _hu(path, 0, 255)
+        hu = read_hu(path, 0, 255)
         yield Sample("cpaisd", path.stem, f"cpaisd:{path.stem}", hu, np.zeros(hu.shape, np.uint8))
 
 
 def _boxes(folder: Path) -> Iterator[Sample]:
-    for row in _index(folder):
+    for row in read_index(folder):
         path = folder / "images" / row["file"]
-        hu = _hu(path, -20, 100)
-        mask = np.zeros(hu.shape, np.uint8)
-        for line in (folder / "labels_yolo" / (path.stem + ".txt")).read_text().splitlines():
-            _, x, y, width, height = (float(part) for part in line.split()[:5])
-            rows, columns = hu.shape
-            top, bottom = round((y - height / 2) * rows), round((y + height / 2) * rows)
-            left, right = round((x - width / 2) * columns), round((x + width / 2) * columns)
-            mask[max(top, 0) : bottom, max(left, 0) : right] = 1
+        hu = read_hu(path, -20, 100)
+        mask = read_boxes(folder / "labels_yolo" / (path.stem + ".txt"), hu.shape)
         yield Sample("ctich_boxes", row["file"], f"ctich:{row['patient_inferred']}", hu, mask, boxed=True)
+
+
+def _subdural_boxes(folder: Path) -> Iterator[Sample]:
+    """Read boxes that grew when their pictures were rotated: the parts on scalp and skull are removed.
+
+    Blood without a box is common in this set, so bright components inside the skull and outside of boxes are unknown.
+    """
+    for row in read_index(folder):
+        hu = read_hu(find_picture(folder / "images", row["id"]), 0, 80)
+        boxes = read_boxes(folder / "boxes" / f"{row['id']}.txt", hu.shape)
+        inside = mark_inside_skull(ndimage.gaussian_filter(hu.astype(np.float32), 1.2))
+        mask = boxes * inside if (boxes * inside).any() else boxes
+        mask[mark_bright_inside(hu, boxes, limit_hu=46, margin=1)] = UNKNOWN
+        patient = row["rsna_patient"] or row["rsna_scan"] or row["id"]
+        yield Sample("rsna_sdh_boxes", row["id"], f"rsna:sdh:{patient}", hu, mask, boxed=True)
 
 
 RSNA_LICENCE = "RSNA 2019 challenge pictures: non-commercial research"
@@ -207,6 +142,15 @@ SOURCES: dict[str, Source] = {
     "rsna_hemseg": Source("rsna_hemseg", _pairs("rsna_hemseg", 0, 80, "rsna:hemseg"), RSNA_LICENCE, "HemSeg-500 masks"),
     "ctich_train": Source("ctich_train", _pairs("ctich_train", -20, 100, "ctich"), "CC BY 4.0", "CT-ICH, masks"),
     "ctich_boxes": Source("ctich_boxes", _boxes, "CC BY 4.0", "CT-ICH, boxes"),
+    "ctich": Source(
+        "ctich", whole_scans.read_ctich, "CC BY 4.0", "CT-ICH, whole patients, masks", holds_tests=True, whole=True
+    ),
+    "phe_sich_whole": Source(
+        "phe_sich", whole_scans.read_phe_sich, "non-commercial", "PHE-SICH, whole patients, derived masks", whole=True
+    ),
+    "rsna_sdh_boxes": Source(
+        "rsna_sdh_boxes", _subdural_boxes, RSNA_LICENCE, "subdural boxes; other bright components are unknown"
+    ),
     "phe_sich": Source("phe_sich_clots", _pairs("phe_sich", 0, 80, "phe"), "non-commercial", "PHE-SICH, derived masks"),
     "head_ct": Source("head_ct_hemorrhage", _head_ct, "unverified, not shipped", "Kaggle Head CT, masks"),
     "head_ct_normal": Source(
@@ -217,12 +161,6 @@ SOURCES: dict[str, Source] = {
     ),
     "cpaisd": Source("cpaisd_ischemic_mini", _cpaisd, "CC BY 4.0", "ischemic strokes without blood"),
 }
-
-TEST_PATIENTS = frozenset(
-    f"ctich:{number:03d}" for number in (49, 50, 51, 52, 66, 71, 73, 75, 76, 77, 78, 79, 80, 81, 87, 91, 92, 94)
-)
-"""CT-ICH patients who must not be trained on."""
-
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from strokeseg.evaluation.detection import TOP_SHARE
 from strokeseg.training.config import LossConfig
-from strokeseg.training.data import UNKNOWN
+from strokeseg.training.sample import UNKNOWN
 
 
 def outline_loss(logits: Tensor, mask: Tensor, missed: float = 0.5) -> Tensor:
@@ -45,13 +45,16 @@ def outline_loss(logits: Tensor, mask: Tensor, missed: float = 0.5) -> Tensor:
 def box_loss(logits: Tensor, boxes: Tensor) -> Tensor:
     """Compare the output with boxes: no blood outside, and blood in every row and column of a box.
 
+    Unknown pixels outside of the boxes (2) do not count.
+
     The projection term is BoxInst's (Tian et al., CVPR 2021): Dice between the maxima along rows and columns of the
     output and of the boxes. The fill term keeps the mean inside the boxes between 10 % and 60 %: a lesion of CT-ICH
     fills a quarter of its box (median).
     """
     box = (boxes == 1).float()
     probability = torch.sigmoid(logits)
-    outside = functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), weight=1 - box)
+    bloodless = (boxes == 0).float()
+    outside = functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), weight=bloodless)
     loss = outside
     for axis in (1, 2):
         projected, target = (probability * box).amax(axis), box.amax(axis)

@@ -25,7 +25,8 @@ from strokeseg.errors import InputError, NotHead, TrainError
 from strokeseg.evaluation.image_files import PICTURE_ENDINGS, VOLUME_ENDINGS
 from strokeseg.evaluation.pairs import Pair, find_pairs
 from strokeseg.reading import read_one
-from strokeseg.training.data import SOURCES, UNKNOWN, Sample, Source
+from strokeseg.training.data import SOURCES, Source
+from strokeseg.training.sample import UNKNOWN, Sample
 
 _log = logging.getLogger(__name__)
 _TISSUE_HU, _MIN_TISSUE_SHARE = 10, 0.02

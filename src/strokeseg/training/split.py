@@ -18,7 +18,7 @@ from strokeseg.evaluation.split_file import SplitRow
 from strokeseg.training import augmentation, data, own_datasets
 from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.config import Config, DataConfig
-from strokeseg.training.data import Sample
+from strokeseg.training.sample import Sample
 
 _log = logging.getLogger(__name__)
 LEAKING = "slice-leaking-patients"

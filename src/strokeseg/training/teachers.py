@@ -15,7 +15,7 @@ from strokeseg.segmentation.preprocess import apply_window, resize
 from strokeseg.training import run_folder
 from strokeseg.training.augmentation import Bytes, Floats32, StoredSlice
 from strokeseg.training.config import Config, SelfTrainingConfig
-from strokeseg.training.data import UNKNOWN
+from strokeseg.training.sample import UNKNOWN
 from strokeseg.training.networks import load_averaged_network
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from strokeseg.evaluation.detection import detection_score, roc_auc
 from strokeseg.training.augmentation import Bytes, Floats32, StoredSlice
-from strokeseg.training.data import UNKNOWN
+from strokeseg.training.sample import UNKNOWN
 
 THRESHOLDS = np.arange(0.1, 0.91, 0.05)
 Counts = NDArray[np.int64]

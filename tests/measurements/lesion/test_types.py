@@ -223,7 +223,7 @@ def test_the_page_is_drawn_from_the_stored_figures():
 
 def test_no_test_patient_is_used_for_training():
     from benchmarks import annotated_slices
-    from strokeseg.training.data import TEST_PATIENTS
+    from strokeseg.training.sample import TEST_PATIENTS
 
     root = find_data_set("ctich_train").parent
     trained = {item.patient for item in annotated_slices.read_annotated_slices(root, ["ctich_train"])}

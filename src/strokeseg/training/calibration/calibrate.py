@@ -20,7 +20,7 @@ from strokeseg.training.calibration.cases import (
     split_into_slices,
 )
 from strokeseg.training.card_text import render_card
-from strokeseg.training.data import Sample
+from strokeseg.training.sample import Sample
 
 Log = Callable[[str], None]
 

@@ -24,7 +24,7 @@ from strokeseg.segmentation.preprocess import find_head_square
 from strokeseg.training import data, own_datasets
 from strokeseg.training.calibration import degradation
 from strokeseg.training.calibration.degradation import Degradation, SliceGroup
-from strokeseg.training.data import Sample
+from strokeseg.training.sample import Sample
 
 Floats = NDArray[np.float64]
 

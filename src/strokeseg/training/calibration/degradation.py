@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg.scan import Scan
-from strokeseg.training.data import UNKNOWN
+from strokeseg.training.sample import UNKNOWN
 
 NOISE_HU = 15.0
 """Standard deviation of white noise; the remark `sharp-kernel` is given from 12 HU on."""
@@ -50,7 +50,7 @@ Degradation = Callable[[SliceGroup], SliceGroup | None]
 
 
 def make_slice_group(scan: Scan, truth: NDArray[np.uint8]) -> SliceGroup:
-    """Group slices with their masks, as :class:`strokeseg.training.data.Sample` has them."""
+    """Group slices with their masks, as :class:`strokeseg.training.sample.Sample` has them."""
     weights_mm = scan.weights_mm
     if weights_mm is None:
         raise ValueError("a volume needs a known spacing, nominal or not")

@@ -28,7 +28,7 @@ from strokeseg.training.calibration.cases import (
     predict_case,
     split_into_slices,
 )
-from strokeseg.training.data import Sample
+from strokeseg.training.sample import Sample
 
 Floats = NDArray[np.float64]
 
