@@ -5,14 +5,14 @@ Intensities are Hounsfield units until the last step, the window. The geometry i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokeseg.scan_options import BRAIN_WINDOW
-from strokeseg.segmentation.preprocess import apply_window, crop_square, find_head_square, resize
+from strokeseg.segmentation.preprocess import HeadSquare, apply_window, crop_square, find_head_square, resize
 from strokeseg.training.sample import UNKNOWN, Sample
 
 Floats32 = NDArray[np.float32]
@@ -24,7 +24,19 @@ _LOW_HU, _HIGH_HU = -40.0, 120.0
 
 @dataclass(frozen=True)
 class StoredSlice:
-    """A training slice in memory: the square around the head, 384 x 384, Hounsfield units as 8 bit."""
+    """A training slice in memory: the square around the head, 384 x 384, Hounsfield units as 8 bit.
+
+    Attributes
+    ----------
+    source, patient : str
+        As in :class:`strokeseg.training.sample.Sample`.
+    code, mask : ndarray of uint8, shape (STORED_SIZE, STORED_SIZE)
+        Coded Hounsfield units; 0 no blood, 1 blood, 2 unknown.
+    boxed, labelled : bool
+        As in :class:`strokeseg.training.sample.Sample`.
+    below, above : ndarray of uint8, shape (STORED_SIZE, STORED_SIZE), optional
+        Coded neighbouring slices.
+    """
 
     source: str
     patient: str
@@ -32,18 +44,73 @@ class StoredSlice:
     mask: Bytes
     boxed: bool
     labelled: bool = True
+    below: Bytes | None = None
+    above: Bytes | None = None
 
     @property
     def hu(self) -> Floats32:
         """Hounsfield units, clipped to -40..120, in steps of 0.63."""
-        return self.code.astype(np.float32) * np.float32((_HIGH_HU - _LOW_HU) / 255) + np.float32(_LOW_HU)
+        return _decode_hu(self.code)
+
+    @property
+    def hu_with_neighbours(self) -> Floats32:
+        """Hounsfield units of the slice below, this slice and the slice above, shape (3, rows, columns).
+
+        This slice takes the place of a missing neighbour.
+        """
+        codes = (self.code if code is None else code for code in (self.below, self.code, self.above))
+        return np.stack([_decode_hu(code) for code in codes])
+
+
+class SliceStore:
+    """Crop slices to the square around the head and store them as 8 bit; shared neighbours are in memory once.
+
+    Parameters
+    ----------
+    neighbours : bool, default: False
+        Store the neighbours of a slice too.
+    """
+
+    def __init__(self, neighbours: bool = False) -> None:
+        self.neighbours = neighbours
+        self.recent: list[tuple[NDArray[np.int16], HeadSquare, Bytes]] = []
+
+    def __call__(self, sample: Sample) -> StoredSlice:
+        """Store one sample; see :func:`store_slice`."""
+        square = sample.square or find_head_square(sample.hu[None])
+        stored = _make_stored(sample, square, self._encode(sample.hu, square))
+        if not self.neighbours:
+            return stored
+        below, above = (None if hu is None else self._encode(hu, square) for hu in (sample.below, sample.above))
+        return replace(stored, below=below, above=above)
+
+    def _encode(self, hu: NDArray[np.int16], square: HeadSquare) -> Bytes:
+        for other, other_square, code in self.recent:
+            if other is hu and other_square == square:
+                return code
+        code = _encode_hu(hu, square)
+        self.recent = [*self.recent[-5:], (hu, square, code)]
+        return code
 
 
 def store_slice(sample: Sample) -> StoredSlice:
-    """Crop a slice to the square around the head, as segmentation does, and store it as 8 bit."""
-    square = find_head_square(sample.hu[None])
-    hu = resize(np.clip(crop_square(sample.hu, square, -1024), _LOW_HU, _HIGH_HU), (STORED_SIZE, STORED_SIZE))
-    code = np.rint((hu - _LOW_HU) / (_HIGH_HU - _LOW_HU) * 255).astype(np.uint8)
+    """Crop a slice to the square around the head, as segmentation does, and store it as 8 bit.
+
+    The square of a slice of a whole scan is that around the head in all its slices.
+    """
+    return SliceStore()(sample)
+
+
+def _encode_hu(hu: NDArray[np.int16], square: HeadSquare) -> Bytes:
+    head = resize(np.clip(crop_square(hu, square, -1024), _LOW_HU, _HIGH_HU), (STORED_SIZE, STORED_SIZE))
+    return np.rint((head - _LOW_HU) / (_HIGH_HU - _LOW_HU) * 255).astype(np.uint8)
+
+
+def _decode_hu(code: Bytes) -> Floats32:
+    return code.astype(np.float32) * np.float32((_HIGH_HU - _LOW_HU) / 255) + np.float32(_LOW_HU)
+
+
+def _make_stored(sample: Sample, square: HeadSquare, code: Bytes) -> StoredSlice:
     outline = crop_square(sample.mask, square, 0)
     blood = resize(outline == 1, code.shape) > 0.5
     unknown = resize(outline == UNKNOWN, code.shape) > 0.3
@@ -204,14 +271,59 @@ def _sampling_points(size: int, boxed: bool, rng: np.random.Generator) -> Floats
 def transform_geometry(
     hu: Floats32, mask: Bytes, size: int, boxed: bool, rng: np.random.Generator
 ) -> tuple[Floats32, Bytes]:
-    """Rotate, flip, scale and warp a slice; boxes are only flipped, scaled and shifted, so that they stay boxes."""
+    """Rotate, flip, scale and warp a slice; boxes are only flipped, scaled and shifted, so that they stay boxes.
+
+    Parameters
+    ----------
+    hu : ndarray of float32, shape (rows, columns) or (slices, rows, columns)
+        Hounsfield units; several slices are transformed in the same way.
+    mask : ndarray of uint8, shape (rows, columns)
+        0 no blood, 1 blood, 2 unknown.
+    size : int
+        Rows and columns of the output.
+    boxed : bool
+        The mask holds boxes.
+    rng : numpy.random.Generator
+        Random numbers.
+
+    Returns
+    -------
+    hu : ndarray of float32, shape (size, size) or (slices, size, size)
+        The transformed slice or slices.
+    mask : ndarray of uint8, shape (size, size)
+        The mask of the slice.
+    """
     points = _sampling_points(size, boxed, rng)
-    resampled = ndimage.map_coordinates(hu, points, order=1, cval=_LOW_HU)
+    planes = hu.reshape(-1, *hu.shape[-2:])
+    resampled = np.stack([ndimage.map_coordinates(plane, points, order=1, cval=_LOW_HU) for plane in planes])
+    resampled = resampled.reshape(*hu.shape[:-2], size, size)
     return resampled, ndimage.map_coordinates(mask, points, order=0, cval=0)
 
 
-def vary_intensity(hu: Floats32, rng: np.random.Generator) -> Floats32:
-    """Vary resolution, kernel, noise, window and contrast curve, as scanners and exports do, and map to 0..1."""
+def vary_intensities(hu: Floats32, rng: np.random.Generator) -> Floats32:
+    """Vary slices of one scan, (slices, rows, columns), all in the same way; only their noise differs."""
+    parameter_seed, noise_seed = rng.integers(2**32, size=2)
+    noise_rng = np.random.default_rng(noise_seed)
+    return np.stack([vary_intensity(plane, np.random.default_rng(parameter_seed), noise_rng) for plane in hu])
+
+
+def vary_intensity(hu: Floats32, rng: np.random.Generator, noise_rng: np.random.Generator | None = None) -> Floats32:
+    """Vary resolution, kernel, noise, window and contrast curve, as scanners and exports do, and map to 0..1.
+
+    Parameters
+    ----------
+    hu : ndarray of float32, shape (rows, columns)
+        Hounsfield units.
+    rng : numpy.random.Generator
+        Random numbers.
+    noise_rng : numpy.random.Generator, optional
+        Random numbers of the noise. Default: those of ``rng``.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+        Grey levels, 0..1.
+    """
     if rng.random() < 0.15:
         hu = misread_window(hu, rng)
     if rng.random() < 0.25:
@@ -221,7 +333,8 @@ def vary_intensity(hu: Floats32, rng: np.random.Generator) -> Floats32:
         blurred = ndimage.gaussian_filter(hu, rng.uniform(0.4, 1.1))
         hu = blurred if rng.random() < 0.6 else hu + rng.uniform(0.3, 0.9) * (hu - blurred)
     if rng.random() < 0.5:
-        noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape), sigma := rng.uniform(0.0, 1.0))
+        white = (noise_rng or rng).standard_normal(hu.shape)
+        noise = ndimage.gaussian_filter(white, sigma := rng.uniform(0.0, 1.0))
         hu = hu + noise * rng.uniform(0.5, 5) * (1 + 2 * sigma)
     centre = BRAIN_WINDOW[0] + rng.normal(0, 2.5) if rng.random() < 0.8 else BRAIN_WINDOW[0]
     width = BRAIN_WINDOW[1] * np.exp(rng.normal(0.03, 0.16)) if rng.random() < 0.8 else BRAIN_WINDOW[1]

@@ -35,6 +35,14 @@ class DataConfig(_ConfigModel):
         description="file that states the side of every image, relative to the configuration file; if 'none' or not "
         "given, the split is drawn",
     )
+    keep_sides: str | None = Field(
+        default=None,
+        description="for --write-split: an earlier split, relative to the configuration file; its validation patients "
+        "validate again, and validation patients are drawn only from patients who are not in it",
+    )
+    validate_at_most: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        default={}, description="source: maximum number of its validation slices, evenly selected from all"
+    )
     split_by: Literal["patient", "slice-leaking-patients"] = Field(
         default="patient",
         description="with 'slice-leaking-patients' a patient can be on both sides, and every figure is too good",
@@ -49,6 +57,11 @@ class DataConfig(_ConfigModel):
     def split_file(self) -> Path | None:
         """The file of the split, if one is named."""
         return None if self.split in (None, "none") else self._folder / str(self.split)
+
+    @property
+    def keep_sides_file(self) -> Path | None:
+        """The file of the earlier split whose sides are kept, if one is named."""
+        return None if self.keep_sides is None else self._folder / self.keep_sides
 
 
 class NetworkConfig(_ConfigModel):
@@ -70,8 +83,8 @@ class NetworkConfig(_ConfigModel):
     )
     start: str | None = Field(
         default=None,
-        description="network to start from: another run, in a folder of this name beside this run's, or 'model:NAME', "
-        "an installed network, such as 'model:default'",
+        description="network to start from: another run, in a folder of this name beside this run's; 'model:NAME', an "
+        "installed network, such as 'model:default'; or 'file:PATH', a packed run, relative to the configuration file",
     )
     decoder_channels: tuple[int, ...] = Field(
         default=(128, 96, 64, 32, 16),
@@ -80,6 +93,11 @@ class NetworkConfig(_ConfigModel):
     decoder_attention: Literal["scse"] | None = Field(default=None, description="of unet and unetplusplus")
     options: dict[str, Any] = Field(default={}, description="further options of the architecture, by name")
     size: int = Field(default=288, ge=32, multiple_of=32, description="pixels of the square around the head")
+    neighbours: Literal[0, 1] = Field(
+        default=0,
+        description="number of slices below and above that the network has as further input channels, in the order "
+        "below, this, above",
+    )
     _folder: Path = PrivateAttr(default=Path())
 
     def model_post_init(self, context: Any) -> None:
@@ -87,11 +105,23 @@ class NetworkConfig(_ConfigModel):
         self._folder = (context or {}).get("folder", Path())
 
     @property
+    def channels(self) -> int:
+        """Number of input channels: the slice and its neighbours."""
+        return 1 + 2 * self.neighbours
+
+    @property
     def weights_file(self) -> Path | None:
         """The file of the encoder's weights, if one is named."""
         if self.encoder_weights is None or not self.encoder_weights.startswith("file:"):
             return None
         return self._folder / self.encoder_weights.removeprefix("file:")
+
+    @property
+    def start_file(self) -> Path | None:
+        """The file of the packed run to start from, if one is named."""
+        if self.start is None or not self.start.startswith("file:"):
+            return None
+        return self._folder / self.start.removeprefix("file:")
 
 
 class TrainConfig(_ConfigModel):
@@ -118,9 +148,13 @@ class TrainConfig(_ConfigModel):
     patience: int | None = Field(
         default=None, gt=0, description="stop after this number of consecutive validations without a better Dice"
     )
-    balance: dict[Literal["positive", "negative", "boxed"], Share] | None = Field(
+    balance: dict[Literal["positive", "small", "negative", "boxed"], Share] | None = Field(
         default=None,
-        description="shares of the classes: the class is drawn first, then a source that contains it, by data.sources",
+        description="shares of the classes: the class is drawn first, then a source that contains it, by data.sources; "
+        "with 'small', outlined blood less than 8 mm thick or smaller than 200 mm2 is a class of its own",
+    )
+    drop_neighbours: float = Field(
+        default=0.3, ge=0, le=1, description="probability that a slice itself takes the place of its neighbours"
     )
     workers: int = Field(default=1, ge=0, description="processes that prepare slices; 0 prepares them in the loop")
 
@@ -250,7 +284,13 @@ def _merge(base: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _rebase_paths(content: dict[str, Any], home: Path, to: Path) -> dict[str, Any]:
     """Convert paths relative to one folder to paths relative to another."""
-    for table, key, prefix in (("data", "root", ""), ("data", "split", ""), ("network", "encoder_weights", "file:")):
+    for table, key, prefix in (
+        ("data", "root", ""),
+        ("data", "split", ""),
+        ("data", "keep_sides", ""),
+        ("network", "encoder_weights", "file:"),
+        ("network", "start", "file:"),
+    ):
         value = content.get(table, {}).get(key) if isinstance(content.get(table, {}), dict) else None
         if isinstance(value, str) and value.startswith(prefix) and not Path(value.removeprefix(prefix)).is_absolute():
             content[table][key] = prefix + os.path.relpath(home / value.removeprefix(prefix), to)

@@ -135,6 +135,11 @@ def build_model(config: Config, out: Path, root: Path, *, int8: str | None = Non
     TrainError
         As :func:`export`.
     """
+    if config.network.neighbours:
+        raise TrainError(
+            f"{config.network.name} uses neighbouring slices, which `strokeseg segment` cannot supply yet",
+            "Export a network with network.neighbours = 0.",
+        )
     checkpoint, record_file = out / run_folder.BEST, out / run_folder.RECORD
     if not checkpoint.is_file() or not record_file.is_file():
         raise TrainError(f"{out}: no best.ckpt and split.json of a run", "Train first, or name the run's folder.")

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, TrainError
 from strokeseg.segmentation.engines.cpu_features import detect_hardware
-from strokeseg.training import networks, run_folder, split, teachers, warm_start
+from strokeseg.training import networks, packed_run, run_folder, split, teachers, warm_start
 from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.callbacks import Clock, ProgressBar, ValidationPreviews
 from strokeseg.training.config import Config, TrainConfig
@@ -85,7 +85,9 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
                 num_workers=config.train.workers,
                 drop_last=True,
             ),
-            DataLoader(ValidationSlices(samples.held_out, config.network.size), config.train.batch),
+            DataLoader(
+                ValidationSlices(samples.held_out, config.network.size, config.network.channels), config.train.batch
+            ),
         )
         trainer = _make_trainer(config.train, out, record, steps_done, progress)
         with _restore_keyboard_interrupt():
@@ -149,9 +151,13 @@ def _build_module(
     if config.network.start and config.network.start.startswith(warm_start.MODEL_PREFIX):
         images = torch.stack([slices[index]["image"] for index in range(min(BATCH_NORM_SLICES, len(slices)))])
         network, origin = warm_start.start_from_model(config.network, samples.held_out, images)
+    elif config.network.start_file is not None:
+        network, origin = packed_run.start_from_file(config.network, samples.held_out)
     elif config.network.start:
         earlier = run_folder.find_earlier_run(runs / config.network.start, samples.validation_patients, "network.start")
-        network, origin = networks.load_averaged_network(config, earlier.checkpoint), f"the run {config.network.start}"
+        as_trained = config.network.model_copy(update={"neighbours": earlier.config.network.neighbours})
+        averaged = networks.load_averaged_network(config.model_copy(update={"network": as_trained}), earlier.checkpoint)
+        network, origin = networks.adapt_channels(averaged, config.network), f"the run {config.network.start}"
     else:
         network, origin = networks.build_with_origin(config.network)
     teacher = None

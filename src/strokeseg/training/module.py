@@ -99,9 +99,11 @@ class SegmentationModule(lightning.LightningModule):
         scores = validation.score_held_out(self.held_out, self.slice_scores)
         self.threshold = scores["threshold"]
         self.log("dice", scores["dice"], prog_bar=True)
-        for name in ("threshold", "recall", "detection_auc", "quiet"):
+        for name in ("threshold", "recall", "detection_auc", "quiet", *validation.PATIENT_SCORES):
             if scores[name] is not None:
                 self.log(name, scores[name])
+        for name, value in scores["whole"].items():
+            self.log(f"whole_dice/{name}", value)
         for name, value in scores["sources"].items():
             self.log(f"dice/{name}", value)
 

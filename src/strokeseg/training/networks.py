@@ -1,4 +1,4 @@
-"""Networks of segmentation-models-pytorch by name: one grey channel in, one logit for each pixel out."""
+"""Networks of segmentation-models-pytorch by name: one grey channel per slice in, one logit per pixel out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def build(table: NetworkConfig) -> nn.Module:
 
 
 def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
-    """Build a network, (slices, 1, size, size) in -1..1 to logits of the same shape.
+    """Build a network, (slices, channels, size, size) in -1..1 to logits, (slices, 1, size, size).
+
+    The channels are the slice, or the slices below, this and above (``network.neighbours``).
 
     Parameters
     ----------
@@ -53,6 +55,9 @@ def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
         `train`, if the architecture, the encoder or an option is unknown or they do not fit together, or as
         :func:`strokeseg.training.encoder_weights.find_weights` raises.
     """
+    if table.neighbours:
+        single, origin = build_with_origin(table.model_copy(update={"neighbours": 0}))
+        return adapt_channels(single, table), origin
     network = _create(table)
     encoder: Any = network.encoder
     state, origin = encoder_weights.find_weights(table, encoder.state_dict(), getattr(encoder, "_depth", 5))
@@ -60,6 +65,47 @@ def build_with_origin(table: NetworkConfig) -> tuple[nn.Module, str]:
         encoder.load_state_dict({**encoder.state_dict(), **state})
     _check_output(network, table)
     return network, origin
+
+
+def adapt_channels(network: nn.Module, table: NetworkConfig) -> nn.Module:
+    """Adapt a network to the number of slices that it gets.
+
+    A network of single slices gets weight 0 for the neighbours: its output stays the same. If a network with
+    neighbours becomes one of single slices, the weights of the three are summed: its output is what it was with the
+    slice itself in place of its neighbours.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A network of the same settings, except for ``neighbours``.
+    table : NetworkConfig
+        The settings.
+
+    Returns
+    -------
+    torch.nn.Module
+        Another network.
+
+    Raises
+    ------
+    TrainError
+        `train`, if the input layers are not convolutions.
+    """
+    adapted = _create(table)
+    state, expected = dict(network.state_dict()), adapted.state_dict()
+    for key, value in state.items():
+        if value.shape == expected[key].shape:
+            continue
+        if value.ndim != 4 or {value.shape[1], expected[key].shape[1]} != {1, 3}:
+            raise TrainError(f"network.neighbours: {table.architecture} with {table.encoder} cannot use neighbours")
+        if value.shape[1] == 3:
+            state[key] = value.sum(1, keepdim=True)
+        else:
+            state[key] = torch.zeros_like(expected[key])
+            state[key][:, table.neighbours] = value[:, 0]
+    adapted.load_state_dict(state)
+    _check_output(adapted, table)
+    return adapted
 
 
 def load_averaged_network(config: Config, checkpoint: Path) -> nn.Module:
@@ -90,7 +136,7 @@ def _create(table: NetworkConfig) -> nn.Module:
             raise TrainError(f"{place}: {table.architecture} does not take it", f"It takes {', '.join(taken)}.")
     try:
         network: nn.Module = smp.create_model(
-            table.architecture, table.encoder, encoder_weights=None, in_channels=1, classes=1, **options
+            table.architecture, table.encoder, encoder_weights=None, in_channels=table.channels, classes=1, **options
         )
     except _REFUSALS as error:
         raise TrainError(f"network: {table.architecture} with {table.encoder} cannot be built: {error}") from None
@@ -102,7 +148,7 @@ def _check_output(network: nn.Module, table: NetworkConfig) -> None:
     training = network.training
     try:
         with torch.no_grad():
-            answer = network.eval()(torch.zeros(1, 1, table.size, table.size))
+            answer = network.eval()(torch.zeros(1, table.channels, table.size, table.size))
     except _REFUSALS as error:
         raise TrainError(
             f"network: {table.architecture} with {table.encoder} does not take {table.size} pixels: {error}"

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from strokeseg.errors import TrainError
 from strokeseg.training.config import Config
 
 BEST, LAST, RECORD = "best.ckpt", "last.ckpt", "split.json"
+CHECKPOINT_INTERVAL_S = 300.0
+"""Interval at which last.ckpt is written between validations."""
 RUN_FACTS = ("encoder_weights", "parameters", "hours", "machine", "torch", "samples_done")
 """Entries of split.json about the run itself."""
 
@@ -107,17 +110,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RunCheckpoints(ModelCheckpoint):
-    """The checkpoints best.ckpt and last.ckpt, with two changes of Lightning's behaviour.
+    """The checkpoints best.ckpt and last.ckpt, with three changes of Lightning's behaviour.
 
-    Lightning writes last.ckpt only together with best.ckpt, so a resumed run would lose every step after its best. And
-    if the run's folder was moved, it forgets the best Dice: the next validation, however poor, would replace the best
-    checkpoint.
+    Lightning writes last.ckpt only together with best.ckpt, so a resumed run would lose every step after its best. It
+    writes none between validations, which can be hours apart. And if the run's folder was moved, it forgets the best
+    Dice: the next validation, however poor, would replace the best checkpoint.
     """
 
     __qualname__ = "ModelCheckpoint"  # the name of its state in checkpoints
 
     def __init__(self, out: Path) -> None:
         super().__init__(out, "best", monitor="dice", mode="max", save_last=True, enable_version_counter=False)
+        self._last_saved_s = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Write last.ckpt every five minutes, because validations can be far apart."""
+        overdue = time.monotonic() - self._last_saved_s > CHECKPOINT_INTERVAL_S
+        if overdue and self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._last_saved_s = time.monotonic()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         super().on_validation_end(trainer, pl_module)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -16,6 +18,10 @@ from strokeseg.training import augmentation
 from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.config import Config
 
+_PIXEL_MM = 225 / augmentation.STORED_SIZE
+"""The square around a head is about 225 mm wide; most sets do not state their spacing."""
+_THIN_MM, _SMALL_MM2 = 8.0, 200.0
+
 Batch = dict[str, Tensor]
 Pools = dict[str, list[StoredSlice]]
 
@@ -23,9 +29,10 @@ Pools = dict[str, list[StoredSlice]]
 class SliceDraw:
     """The draw of slices: first a source by its share, then a slice of it, whatever the size of the source.
 
-    With ``train.balance`` a class is drawn first: positive (outlined blood), negative (known to hold none) or boxed, by
-    its share; then a source that holds the class, by the shares of ``data.sources``; then a slice of that class and
-    source. A slice without a class (blood without any outline) is then never drawn.
+    With ``train.balance`` a class is drawn first: positive (outlined blood), small (outlined blood that is thin or
+    small, if it has a share of its own), negative (known to hold none) or boxed, by its share; then a source that holds
+    the class, by the shares of ``data.sources``; then a slice of that class and source. A slice without a class (blood
+    without any outline) is then never drawn.
 
     Raises
     ------
@@ -42,7 +49,7 @@ class SliceDraw:
             return
         by_class: dict[str, list[StoredSlice]] = {}
         for sample in samples:
-            by_class.setdefault(_slice_class(sample), []).append(sample)
+            by_class.setdefault(_slice_class(sample, "small" in self.classes), []).append(sample)
         for name in self.classes:
             if not any(self.sources.get(sample.source, 0) > 0 for sample in by_class.get(name, [])):
                 raise TrainError(f"train.balance.{name}: there is no such slice to train on", "Set it to 0.")
@@ -70,16 +77,31 @@ def _normalise_shares(shares: Mapping[Any, float], field: str) -> dict[str, floa
     return {name: float(value) for name, value in zip(shares, values / values.sum(), strict=True) if value > 0}
 
 
-def _slice_class(sample: StoredSlice) -> str:
+def _slice_class(sample: StoredSlice, separate_small: bool) -> str:
     if sample.boxed:
         return "boxed"
     if (sample.mask == 1).any():
-        return "positive"
+        return "small" if separate_small and is_small(sample.mask == 1) else "positive"
     return "negative" if (sample.mask == 0).any() else "unlabelled"
+
+
+def is_small(blood: NDArray[np.bool_]) -> bool:
+    """Return whether the blood on a stored slice is thin or small, for a head of the usual size.
+
+    Parameters
+    ----------
+    blood : ndarray of bool, shape (STORED_SIZE, STORED_SIZE)
+        The mask, not empty.
+    """
+    thickness_mm = 2 * float(ndimage.distance_transform_edt(blood).max()) * _PIXEL_MM
+    return thickness_mm < _THIN_MM or float(blood.sum()) * _PIXEL_MM**2 < _SMALL_MM2
 
 
 class TrainingSlices(Dataset[Batch]):
     """Training slices, drawn by source (with ``train.balance`` also by class), then augmented.
+
+    With ``network.neighbours`` an image is the slices below, this and above. If a slice has no neighbours, it takes
+    their place itself; so does one with synthetic blood or bone, which its neighbours would not continue.
 
     Sample ``i`` is a function of the seed, ``train.stream`` and ``i`` alone, so a run can be repeated and resumed.
     """
@@ -97,6 +119,7 @@ class TrainingSlices(Dataset[Batch]):
         rng = np.random.default_rng((*self.seed, index))
         sample = self.draw(rng)
         hu, mask = sample.hu, sample.mask
+        original = hu
         table = self.config.synthesis
         if not sample.boxed:
             if self.donors and rng.random() < table.paste:
@@ -105,9 +128,21 @@ class TrainingSlices(Dataset[Batch]):
                 hu, mask = augmentation.add_crescent(hu, mask, rng, table.isodense)
             if rng.random() < table.bone:
                 hu, mask = augmentation.grow_bone(hu, mask, rng, table.vault)
-        hu, mask = augmentation.transform_geometry(hu, mask, self.config.network.size, sample.boxed, rng)
-        image = torch.from_numpy(augmentation.vary_intensity(hu, rng))[None] * 2 - 1
+        size, channels = self.config.network.size, self.config.network.channels
+        if channels > 1 and hu is original and self._use_neighbours(sample, rng):
+            # The order of the slices differs between sets, so the neighbours change places at random.
+            hu = sample.hu_with_neighbours[:: rng.choice((1, -1))]
+            hu, mask = augmentation.transform_geometry(hu, mask, size, sample.boxed, rng)
+            grey = augmentation.vary_intensities(hu, rng)
+        else:
+            hu, mask = augmentation.transform_geometry(hu, mask, size, sample.boxed, rng)
+            grey = augmentation.vary_intensity(hu, rng)[None].repeat(channels, 0)
+        image = torch.from_numpy(grey) * 2 - 1
         return {"image": image, "mask": torch.from_numpy(mask), "boxed": torch.tensor(sample.boxed)}
+
+    def _use_neighbours(self, sample: StoredSlice, rng: np.random.Generator) -> bool:
+        has_neighbour = sample.below is not None or sample.above is not None
+        return has_neighbour and rng.random() >= self.config.train.drop_neighbours
 
 
 class ResumableSampler(Sampler[int]):
@@ -127,15 +162,20 @@ class ResumableSampler(Sampler[int]):
 
 
 class ValidationSlices(Dataset[Batch]):
-    """The held-out slices, as segmentation sees them."""
+    """The held-out slices, as segmentation sees them, with the neighbours that they have."""
 
-    def __init__(self, samples: list[StoredSlice], size: int) -> None:
-        self.samples, self.size = samples, size
+    def __init__(self, samples: list[StoredSlice], size: int, channels: int = 1) -> None:
+        self.samples, self.size, self.channels = samples, size, channels
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Batch:
         sample = self.samples[index]
-        image = torch.from_numpy(resize(apply_window(sample.hu), (self.size, self.size)) * 2 - 1)[None]
-        return {"image": image, "mask": torch.from_numpy(sample.mask), "index": torch.tensor(index)}
+        planes = sample.hu[None] if self.channels == 1 else sample.hu_with_neighbours
+        grey = np.stack([resize(apply_window(plane), (self.size, self.size)) for plane in planes])
+        return {
+            "image": torch.from_numpy(grey * 2 - 1),
+            "mask": torch.from_numpy(sample.mask),
+            "index": torch.tensor(index),
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from strokeseg.training.config import Config, DataConfig
 from strokeseg.training.sample import Sample
 
 _log = logging.getLogger(__name__)
+MIN_SAME_PERSON_SLICES = 3
+"""Two whole scans are of one person if so many of their slices are near-duplicates. Slices that show only bone at the
+vertex look alike in everybody: the 153 patients of CT-ICH and PHE-SICH have 47 such pairs, at most two between two
+patients."""
 LEAKING = "slice-leaking-patients"
 
 
@@ -102,7 +107,8 @@ def load_split(config: Config, root: Path) -> Split:
     """
     if config.data.split_by == LEAKING:
         _log.warning("data.split_by: slices of one patient are on both sides; every figure of this run is too good")
-    loaded = _draw_split(config, root) if config.data.split_file is None else _read_split(config.data, root)
+    loaded = _draw_split(config, root) if config.data.split_file is None else _read_split(config, root)
+    loaded = replace(loaded, held_out=_limit_held_out(loaded.held_out, config.data.validate_at_most))
     if not loaded.training or not loaded.held_out:
         raise TrainError(
             f"{len(loaded.training)} training slices and {len(loaded.held_out)} validation slices: both are needed"
@@ -115,6 +121,16 @@ def load_split(config: Config, root: Path) -> Split:
             "Name a source with masks in data.validation.",
         )
     return loaded
+
+
+def _limit_held_out(held_out: Sequence[StoredSlice], limits: Mapping[str, int]) -> list[StoredSlice]:
+    """Select validation slices evenly, at most the given number of each source."""
+    selected = []
+    for source in dict.fromkeys(sample.source for sample in held_out):
+        samples = [sample for sample in held_out if sample.source == source]
+        number = min(len(samples), limits.get(source, len(samples)))
+        selected += [samples[index] for index in np.linspace(0, len(samples) - 1, number).astype(int)]
+    return selected
 
 
 def draw_rows(config: Config, root: Path) -> list[SplitRow]:
@@ -205,14 +221,21 @@ def _assign_sides(rows: Sequence[SplitRow], config: Config) -> list[SplitRow]:
             replace(row, side=_choose_side(row.kind, one.patient in chosen))
             for row, one in zip(rows, single, strict=True)
         ]
-    chosen = draw_validation_patients(rows, settings.validation, settings.validation_share, seed)
+    earlier = [] if settings.keep_sides_file is None else split_file.read(settings.keep_sides_file)
+    known = {row.patient for row in earlier}
+    new = [row for row in rows if row.patient not in known]
+    chosen = draw_validation_patients(new, settings.validation, settings.validation_share, seed)
+    chosen |= {row.patient for row in earlier if row.side == "validation"}
     return [replace(row, side=_choose_side(row.kind, row.patient in chosen)) for row in rows]
 
 
 def _find_duplicates_across_sides(
     rows: Sequence[SplitRow], pictures: Sequence[leakage.Thumbnail]
 ) -> list[tuple[int, int]]:
-    """Find near-duplicates across the sides: pairs of a validation index and a training index."""
+    """Find near-duplicates across the sides: pairs of a validation index and a training index.
+
+    Two whole scans need several pairs (``MIN_SAME_PERSON_SLICES``).
+    """
     validation = [index for index, row in enumerate(rows) if row.side == "validation"]
     training = [index for index, row in enumerate(rows) if row.side == "train"]
     duplicates = leakage.find_near_duplicates(
@@ -220,25 +243,39 @@ def _find_duplicates_across_sides(
         leakage.unpack_dhashes(rows[index].dhash for index in training),
         lambda index: pictures[training[index]],
     )
-    return [(validation[one], training[other]) for one, other in duplicates]
+    pairs = [(validation[one], training[other]) for one, other in duplicates]
+    scans = [_whole_scan_patients(rows[one], rows[other]) for one, other in pairs]
+    counts = Counter(scans)
+    return [
+        pair
+        for pair, patients in zip(pairs, scans, strict=True)
+        if patients is None or counts[patients] >= MIN_SAME_PERSON_SLICES
+    ]
+
+
+def _whole_scan_patients(one: SplitRow, other: SplitRow) -> tuple[str, str] | None:
+    """Return the patients of two slices of whole scans; None if either is a single slice."""
+    whole = all(row.source in data.SOURCES and data.SOURCES[row.source].whole for row in (one, other))
+    return (one.patient, other.patient) if whole else None
 
 
 def _draw_split(config: Config, root: Path) -> Split:
     settings = config.data
     record = {"by": settings.split_by, "file": None}
+    store = augmentation.SliceStore(bool(config.network.neighbours))
     if settings.split_by == LEAKING:
         samples = list(read_samples(settings, root))
         rows = [SplitRow(s.source, s.name, s.patient, "train", _slice_kind(s), "", "") for s in samples]
-        stored_slices = map(augmentation.store_slice, samples)
-        return _collect_split(zip(_assign_sides(rows, config), stored_slices, strict=True), record)
-    stored = [augmentation.store_slice(sample) for sample in read_samples(settings, root)]
+        return _collect_split(zip(_assign_sides(rows, config), map(store, samples), strict=True), record)
+    stored = [store(sample) for sample in read_samples(settings, root)]
     validation = draw_validation_patients(stored, settings.validation, settings.validation_share, config.train.seed)
     return Split(*split_samples(stored, validation), validation, record)
 
 
-def _read_split(settings: DataConfig, root: Path) -> Split:
-    path = settings.split_file
+def _read_split(config: Config, root: Path) -> Split:
+    settings, path = config.data, config.data.split_file
     assert path is not None
+    store = augmentation.SliceStore(bool(config.network.neighbours))
     leaking = settings.split_by == LEAKING
     known = {(row.source, row.name): row for row in split_file.read(path, leaking=leaking)}
     rows: list[SplitRow] = []
@@ -246,7 +283,7 @@ def _read_split(settings: DataConfig, root: Path) -> Split:
     for sample in read_samples(settings, root):
         pictures.append(leakage.make_thumbnail(sample.hu))
         rows.append(_find_row(sample, leakage.dhash(pictures[-1]), known, path.name))
-        stored.append(augmentation.store_slice(sample))
+        stored.append(store(sample))
     if settings.limit is None:
         _check_complete(rows, known, settings, path.name)
     if not leaking:

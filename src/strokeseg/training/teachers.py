@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from strokeseg.errors import TrainError
 from strokeseg.segmentation.preprocess import apply_window, resize
 from strokeseg.training import run_folder
 from strokeseg.training.augmentation import Bytes, Floats32, StoredSlice
 from strokeseg.training.config import Config, SelfTrainingConfig
-from strokeseg.training.sample import UNKNOWN
 from strokeseg.training.networks import load_averaged_network
+from strokeseg.training.sample import UNKNOWN
 
 
 class Teacher:
@@ -35,8 +36,8 @@ class Teacher:
 
         Parameters
         ----------
-        images : Tensor, shape (slices, 1, rows, columns)
-            Grey levels, -1..1.
+        images : Tensor, shape (slices, 1 or 3, rows, columns)
+            Grey levels, -1..1. Of the slices below, this and above, the networks get this one.
         temperature : float, default: 1.0
             Divides the logits.
 
@@ -46,8 +47,10 @@ class Teacher:
             Probabilities, float32.
         """
         probabilities = []
+        middle = images.shape[1] // 2
+        single = images[:, middle : middle + 1]
         for network, size in self.networks:
-            logits = network(_resize_images(images, (size, size))).float()
+            logits = network(_resize_images(single, (size, size))).float()
             probabilities.append(_resize_images(torch.sigmoid(logits / temperature), images.shape[-2:]))
         return torch.stack(probabilities).mean(0)[:, 0]
 
@@ -61,6 +64,9 @@ def _resize_images(images: Tensor, size: Sequence[int]) -> Tensor:
 def load_teacher(runs: Path, names: Sequence[str], validation: frozenset[str], field: str) -> Teacher:
     """Load the averaged networks of earlier runs; see :func:`strokeseg.training.run_folder.find_earlier_run`."""
     earlier = [run_folder.find_earlier_run(runs / name, validation, field) for name in names]
+    for name, run in zip(names, earlier, strict=True):
+        if run.config.network.neighbours:
+            raise TrainError(f"{field}: {name} uses neighbouring slices, and a teacher gets single slices")
     return Teacher([(load_averaged_network(run.config, run.checkpoint), run.config.network.size) for run in earlier])
 
 

@@ -31,6 +31,9 @@ MODEL_PREFIX = "model:"
 MAX_LOGIT_DIFFERENCE = 1e-2
 """Largest difference of a logit; the export has the same limit."""
 
+SLICE_SOURCES = {"ctich": "ctich_train", "phe_sich_whole": "phe_sich"}
+"""Sources of whole patients: the source of their slices with blood, on which a network may have been trained."""
+
 Node = tuple[str, list[Tensor]]
 """Operator and weights of an ONNX node, in their order."""
 
@@ -44,7 +47,7 @@ def start_from_model(table: NetworkConfig, held_out: Iterable[StoredSlice], imag
         The settings; architecture, encoder and decoder must be those of the installed network, the size may differ.
     held_out : iterable of StoredSlice
         The validation slices.
-    images : Tensor, shape (slices, 1, size, size)
+    images : Tensor, shape (slices, channels, size, size)
         Some dozens of training slices, -1..1, on which the batch norms are measured.
 
     Returns
@@ -66,9 +69,12 @@ def start_from_model(table: NetworkConfig, held_out: Iterable[StoredSlice], imag
     if card.precision != "fp32":
         raise TrainError(f"{FIELD}: the weights of {card.name} are {card.precision}", "Start from a network in fp32.")
     _check_validation_patients(held_out, card)
-    network = networks.build(table.model_copy(update={"encoder_weights": None, "start": None}))
+    single = table.model_copy(update={"encoder_weights": None, "start": None, "neighbours": 0})
+    network = networks.build(single)
     load_onnx_weights(network, content, card)
-    restate_batch_norms(network, images)
+    restate_batch_norms(network, images[:, table.neighbours : table.neighbours + 1])
+    if table.neighbours:
+        network = networks.adapt_channels(network, table)
     return network, f"the network {card.name} {card.version}, sha256 {card.sha256}"
 
 
@@ -80,8 +86,12 @@ def _check_validation_patients(held_out: Iterable[StoredSlice], card: Card) -> N
     if not sources:
         unknown = "%s: the card of %s does not name its training patients; figures of such patients are too good"
         _log.warning(unknown, FIELD, card.name)
-    for sample in held_out:
-        if sample.source in sources and sample.patient not in unseen:
+    samples = list(held_out)
+    with_blood = {sample.patient for sample in samples if (sample.mask == 1).any()}
+    for sample in samples:
+        # A source of slices with blood contains no patient without blood.
+        slice_source = SLICE_SOURCES.get(sample.source, "") if sample.patient in with_blood else ""
+        if (sample.source in sources or slice_source in sources) and sample.patient not in unseen:
             raise TrainError(
                 f"{FIELD}: {card.name} may have been trained on {sample.patient}, a validation patient of this run",
                 "Hold out the validation patients of its card, or leave its sources out of data.validation.",
