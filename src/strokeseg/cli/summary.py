@@ -135,9 +135,7 @@ def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None)
         lines += [_format_coded_remark(remark) for remark in scan.remarks]
     if len(scans) > 1:
         choice = "none is preferred" if chosen is None else f"{escape_unprintable(chosen)} would be segmented"
-        lines.append(
-            Text(f"{len(scans)} series: {choice}. --series with a name, or the beginning of a UID, chooses another.")
-        )
+        lines.append(Text(f"{len(scans)} series: {choice}. --series NAME, or the beginning of a UID, chooses another."))
     return lines
 
 
