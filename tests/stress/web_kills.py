@@ -1,13 +1,11 @@
 """Kill a server and its workers at random moments, and check what became of the studies.
 
-`cd tests && python -m stress.web_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times. With
-`--stops` every second one is a polite stop (SIGTERM).
+`cd tests && python -m stress.web_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times.
 """
 
-import argparse
 import hashlib
 import random
-import signal
+import sys
 import tempfile
 import threading
 import time
@@ -47,10 +45,8 @@ class UploadClient(threading.Thread):
             self.ending.wait(3.0)
 
 
-def run_kills(kills, database, folder, seed=0, log=lambda text: None, signals=(signal.SIGKILL,), pictures=1):
+def run_kills(kills, database, folder, seed=0, log=lambda text: None):
     """Kill so many times; give the processes' kinds that were killed, and the studies' ids.
-
-    The signals are sent in turn; ``pictures`` is the number of slices of a study.
 
     Raises AssertionError if a study is lost, is there twice, or is half there.
     """
@@ -59,17 +55,16 @@ def run_kills(kills, database, folder, seed=0, log=lambda text: None, signals=(s
     workers = [
         ServerProcess(folder, database, "--workers", "1", "--lease", "2", worker_only=True).start() for _ in range(2)
     ]
-    client = UploadClient(server.base, picture_parts(pictures))
+    client = UploadClient(server.base, picture_parts(1))
     client.start()
     killed = []
     try:
         for number in range(kills):
             time.sleep(chance.uniform(0.5, 6.0))
             which = chance.choice([server, *workers])
-            chosen = signals[number % len(signals)]
-            which.kill(chosen)
+            which.kill()
             killed.append("server" if which is server else "worker")
-            log(f"{chosen.name} {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
+            log(f"kill {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
             which.start(wait=False)
         server.wait_until_ready()
         client.ending.set()
@@ -105,30 +100,18 @@ def _check(server, made, log):
     log(f"{len(made)} studies: none lost, none twice, none half")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kills", type=int, nargs="?", default=30)
-    parser.add_argument("--stops", action="store_true", help="send SIGTERM and SIGKILL in turn")
-    parser.add_argument("--pictures", type=int, default=1, help="slices of each study")
-    arguments = parser.parse_args()
-    signals = (signal.SIGTERM, signal.SIGKILL) if arguments.stops else (signal.SIGKILL,)
+def main(arguments):
+    kills = int(arguments[0]) if arguments else 30
     server = PostgresServer().start()
     try:
         for name in ("sqlite", "postgresql"):
             with tempfile.TemporaryDirectory() as folder:
                 url = f"sqlite:///{folder}/a.db" if name == "sqlite" else server.create_database()
                 print(name, flush=True)
-                run_kills(
-                    arguments.kills,
-                    url,
-                    Path(folder),
-                    log=lambda text: print(" ", text, flush=True),
-                    signals=signals,
-                    pictures=arguments.pictures,
-                )
+                run_kills(kills, url, Path(folder), log=lambda text: print(" ", text, flush=True))
     finally:
         server.stop()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -155,11 +155,11 @@ def inspect(
             chosen = read_one(source, series=series, window=window, spacing_mm=spacing)
         except InputError as error:
             refusal = error
-    name = None if refusal else chosen.series_name
+    uid = None if refusal else chosen.series_uid
     if as_json:
-        terminal.print_data(summary.format_inspection_json(scans, name, refusal))
+        terminal.print_data(summary.format_inspection_json(scans, uid, refusal))
     else:
-        terminal.show(*summary.describe_inspection(source, scans, name))
+        terminal.show(*summary.describe_inspection(source, scans, uid))
     if refusal:
         raise refusal
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from strokeseg.errors import UsageError
 from strokeseg.web.app import create_app, create_context, start_background
@@ -69,17 +68,13 @@ def _run(settings: ServerSettings) -> None:
         settings.base_path,
         settings.workers,
     )
-    app = create_app(settings)
-    try:
-        uvicorn.Server(create_config(settings, app)).run()
-    finally:
-        app.state.context.jobs.close()  # after a second Ctrl-C the application itself is not shut down
+    uvicorn.Server(create_config(settings)).run()
 
 
-def create_config(settings: ServerSettings, app: FastAPI | None = None) -> uvicorn.Config:
-    """Create the configuration of the web server that runs the application, and the application if it is missing."""
+def create_config(settings: ServerSettings) -> uvicorn.Config:
+    """Create the application and the configuration of the web server that runs it."""
     return uvicorn.Config(
-        app or create_app(settings),
+        create_app(settings),
         host=settings.host,
         port=settings.port,
         ssl_certfile=settings.tls_cert,
