@@ -102,7 +102,7 @@ class SegmentationModule(lightning.LightningModule):
         for name in ("threshold", "recall", "detection_auc", "quiet", *validation.PATIENT_SCORES):
             if scores.get(name) is not None:
                 self.log(name, scores[name])
-        for name, value in scores["whole"].items():
+        for name, value in scores.get("whole", {}).items():
             self.log(f"whole_dice/{name}", value)
         for name, value in scores["sources"].items():
             self.log(f"dice/{name}", value)
