@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from streamlit.testing.v1 import AppTest
 
+import chromium
+
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 PICTURES = sorted((SAMPLES / "ctich_081").glob("*.jpg"))[::3]
@@ -178,11 +180,10 @@ def address():
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_person_uploads_looks_and_downloads(address, tmp_path):
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     asked = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+    with chromium.launch() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1500})
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
@@ -198,7 +199,6 @@ def test_a_person_uploads_looks_and_downloads(address, tmp_path):
         download.value.save_as(tmp_path / "all.zip")
         if folder := os.environ.get("STROKESEG_TEST_PICTURES"):
             page.screenshot(path=f"{folder}/app.png", full_page=True)
-        browser.close()
     with zipfile.ZipFile(io.BytesIO((tmp_path / "all.zip").read_bytes())) as archive:
         assert archive.testzip() is None
         assert {"result.json", "report.html", "mask.nii.gz"} <= set(archive.namelist())

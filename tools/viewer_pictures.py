@@ -23,26 +23,24 @@ _DRAWING_MS = 1500
 def main() -> None:
     """Draw a study on a desktop, a correction on a phone and a tablet, and a comparison."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from playwright.sync_api import sync_playwright
-
+    import chromium
     from tests.web.viewer import browser, results
     from tests.web.viewer.mock_api import Running
     from tests.web.viewer.mock_studies import Mock
 
     answer = results.pictures()
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, chromium.launch() as running:
         mock = Mock({".zip": answer}, Path(folder), step_s=0.05)
         earlier = mock.seed("CT head, first", results.drawn(answer, 11), 90000)
         later = mock.seed("CT head, follow-up", results.drawn(answer, 17), 3600)
         study = mock.seed("Patient 081", answer, 200)
         server = Running(mock)
         mock.url = server.url
-        chromium = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.ARGUMENTS)
 
         def photograph(
             size: tuple[int, int], address: str, theme: str, layout: str, prepare: Any = None
         ) -> Image.Image:
-            with browser.opened(chromium, mock.url, size, layout, color_scheme=theme) as page:
+            with browser.opened(running, mock.url, size, layout, color_scheme=theme) as page:
                 browser.go(page, mock, address)
                 if prepare:
                     prepare(page)
@@ -67,7 +65,6 @@ def main() -> None:
         save("viewer-correct.webp", place_beside(phone, photograph(TABLET, address, "dark", "slices", correct)))
         comparison = f"#/compare/{earlier.id}/{later.id}"
         save("viewer-compare.webp", photograph(DESKTOP, comparison, "dark", "slices", compare))
-        chromium.close()
         server.stop()
 
 

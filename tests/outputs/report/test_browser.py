@@ -3,14 +3,13 @@
 import base64
 import io
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pypdf
 import pytest
 from PIL import Image
 
+import chromium
 from phantoms.results import (
     RESULTS,
     make_document,
@@ -22,34 +21,17 @@ from phantoms.results import (
 )
 from strokeseg.outputs.report import html_report
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-]
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+def browser():
+    with chromium.launch() as running:
+        yield running
 
 
 @pytest.fixture
-def open_report(chromium, tmp_path):
+def open_report(browser, tmp_path):
     """Open the page of a case of :data:`ZOO`; at the end nothing was fetched and nothing went wrong."""
     errors, requests, contexts = [], [], []
 
@@ -57,7 +39,7 @@ def open_report(chromium, tmp_path):
         scan, labels, document = result
         html_report.save(tmp_path, document, make_report_images(scan, labels, document, make_scene(scan.spacing_known)))
         size = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
-        context = chromium.new_context(offline=True, **size)
+        context = browser.new_context(offline=True, **size)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-HAS_CHROMIUM = Path(CHROMIUM).exists()
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-]
 STRANGE = "<img src=x onerror=alert(1)> pictures"
 PHONE, TABLET, DESKTOP = (390, 844), (820, 1180), (1440, 900)
 

@@ -1,7 +1,8 @@
 import pytest
 
+import chromium
 from tests.web.viewer import results
-from tests.web.viewer.browser import ARGUMENTS, CHROMIUM, STRANGE, opened
+from tests.web.viewer.browser import STRANGE, opened
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +35,8 @@ def mock(answers, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """A browser of each module: Playwright allows one at a time, and other tests need their own."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium.launch() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
+import chromium
 from tests.web.viewer.browser import (
     DESKTOP,
-    HAS_CHROMIUM,
     PHONE,
     STRANGE,
     TABLET,
@@ -15,11 +15,7 @@ from tests.web.viewer.browser import (
     until,
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 
 
 def test_a_lost_connection_is_said_and_comes_back(page, mock, answers):

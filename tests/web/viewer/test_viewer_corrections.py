@@ -6,13 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.web.viewer.browser import HAS_CHROMIUM, check_access, drag, go, middle, opened, picture, shown_slice, until
+import chromium
+from tests.web.viewer.browser import check_access, drag, go, middle, opened, picture, shown_slice, until
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 
 
 def test_a_correction_can_be_undone_and_is_saved_beside_the_machines_answer(page, mock, answers):

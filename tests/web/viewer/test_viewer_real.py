@@ -6,14 +6,11 @@ import time
 
 import pytest
 
-from tests.web.viewer.browser import HAS_CHROMIUM, drag, middle, opened, shown_slice, until
+import chromium
+from tests.web.viewer.browser import drag, middle, opened, shown_slice, until
 from tests.web.viewer.results import SAMPLES
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 
 
 @pytest.fixture

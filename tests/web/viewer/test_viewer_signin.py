@@ -1,16 +1,11 @@
 """Signing in with the hospital's accounts: page, service, back to the page, and signing out."""
 
-import pytest
-
+import chromium
 from sign_in_cases import IdentityProvider
-from tests.web.viewer.browser import HAS_CHROMIUM, check_access, opened
+from tests.web.viewer.browser import check_access, opened
 from web_process import ServerProcess
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 RULES = """
 [oidc]
 issuer = "{issuer}"

@@ -5,13 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from tests.web.viewer.browser import HAS_CHROMIUM, PHONE, drag, go, grey, head, middle, opened, picture, shown_slice
+import chromium
+from tests.web.viewer.browser import PHONE, drag, go, grey, head, middle, opened, picture, shown_slice
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 
 
 def test_slices_that_are_stored_turned_are_shown_face_up(page, mock, answers):

@@ -2,15 +2,10 @@
 
 import time
 
-import pytest
+import chromium
+from tests.web.viewer.browser import a_zip, check_access, go, shown_slice, until, upload
 
-from tests.web.viewer.browser import HAS_CHROMIUM, a_zip, check_access, go, shown_slice, until, upload
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAS_CHROMIUM, reason="needs chromium (requirements/debian.txt)"),
-]
+pytestmark = chromium.MARKS
 
 
 def test_an_upload_shows_slices_at_once_and_the_result_without_reloading(page, mock):
