@@ -59,6 +59,7 @@ def rotate_quarter(made):
     for data in made:
         pixels, row_mm, column_mm = data.pixel_array, *data.PixelSpacing
         row, column = np.array(data.ImageOrientationPatient[:3]), np.array(data.ImageOrientationPatient[3:])
+        # np.rot90 lays the last column into the first row; the old rows then run along the new columns.
         first = np.array(data.ImagePositionPatient) + row * column_mm * (pixels.shape[1] - 1)
         data.PixelData = np.ascontiguousarray(np.rot90(pixels)).tobytes()
         data.Rows, data.Columns = pixels.shape[1], pixels.shape[0]
@@ -187,7 +188,7 @@ def write_and_read(folder, kind):
 
 @cache
 def read_cached(kind):
-    """Give :func:`case` in a folder that all tests of this process share and only read."""
+    """Return what :func:`write_and_read` returns, written once per process; tests must not change the folder."""
     place = tempfile.TemporaryDirectory(prefix="strokeseg-dicom-")
     atexit.register(place.cleanup)
     return write_and_read(Path(place.name), kind)

@@ -45,7 +45,7 @@ def inside_ellipsoid(points, semiaxes, centre=(0.0, 0.0, 0.0)):
 
 
 def head_hu(points):
-    """Give the head's Hounsfield units at points (..., 3), LPS mm."""
+    """Compute the head's Hounsfield units at points (..., 3), LPS mm."""
     hu = np.full(points.shape[:-1], -1000, dtype=np.int16)
     hu[inside_ellipsoid(points, SKULL_MM)] = 1000
     hu[inside_ellipsoid(points, BRAIN_MM)] = 35
@@ -74,7 +74,7 @@ class Geometry:
         return self.column_sign * np.array([0, np.cos(angle), np.sin(angle)])
 
     def position(self, z):
-        """Give the LPS place of the first pixel of the slice whose centre is at (0, 0, z)."""
+        """Return the LPS position of the first pixel of the slice whose centre is at (0, 0, z)."""
         rows, columns = self.shape
         return (
             np.array([0, 0, z])

@@ -48,7 +48,7 @@ def egg(places: np.ndarray) -> np.ndarray:
 
 
 def head_hu(places: np.ndarray, size: Sequence[float], flap: bool) -> np.ndarray:
-    """Give HU at (..., 3) in the head's frame; ``size`` multiplies its width, length and height."""
+    """Compute HU at (..., 3) in the head's frame; ``size`` multiplies its width, length and height."""
     scaled = places / np.asarray(size)
     round_ = egg(scaled)
     hu = np.full(places.shape[:-1], -1000, dtype=np.float32)
@@ -110,7 +110,7 @@ def stack(
 
 
 def brain_places() -> np.ndarray:
-    """Give places all over the brain, (n, 3) in the head's frame."""
+    """Return places all over the brain, (n, 3) in the head's frame."""
     axis = np.arange(-80.0, 81.0, 16.0)
     grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
     return grid[inside(egg(grid), BRAIN_MM)]

@@ -166,7 +166,7 @@ def test_what_was_written_is_read_back(tmp_path_factory, rows):
 
 
 def mirrored_copy(root, images, masks, of, name):
-    """Give a patient's slice, mirrored, to another patient."""
+    """Add a patient's slice, mirrored, to another patient."""
     for folder in (images, masks):
         Image.fromarray(np.array(Image.open(root / folder / f"{of}.png"))[:, ::-1]).save(root / folder / f"{name}.png")
 

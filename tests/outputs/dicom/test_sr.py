@@ -87,14 +87,14 @@ def report_of(files):
 
 
 def groups_of(files):
-    """Give the measurement groups by their tracking identifier."""
+    """Return the measurement groups by their tracking identifier."""
     content = report_of(files).content
     matches = [*content.get_image_measurement_groups(), *content.get_volumetric_roi_measurement_groups()]
     return {group.tracking_identifier: group for group in matches}
 
 
 def value(group, name):
-    """Give the one number of this name, or None."""
+    """Return the one number of this name, or None."""
     matches = [one for one in group.get_measurements() if one.name.value == name.value]
     assert len(matches) <= 1, name
     return (matches[0].value, matches[0].unit.value) if matches else None

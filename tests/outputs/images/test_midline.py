@@ -35,7 +35,7 @@ def draw(scan, findings=None):
 
 
 def places_mm(pixels, per_mm, colour):
-    """Give (x to the left, y to the back) of all that is of a colour, mm from the picture's middle."""
+    """Return (x to the left, y to the back) of all that is of a colour, mm from the picture's middle."""
     near = np.abs(pixels - colour).sum(2) < 60
     near[: pixels.shape[0] // 12] = False  # the words
     rows, columns = np.nonzero(near)

@@ -15,7 +15,7 @@ def dark_scan(where, rows=64, columns=72):
 
 
 def bright_centre(image):
-    """Give the centre (x, y) of what is white, as fractions of the picture, 0..1."""
+    """Return the centre (x, y) of what is white, as fractions of the picture, 0..1."""
     grey = np.asarray(image.convert("L")).astype(int)
     rows, columns = np.nonzero(grey > 250)
     return (columns.mean() + 0.5) / image.width, (rows.mean() + 0.5) / image.height

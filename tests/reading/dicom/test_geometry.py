@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from phantoms import head_series
+from phantoms import dicom_series, head_series
 from phantoms.head_series import LESION_CENTRE_MM, LESION_ML, Geometry
 from strokeseg.errors import InconsistentGeometry, NotCT, SeveralSeries, UnreadableFile
 from strokeseg.reading import read, read_one
@@ -209,17 +209,7 @@ def test_an_option_of_pictures_is_said_to_be_unused(tmp_path):
 @pytest.mark.parametrize("row_sign", [1, -1])
 def test_a_series_stored_with_a_quarter_turn_is_read_upright(tmp_path, row_sign):
     """Pixels rotated by 90 degrees with the matching cosines: the same lesion at the same position."""
-    slices = head_series.make_datasets(Geometry(row_sign=row_sign))
-    for data in slices:
-        pixels, row_mm, column_mm = data.pixel_array, *data.PixelSpacing
-        row, column = np.array(data.ImageOrientationPatient[:3]), np.array(data.ImageOrientationPatient[3:])
-        # np.rot90 lays the last column into the first row; the old rows then run along the new columns.
-        first = np.array(data.ImagePositionPatient) + row * column_mm * (pixels.shape[1] - 1)
-        data.PixelData = np.ascontiguousarray(np.rot90(pixels)).tobytes()
-        data.Rows, data.Columns = pixels.shape[1], pixels.shape[0]
-        data.PixelSpacing = [column_mm, row_mm]
-        data.ImageOrientationPatient = [f"{v:.8f}" for v in (*column, *(-row))]
-        data.ImagePositionPatient = [f"{v:.6f}" for v in first]
+    slices = dicom_series.rotate_quarter(head_series.make_datasets(Geometry(row_sign=row_sign)))
     scan = read_one(head_series.write_series(tmp_path, slices))
     volume, centroid = head_series.measure_lesion(scan)
     assert volume == pytest.approx(LESION_ML, rel=0.02)

@@ -305,7 +305,7 @@ def _describe_window(texts: Texts) -> str:
 
 @contextmanager
 def _binary_images() -> Iterator[None]:
-    """Let reportlab write images as binary data; as text they are a quarter larger and take most of the time."""
+    """Write images as binary data while the context is open; as text they are larger and take most of the time."""
     before, rl_config.useA85 = rl_config.useA85, 0
     try:
         yield
