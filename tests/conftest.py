@@ -1,3 +1,4 @@
+import ctypes
 import os
 import shutil
 import signal
@@ -19,15 +20,40 @@ def shared_data():
     return find_data_set()
 
 
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapabilitySet(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+_CAPABILITY_VERSION = 0x20080522
+_DAC_OVERRIDE, _DAC_READ_SEARCH = 1 << 1, 1 << 2
+
+
+def _set_file_override(allowed):
+    """Let root pass over the permissions of files in this thread, or not (capabilities(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = _CapabilityHeader(_CAPABILITY_VERSION, 0), (_CapabilitySet * 2)()
+    assert libc.capget(ctypes.byref(header), sets) == 0
+    override = sets[0].permitted & (_DAC_OVERRIDE | _DAC_READ_SEARCH)
+    sets[0].effective = sets[0].effective | override if allowed else sets[0].effective & ~override
+    assert libc.capset(ctypes.byref(header), sets) == 0, os.strerror(ctypes.get_errno())
+
+
 @pytest.fixture
 def plain_user():
-    """Yield a working folder, and a function that drops root's rights, for root may write anywhere."""
+    """Yield a working folder, and a function after which its permissions hold for root as for anybody else.
+
+    The process stays root: as another user it could not read Python or the clone below a home of mode 0700.
+    """
     folder = Path(tempfile.mkdtemp(prefix="strokeseg-test-"))
     folder.chmod(0o755)
     is_root = os.geteuid() == 0
-    yield folder, (lambda: os.seteuid(65534)) if is_root else (lambda: None)
+    yield folder, (lambda: _set_file_override(False)) if is_root else (lambda: None)
     if is_root:
-        os.seteuid(0)
+        _set_file_override(True)
     for path in folder.rglob("*"):
         path.chmod(0o700)
     shutil.rmtree(folder)

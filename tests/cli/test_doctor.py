@@ -125,7 +125,6 @@ def test_a_folder_for_temporary_files_that_takes_nothing(run, monkeypatch, tmp_p
 
 def test_a_folder_that_may_not_be_written_is_said(run, plain_user, monkeypatch):
     folder, become = plain_user
-    run("doctor")  # imports everything: the plain user may not be able to read the clone
     monkeypatch.chdir(folder)
     folder.chmod(0o555)
     become()

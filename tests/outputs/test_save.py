@@ -249,24 +249,10 @@ def test_a_folder_where_nobody_may_write_is_refused():
         outputs.check("/proc/strokeseg", ("json",))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
-def test_a_read_only_folder_is_refused(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    out.chmod(0o555)
-    if os.access(out, os.W_OK):  # root may write anywhere: ask as nobody
-        if os.geteuid() != 0:
-            pytest.skip("permissions are not kept here")
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(0o755)
-        code = (
-            "import os, sys; from strokeseg import outputs; from strokeseg.errors import NotWritable\n"
-            "os.setuid(65534)\n"
-            "try: outputs.check(sys.argv[1], ('json',))\n"
-            "except NotWritable as error: print(error.code)"
-        )
-        done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=False)
-        assert done.stdout.strip() == "not-writable", done.stderr
-        return
+def test_a_read_only_folder_is_refused(plain_user):
+    folder, become = plain_user
+    folder.chmod(0o555)
+    become()
     with pytest.raises(NotWritable):
-        outputs.check(out, ("json",))
+        outputs.check(folder, ("json",))
+    assert list(folder.iterdir()) == []
