@@ -40,6 +40,8 @@ _PageOnlyOption = Annotated[
     bool, typer.Option("--page-only", help="Measure nothing; write the page from the stored figures.")
 ]
 _DataOption = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Folder of the data sets.")]
+_ConfigOption = Annotated[Path, typer.Option("--config", metavar="FILE", help="Configuration of the run.")]
+_PackedOption = Annotated[Path, typer.Option("--packed", metavar="FILE", help="Packed run, .safetensors.")]
 _RoundsOption = Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Number of repetitions.")]
 _ConfigsOption = Annotated[
     Path, typer.Option("--configs", metavar="FOLDER", help="Folder with the configurations in zoo/ and ablation/.")
@@ -204,6 +206,29 @@ def lesion_types(
     atomic_write.check_writable(page, _PAGE_REMEDY)
     benchmark.run(data, page, test=test, log=terminal.print_note)
     terminal.print_data(str(page))
+
+
+@app.command("whole-scans")
+def whole_scans(
+    data: _DataOption = Path("data"),
+    configuration: _ConfigOption = Path("configs/whole-scans.toml"),
+    packed: _PackedOption = Path("checkpoints/whole-scans.safetensors"),
+    results: _ResultsOption = Path("benchmarks/whole_scans.json"),
+    page: _PageOption = Path("docs/whole-scans.md"),
+    page_only: _PageOnlyOption = False,
+) -> None:
+    """Score the networks that were trained on whole scans on their validation patients, and write the page."""
+    with require_training_packages():
+        from benchmarks import whole_scans as benchmark
+
+        def measure() -> None:
+            figures = benchmark.measure(configuration, packed, data, terminal.print_note)
+            atomic_write.write_file(results, (figures.model_dump_json(indent=1) + "\n").encode(), _RESULTS_REMEDY)
+
+        def render() -> str:
+            return benchmark.render_page(benchmark.WholeScanFigures.model_validate_json(_read(results)))
+
+        _write(page, render, results, None if page_only else measure)
 
 
 def _write(page: Path, render: Callable[[], str], results: Path | None, measure: Callable[[], None] | None) -> None:
