@@ -53,7 +53,7 @@ imports: $(TESTS)
 	$(VENV)/bin/lint-imports
 
 docstrings: $(TESTS)
-	git ls-files 'src/*.py' 'benchmarks/*.py' 'tools/*.py' | xargs $(VENV)/bin/numpydoc lint
+	find src benchmarks tools -name '*.py' | xargs $(VENV)/bin/numpydoc lint
 
 spelling: $(TESTS)
 	git ls-files -z | xargs -0 $(VENV)/bin/codespell
