@@ -150,3 +150,27 @@ def test_two_gaps_on_end_are_gaps_and_three_are_a_second_step():
     assert make_planes([0, 5, 10, 20, 30, 35, 40]).weights_mm.max() <= 7.5
     assert not make_planes([0, 5, 10, 20, 30, 40, 45, 50]).gaps_with_missing_slices.any()
     assert not make_planes([0, 10, 20, 25, 30, 35]).gaps_with_missing_slices.any()
+
+
+@pytest.mark.parametrize(
+    ("z", "thickness_mm", "weights_mm"),
+    [
+        ([0, 75], 5.0, [5, 5]),
+        ([0, 65, 140], 5.0, [5, 5, 5]),
+        ([0, 5, 80], 5.0, [5, 5, 5]),
+        ([0, 75], None, [0, 0]),
+        ([0, 7], 5.0, [7, 7]),
+        ([0, 10], None, [10, 10]),
+    ],
+)
+def test_two_or_three_slices_far_apart_weigh_their_thickness(z, thickness_mm, weights_mm):
+    planes = make_planes(z, thickness_mm=thickness_mm)
+    assert planes.weights_mm == pytest.approx(weights_mm)
+    assert planes.has_key_slices == (max(np.diff(z)) > 10)
+
+
+def test_a_contiguous_scan_whose_thickness_tag_is_too_thin_keeps_its_weights():
+    planes = make_planes([0, 5, 10, 15], thickness_mm=0.6)
+    assert planes.weights_mm == pytest.approx([5, 5, 5, 5]) and not planes.has_key_slices
+    gap = make_planes([0, 5, 10, 40, 45, 50], thickness_mm=0.6)
+    assert gap.weights_mm == pytest.approx([5, 5, 6.25, 6.25, 5, 5]) and not gap.has_key_slices

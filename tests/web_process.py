@@ -85,6 +85,22 @@ class ServerProcess:
                 self.kill()
 
 
+def list_step_processes(parent):
+    """List the processes that a server started to do steps: not multiprocessing's own tracker."""
+    pids = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                stat = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
+                command = Path(f"/proc/{name}/cmdline").read_text()
+            except OSError:
+                continue
+            if int(stat[1]) == parent and "spawn_main" in command:
+                pids.append(int(name))
+    assert pids
+    return pids
+
+
 def wait_until_ended(client, study, timeout_s=240, also=lambda state: True):
     """Wait until a study has ended, and return its state."""
     until = time.monotonic() + timeout_s

@@ -26,6 +26,9 @@ NOMINAL_FIELD_OF_VIEW_MM = 230.0
 NOMINAL_STEP_MM = 5.0
 
 _COSINE_TOLERANCE = 0.01  # direction cosines in headers are rounded
+_MIN_GAPS_OF_A_STEP = 3
+_MAX_GAP_THICKNESSES = 1.5
+_MAX_GAP_MM = 10.0
 
 
 def _make_read_only(values: Pixels) -> Pixels:
@@ -49,7 +52,7 @@ class Planes:
     pixel_spacing_mm : tuple of (float, float)
         (between rows, between columns), mm.
     thickness_mm : float, optional
-        Nominal slice thickness, mm; None if unknown. Only the weight of a single slice uses it.
+        Nominal slice thickness, mm; None if unknown. Only the weights of a single slice and of key slices use it.
     """
 
     positions_mm: Floats
@@ -93,14 +96,14 @@ class Planes:
         """Share of the axis of each slice, mm, shape (slices,): half the distance to each neighbour along the normal.
 
         An end slice extends as far outwards as inwards. At a gap marked by :attr:`gaps_with_missing_slices`, a slice
-        extends at most 0.75 times the usual step, so that no slice represents tissue that was never imaged. The weight
-        of a single slice is its thickness, or 0 if unknown.
+        extends :attr:`reach_mm`, so that no slice represents tissue that was never imaged. The weight of a single slice
+        is its thickness, or 0 if unknown.
         """
         gaps = self.gaps_mm
         if gaps.size == 0:
             return _make_read_only(np.array([self.thickness_mm or 0.0]))
         half = gaps / 2
-        half[self.gaps_with_missing_slices] = 0.75 * np.median(gaps[~self.gaps_with_missing_slices])
+        half[self.gaps_with_missing_slices] = self.reach_mm
         return _make_read_only(np.concatenate([half[:1], half]) + np.concatenate([half, half[-1:]]))
 
     @cached_property
@@ -109,11 +112,13 @@ class Planes:
 
         Such a gap is more than 1.7 times wider than the gaps on both sides; two such gaps may follow each other. Three
         wide gaps in a row are a second usual step (thin slices below, thick ones above), without missing slices. The
-        first and the last gap are compared with their one neighbour.
+        first and the last gap are compared with their one neighbour. Of two or three slices no step is usual: a gap
+        counts if it is more than 1.5 times the slice thickness, or more than 10 mm if that is unknown.
         """
         gaps = self.gaps_mm
-        if gaps.size < 3:
-            return _make_read_only(np.zeros(gaps.size, dtype=bool))
+        if gaps.size < _MIN_GAPS_OF_A_STEP:
+            limit_mm = _MAX_GAP_THICKNESSES * self.thickness_mm if self.thickness_mm else _MAX_GAP_MM
+            return _make_read_only(gaps > limit_mm)
 
         def wider(index: int, other: int) -> bool:
             return 0 <= other < gaps.size and gaps[index] > 1.7 * gaps[other]
@@ -123,6 +128,21 @@ class Planes:
             for i in range(1, gaps.size - 1)
         ]
         return _make_read_only(np.array([wider(0, 1), *inner, wider(gaps.size - 1, gaps.size - 2)]))
+
+    @property
+    def has_key_slices(self) -> bool:
+        """Whether these are two or three slices far apart, chosen from a scan: they give no volume of the head."""
+        return self.gaps_mm.size < _MIN_GAPS_OF_A_STEP and bool(self.gaps_with_missing_slices.any())
+
+    @property
+    def reach_mm(self) -> float:
+        """How far a slice extends into a gap with missing slices, mm.
+
+        0.75 times the usual step; of key slices half the slice thickness, 0 if unknown.
+        """
+        if self.has_key_slices or self.gaps_with_missing_slices.all():
+            return (self.thickness_mm or 0.0) / 2
+        return 0.75 * float(np.median(self.gaps_mm[~self.gaps_with_missing_slices]))
 
     @property
     def tilt_deg(self) -> float:
@@ -206,6 +226,8 @@ class Scan:
         Kind of the input.
     series_uid : str, optional
         DICOM series instance UID.
+    series_name : str, optional
+        Name that selects this scan in its input: the UID, with ":2" for the second of several volumes in one series.
     sop_instance_uids : tuple of str, default ()
         UID of each slice, in the order of the slices; empty if there are none.
     window : tuple of (float, float), optional
@@ -226,6 +248,7 @@ class Scan:
     window: tuple[float, float] | None = None
     remarks: tuple[Remark, ...] = field(default_factory=tuple)
     source: DicomSource | None = field(default=None, repr=False, compare=False)
+    series_name: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or self.hu.dtype != np.int16:

@@ -30,6 +30,7 @@ SCHEMA = {
                 "additionalProperties": False,
                 "required": ["status", "input", "geometry", "remarks"],
                 "properties": {
+                    "name": {"type": ["string", "null"]},
                     "status": {"enum": ["accepted", "repaired"]},
                     "input": {"type": "object"},
                     "geometry": {
@@ -98,7 +99,7 @@ def test_several_series_are_numbered_and_named(run, tmp_path):
     tilted(tmp_path / "study/b", "1.2.4")
     _, stdout, _ = run("inspect", tmp_path / "study")
     assert "study, series 1 of 2: accepted" in stdout and "study, series 2 of 2: accepted" in stdout
-    assert "1.2.3" in stdout and "1.2.4" in stdout and "--series UID" in stdout
+    assert "1.2.3" in stdout and "1.2.4" in stdout and "--series NAME" in stdout
 
 
 def test_what_segment_would_refuse_or_choose_is_said(run, tmp_path):

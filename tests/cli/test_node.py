@@ -1,17 +1,22 @@
 """`strokeseg node` as somebody meets it who tries it for the first time."""
 
+import getpass
 import json
 import socket
 import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from node_cases import preserve_logging
 from orthanc import free_port
 from phantoms import head_series
+from strokeseg.errors import StrokesegError, UnreadableFile
 from strokeseg.pacs import database as tables
 from strokeseg.pacs import outbox
+from strokeseg.web.database import studies
+from strokeseg.web.study_store import NewStudy, StudyStore
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 NODE = """
@@ -87,7 +92,7 @@ def head(folder, **values):
 def test_the_help_shows_each_way_of_use(run):
     code, out, _ = run("node", "--help")
     assert code == 0
-    for option in ("--check", "--explain", "--undelivered", "--resend", "docs/pacs.md"):
+    for option in ("--check", "--explain", "--undelivered", "--resend", "--retry", "docs/pacs.md"):
         assert option in out
 
 
@@ -216,3 +221,60 @@ def test_a_fresh_database_has_nothing(run, file, database):
     tables.open_database(database).dispose()
     code, out, _ = run("node", file, "--undelivered", "--database", database)
     assert (code, out) == (0, "No delivery waits, and none was given up.\n")
+
+
+@pytest.fixture
+def failed(database):
+    """A database with two series: one whose study failed, and one whose study was refused."""
+    engine = tables.open_database(database)
+    store = StudyStore(engine)
+    errors = {"1.2.1": ("failed", StrokesegError("broken", "")), "1.2.2": ("refused", UnreadableFile("letter.txt"))}
+    with_defaults = {"study_uid": "1", "sender": "a", "prior": False, "instances": 1, "committed": False}
+    with_defaults |= {"first_at": 1.0, "last_at": 1.0, "state": "failed", "version": 1, "rule": "head"}
+    for number, (uid, (status, error)) in enumerate(errors.items()):
+        study = f"{number}" * 32
+        store.add(NewStudy(study, "series", "study.zip", 1, {}, "default", "normal"), "node", None)
+        store.record_failure(study, 0, status, error)
+        with engine.begin() as connection:
+            row = {**with_defaults, "series_uid": uid, "job": study, "why": f"{status}: {error.code}"}
+            connection.execute(tables.series_table.insert().values(row))
+    engine.dispose()
+    return database
+
+
+def _read_states(url):
+    engine = tables.open_database(url)
+    with engine.connect() as connection:
+        series = dict(connection.execute(select(tables.series_table.c.series_uid, tables.series_table.c.state)).all())
+        study = dict(connection.execute(select(studies.c.id, studies.c.status)).all())
+    engine.dispose()
+    return series, [study[digit * 32] for digit in "01"]
+
+
+def test_what_failed_is_retried_and_recorded(run, file, failed, tmp_path):
+    audit = tmp_path / "audit.jsonl"
+    code, out, _ = run("node", file, "--retry", "all", "--json", "--database", failed, "--audit", audit)
+    assert code == 0 and [(one["series_uid"], one["study"]) for one in json.loads(out)] == [("1.2.1", "0" * 32)]
+    assert _read_states(failed) == ({"1.2.1": "queued", "1.2.2": "failed"}, ["queued", "refused"])
+    code, out, err = run("node", file, "--retry", "1.2.2", "--database", failed, "--audit", audit)
+    assert code == 0 and "1.2.2" in out and "unreadable" in out and "half a minute" in err
+    assert _read_states(failed) == ({"1.2.1": "queued", "1.2.2": "queued"}, ["queued", "queued"])
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(line["user"], line["action"], line["study"]) for line in lines] == [
+        (getpass.getuser(), "retry", digit * 32) for digit in "01"
+    ]
+    code, out, _ = run("node", file, "--retry", "all", "--database", failed, "--audit", audit)
+    assert (code, out) == (0, "No series failed.\n")
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2", "", "%"])
+def test_a_series_that_did_not_fail_is_not_retried(run, file, failed, tmp_path, uid):
+    code, _, err = run("node", file, "--retry", uid, "--database", failed, "--audit", tmp_path / "audit.jsonl")
+    assert code == 3 and "no failed series has this UID" in err
+    assert _read_states(failed)[0] == {"1.2.1": "failed", "1.2.2": "failed"}
+
+
+def test_a_retry_that_cannot_be_recorded_is_not_done(run, file, failed, tmp_path):
+    code, _, err = run("node", file, "--retry", "all", "--database", failed, "--audit", tmp_path)
+    assert code == 3 and "audit log" in err
+    assert _read_states(failed)[0] == {"1.2.1": "failed", "1.2.2": "failed"}

@@ -288,3 +288,16 @@ def test_forty_slices_of_512_pixels_take_less_than_a_second_on_two_cores():
         took.append(time.process_time() - begun)
     assert findings.midline_shift_mm is not None and findings.lesions[0].place is not None
     assert min(took) < 1.0 * measure_slowdown()
+
+
+def test_key_slices_have_lesion_volumes_and_no_total():
+    """Two slices 75 mm apart, 5 mm thick: 400 pixels of 0.25 mm² on each are 0.5 ml on each, not 7.5 ml."""
+    scan = a_scan((2, 60, 60))
+    planes = replace(scan.planes, positions_mm=np.array([[0.0, 0, 0], [0, 0, 75]]), thickness_mm=5.0)
+    mask = np.zeros(scan.shape, bool)
+    mask[:, 20:40, 20:40] = True
+    findings = strokeseg.measure(replace(scan, planes=planes), mask)
+    assert findings.volume_ml is None
+    assert [lesion.volume_ml for lesion in findings.lesions] == pytest.approx([0.5, 0.5])
+    [remark] = [remark for remark in findings.remarks if remark.code == "key-slices"]
+    assert "75 mm apart" in remark.message

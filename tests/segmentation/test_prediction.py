@@ -3,6 +3,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from data_sets import find_case
+from strokeseg.reading import read_one
 from strokeseg.scan import Planes, Scan
 from strokeseg.segmentation import load_engine, predict
 from strokeseg.segmentation.postprocess import (
@@ -40,6 +42,26 @@ def test_the_square_holds_the_head_and_leaves_the_headrest_out():
     assert square.row <= 80 - 66 and square.row + square.side >= 80 + 66
     assert square.column <= 70 - 54 and square.column + square.side >= 70 + 54
     assert square.side < 2 * 66 * 1.15
+
+
+@pytest.mark.parametrize("position", [0, 4, 8])
+def test_a_slice_through_the_shoulders_does_not_move_the_square(position):
+    """A trunk of 400 x 220 mm of fat and two muscles, on one slice of a head of 108 x 132 mm."""
+    head = np.full((8, 400, 440), -1000, dtype=np.int16)
+    head[:, 120:280, 140:300] = make_head((8, 160, 160))
+    shoulders = np.full((400, 440), -1000, dtype=np.int16)
+    shoulders[90:310, 20:420] = -90
+    shoulders[150:280, 22:150] = shoulders[150:280, 290:418] = 60
+    with_shoulders = np.insert(head, position, shoulders, axis=0)
+    assert find_head_square(with_shoulders, (1.0, 1.0)) == find_head_square(head, (1.0, 1.0))
+    assert find_head_square(head, (1.0, 1.0)) == find_head_square(head)
+
+
+def test_shoulders_below_a_head_leave_its_volume():
+    """The head alone, without the three slices of shoulders, has 17.9 ml; with them it had 15.3 ml."""
+    path = find_case("14_whole_body_halves_the_head/head_and_3_shoulder_slices.nii.gz")
+    scan = read_one(path)
+    assert find_head_square(scan.hu, scan.pixel_spacing_mm) == find_head_square(scan.hu[3:], scan.pixel_spacing_mm)
 
 
 def test_a_scan_without_a_head_gives_the_whole_picture():

@@ -1,6 +1,7 @@
 """Kill the node with -9 repeatedly while series arrive: no instance answered with success may be lost.
 
     cd tests && python -m stress.node_kills 30
+    cd tests && python -m stress.node_kills 30 --stops     every second one a polite stop (SIGTERM)
 
 Starts `strokeseg node`, sends series to it, kills it at random moments and starts it again. Instances not answered
 with success are sent again, as a modality does. At the end every series has one final result of all its slices.
@@ -60,9 +61,9 @@ class KilledNode:
         command += ["--database", self.database, "--storage", str(self.folder / "store")]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log)
 
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait(90)
 
     def stop(self):
         self.process.terminate()
@@ -93,8 +94,8 @@ def send(port, instances, stored, deadline):
             association.release()
 
 
-def run(kills, folder=None, database=None, count=None):
-    """Kill the node this often and return the counts."""
+def run(kills, folder=None, database=None, count=None, signals=(signal.SIGKILL,)):
+    """Kill the node this often, with these signals in turn, and return the counts."""
     count = count or max(4, kills // 2)
     order = random.Random(7)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -110,9 +111,9 @@ def run(kills, folder=None, database=None, count=None):
         threads = [threading.Thread(target=send_share, args=(series[index::3],)) for index in range(3)]
         for thread in threads:
             thread.start()
-        for _ in range(kills):
+        for number in range(kills):
             time.sleep(order.uniform(0.3, 9))
-            node.kill()
+            node.kill(signals[number % len(signals)])
             node.start()
         for thread in threads:
             thread.join()
@@ -159,8 +160,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kills", type=int)
     parser.add_argument("--database", help="postgresql://USER@HOST/NAME instead of SQLite")
+    parser.add_argument("--stops", action="store_true", help="send SIGTERM and SIGKILL in turn")
     arguments = parser.parse_args()
-    print(json.dumps(run(arguments.kills, database=arguments.database), indent=2))
+    signals = (signal.SIGTERM, signal.SIGKILL) if arguments.stops else (signal.SIGKILL,)
+    print(json.dumps(run(arguments.kills, database=arguments.database, signals=signals), indent=2))
 
 
 if __name__ == "__main__":

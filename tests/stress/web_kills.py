@@ -1,11 +1,13 @@
 """Kill a server and its workers at random moments, and check what became of the studies.
 
-`cd tests && python -m stress.web_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times.
+`cd tests && python -m stress.web_kills 30` does so on SQLite and on PostgreSQL; the tests do it a few times. With
+`--stops` every second one is a polite stop (SIGTERM).
 """
 
+import argparse
 import hashlib
 import random
-import sys
+import signal
 import tempfile
 import threading
 import time
@@ -45,8 +47,10 @@ class UploadClient(threading.Thread):
             self.ending.wait(3.0)
 
 
-def run_kills(kills, database, folder, seed=0, log=lambda text: None):
+def run_kills(kills, database, folder, seed=0, log=lambda text: None, signals=(signal.SIGKILL,), pictures=1):
     """Kill so many times; give the processes' kinds that were killed, and the studies' ids.
+
+    The signals are sent in turn; ``pictures`` is the number of slices of a study.
 
     Raises AssertionError if a study is lost, is there twice, or is half there.
     """
@@ -55,16 +59,17 @@ def run_kills(kills, database, folder, seed=0, log=lambda text: None):
     workers = [
         ServerProcess(folder, database, "--workers", "1", "--lease", "2", worker_only=True).start() for _ in range(2)
     ]
-    client = UploadClient(server.base, picture_parts(1))
+    client = UploadClient(server.base, picture_parts(pictures))
     client.start()
     killed = []
     try:
         for number in range(kills):
             time.sleep(chance.uniform(0.5, 6.0))
             which = chance.choice([server, *workers])
-            which.kill()
+            chosen = signals[number % len(signals)]
+            which.kill(chosen)
             killed.append("server" if which is server else "worker")
-            log(f"kill {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
+            log(f"{chosen.name} {number + 1}: {killed[-1]}, {len(client.made)} studies so far")
             which.start(wait=False)
         server.wait_until_ready()
         client.ending.set()
@@ -100,18 +105,30 @@ def _check(server, made, log):
     log(f"{len(made)} studies: none lost, none twice, none half")
 
 
-def main(arguments):
-    kills = int(arguments[0]) if arguments else 30
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kills", type=int, nargs="?", default=30)
+    parser.add_argument("--stops", action="store_true", help="send SIGTERM and SIGKILL in turn")
+    parser.add_argument("--pictures", type=int, default=1, help="slices of each study")
+    arguments = parser.parse_args()
+    signals = (signal.SIGTERM, signal.SIGKILL) if arguments.stops else (signal.SIGKILL,)
     server = PostgresServer().start()
     try:
         for name in ("sqlite", "postgresql"):
             with tempfile.TemporaryDirectory() as folder:
                 url = f"sqlite:///{folder}/a.db" if name == "sqlite" else server.create_database()
                 print(name, flush=True)
-                run_kills(kills, url, Path(folder), log=lambda text: print(" ", text, flush=True))
+                run_kills(
+                    arguments.kills,
+                    url,
+                    Path(folder),
+                    log=lambda text: print(" ", text, flush=True),
+                    signals=signals,
+                    pictures=arguments.pictures,
+                )
     finally:
         server.stop()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

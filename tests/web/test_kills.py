@@ -3,12 +3,11 @@
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from stress.web_kills import run_kills
-from web_process import PICTURE_FIELDS, ServerProcess, picture_parts, wait_until_ended
+from web_process import PICTURE_FIELDS, ServerProcess, list_step_processes, picture_parts, wait_until_ended
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +37,12 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, database, seed):
     assert len(killed) == 3 and made
 
 
+def test_stops_and_kills_in_turn_lose_nothing(tmp_path):
+    signals = (signal.SIGTERM, signal.SIGKILL)
+    killed, made = run_kills(4, f"sqlite:///{tmp_path / 'a.db'}", tmp_path, seed=2, signals=signals, pictures=12)
+    assert len(killed) == 4 and made
+
+
 def test_a_decoder_that_crashes_ends_no_server(tmp_path):
     """The child that reads is killed from outside, as a crash would end it: the step is tried again, and succeeds."""
     with ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'a.db'}") as server, server.create_client() as client:
@@ -46,23 +51,7 @@ def test_a_decoder_that_crashes_ends_no_server(tmp_path):
         while client.get(f"/studies/{study}").json()["status"] != "segmenting":
             assert time.monotonic() < until
             time.sleep(0.02)
-        for child in _children(server.process.pid):
+        for child in list_step_processes(server.process.pid):
             os.kill(child, signal.SIGKILL)
         assert wait_until_ended(client, study)["status"] == "done"
         assert server.process.poll() is None
-
-
-def _children(parent):
-    """List the processes that a server started to do steps: not multiprocessing's own tracker."""
-    pids = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                stat = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
-                command = Path(f"/proc/{name}/cmdline").read_text()
-            except OSError:
-                continue
-            if int(stat[1]) == parent and "spawn_main" in command:
-                pids.append(int(name))
-    assert pids
-    return pids

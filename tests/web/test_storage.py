@@ -1,6 +1,9 @@
 """Files in a folder and in an S3-compatible storage: the same promises, the latter against moto's server."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +86,28 @@ def test_a_study_lives_in_s3(served, bucket, caplog):
     assert len(client.get(f"studies/{study}/slices/2").content) == form["rows"] * form["columns"] * 2
     client.delete(f"studies/{study}")
     assert client.app.state.context.storage.list_names(f"studies/{study}") == []
+
+
+def test_the_scratch_of_another_container_stays(tmp_path, monkeypatch):
+    """Its process number means nothing here; only the lease does."""
+    with monkeypatch.context() as other:
+        other.setattr(os, "getpid", lambda: 2**22 + 1)  # no process of this machine has this number
+        first = Storage(str(tmp_path / "data"))
+    (first.scratch / "received").write_text("x")
+    second = Storage(str(tmp_path / "data"))
+    assert (first.scratch / "received").read_text() == "x" and first.scratch != second.scratch
+
+
+def test_the_scratch_of_a_killed_process_is_deleted_by_the_next(tmp_path):
+    code = (
+        f"from strokeseg.web.storage import Storage; s = Storage({str(tmp_path / 'data')!r}); print(s.scratch); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as process:
+        scratch = Path(process.stdout.readline().strip())
+        (scratch / "received").write_text("x")
+        Storage(str(tmp_path / "data"))
+        assert (scratch / "received").exists(), "it is running"
+        process.kill()
+        process.wait()
+        Storage(str(tmp_path / "data"))
+        assert not scratch.exists()

@@ -1,10 +1,12 @@
 """The child processes that do the steps of a study, and what is left of one that was given up."""
 
+import multiprocessing
+
 import pytest
 
 from strokeseg.errors import StrokesegError
 from strokeseg.web import worker
-from strokeseg.web.worker_pool import StepCancelled, WorkerDied, WorkerPool
+from strokeseg.web.worker_pool import StepCancelled, WorkerDied, WorkerPool, WorkInterrupted
 from web_process import PICTURES
 
 pytestmark = pytest.mark.slow
@@ -67,6 +69,16 @@ def test_a_step_beyond_its_time_is_ended(tmp_path, pool, scan):
     with pytest.raises(WorkerDied, match="longer than 0 s"):
         segment(pool, scan, tmp_path / "out", timeout_s=0.0)
     assert segment(pool, scan, tmp_path / "again")
+
+
+def test_a_closed_pool_interrupts_its_step_and_starts_no_other(tmp_path, pool, scan):
+    """The interruption is no Exception: DBOS would store one as the outcome of the step."""
+    with pytest.raises(WorkInterrupted):
+        segment(pool, scan, tmp_path / "out", progress=lambda done, total: pool.close())
+    with pytest.raises(WorkInterrupted):
+        segment(pool, scan, tmp_path / "again")
+    assert not issubclass(WorkInterrupted, Exception)
+    assert not any(process.name == "strokeseg-step" for process in multiprocessing.active_children())
 
 
 def test_an_error_of_a_step_comes_as_itself_and_its_child_goes_on(tmp_path, pool, scan):

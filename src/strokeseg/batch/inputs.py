@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from strokeseg.batch import remote_storage
 from strokeseg.batch.records import NOT_FETCHED, BatchStudy, Failure, StudyRecord, explain_invalid_id, record_failure
 from strokeseg.errors import EmptyInput, InputError, StrokesegError, UnreadableFile
+from strokeseg.library_output import silence_libraries
 from strokeseg.reading import input_file
 from strokeseg.reading.dicom import header_reader
 from strokeseg.reading.input_file import InputFile
-from strokeseg.reading.library_output import silence_libraries
 from strokeseg.reading.pictures import picture_stack
 from strokeseg.reading.volumes import volume_file
 

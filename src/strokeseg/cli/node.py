@@ -21,6 +21,7 @@ Examples:
   strokeseg node node.toml                         run until Ctrl-C
   strokeseg node node.toml --undelivered           list deliveries that wait or were given up
   strokeseg node node.toml --resend 3f9a21         retry a delivery now
+  strokeseg node node.toml --retry all             segment the series again that failed
 
 docs/pacs.md begins with an example file.
 """
@@ -43,6 +44,13 @@ def node(
     resend: Annotated[
         str | None, typer.Option("--resend", metavar="ID", help="Mark an undelivered one for another try, and exit.")
     ] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option("--retry", metavar="SERIES", help="Queue a failed series again by its UID, or all, and exit."),
+    ] = None,
+    audit: Annotated[
+        Path, typer.Option("--audit", metavar="FILE", help="The audit log, in which --retry is recorded, as in serve.")
+    ] = Path("strokeseg-audit.jsonl"),
     database: Annotated[
         str,
         typer.Option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/NAME, as in serve."),
@@ -62,8 +70,9 @@ def node(
     """
     from strokeseg.pacs import settings_file
 
-    if sum((check, explain is not None, undelivered, resend is not None)) > 1:
-        raise UsageError("--check, --explain, --undelivered and --resend exclude each other", "Leave the others out.")
+    if sum((check, explain is not None, undelivered, resend is not None, retry is not None)) > 1:
+        message = "--check, --explain, --undelivered, --resend and --retry exclude each other"
+        raise UsageError(message, "Leave the others out.")
     settings = settings_file.load_settings(file)
     if check:
         _check_peers(settings, as_json)
@@ -71,6 +80,8 @@ def node(
         _explain_rules(settings, explain, as_json)
     elif undelivered or resend is not None:
         _list_undelivered(database, resend, as_json)
+    elif retry is not None:
+        _retry_series(database, retry, audit, as_json)
     else:
         _run_node(settings, database, storage, workers)
 
@@ -144,6 +155,29 @@ def _list_undelivered(database: str, resend: str | None, as_json: bool) -> None:
         return [row["id"][:8], row["state"], row["kind"], row["target"], since, str(row["tries"]), row["error"]]
 
     _print_table(["id", "state", "kind", "target", "since", "tries", "last answer"], [line(row) for row in rows])
+
+
+def _retry_series(database: str, series: str, audit: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from strokeseg.pacs import database as tables
+    from strokeseg.pacs.retry import retry_series
+    from strokeseg.web.auth.audit import AuditLog
+    from strokeseg.web.settings import parse_existing_database_url
+
+    engine = tables.open_database(parse_existing_database_url(database))
+    try:
+        retried = retry_series(engine, None if series == "all" else series, AuditLog(audit))
+    finally:
+        engine.dispose()
+    if as_json:
+        terminal.print_data(json.dumps([asdict(row) for row in retried], indent=2, ensure_ascii=False))
+        return
+    if not retried:
+        terminal.print_data("No series failed.")
+        return
+    _print_table(["series", "study", "had failed"], [[row.series_uid, row.study, row.reason] for row in retried])
+    terminal.print_note("A running node or server segments them within half a minute, otherwise at its next start.")
 
 
 def _run_node(settings: NodeSettings, database: str, storage: str, workers: int) -> None:

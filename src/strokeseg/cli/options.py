@@ -94,6 +94,7 @@ SeriesOption = Annotated[
         metavar="UID",
         show_default=False,
         help="DICOM only: the series instance UID, or its beginning, where the input holds several series; "
+        "UID:2 for the second of several volumes in one series; "
         "`strokeseg inspect` lists them.",
     ),
 ]

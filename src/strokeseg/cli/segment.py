@@ -155,11 +155,11 @@ def inspect(
             chosen = read_one(source, series=series, window=window, spacing_mm=spacing)
         except InputError as error:
             refusal = error
-    uid = None if refusal else chosen.series_uid
+    name = None if refusal else chosen.series_name
     if as_json:
-        terminal.print_data(summary.format_inspection_json(scans, uid, refusal))
+        terminal.print_data(summary.format_inspection_json(scans, name, refusal))
     else:
-        terminal.show(*summary.describe_inspection(source, scans, uid))
+        terminal.show(*summary.describe_inspection(source, scans, name))
     if refusal:
         raise refusal
 

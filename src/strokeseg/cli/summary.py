@@ -112,7 +112,7 @@ def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None)
     scans : sequence of Scan
         Its head CT series.
     chosen : str or None
-        UID of the series that would be segmented; None if no series is preferred.
+        Name of the series that would be segmented; None if no series is preferred.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None)
     name = escape_unprintable(source.name or str(source))
     for number, scan in enumerate(scans, start=1):
         label = f"{name}, series {number} of {len(scans)}" if len(scans) > 1 else name
-        is_chosen = len(scans) == 1 or (chosen is not None and scan.series_uid == chosen)
+        is_chosen = len(scans) == 1 or (chosen is not None and scan.series_name == chosen)
         use = "can be segmented" if is_chosen else "can be segmented with --series"
         lines.append(Text(f"{label}: {_determine_status(scan)}, {use}", style="bold"))
         table = Table.grid(padding=(0, 2))
@@ -135,7 +135,7 @@ def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None)
         lines += [_format_coded_remark(remark) for remark in scan.remarks]
     if len(scans) > 1:
         choice = "none is preferred" if chosen is None else f"{escape_unprintable(chosen)} would be segmented"
-        lines.append(Text(f"{len(scans)} series: {choice}. --series UID, or the beginning of a UID, chooses another."))
+        lines.append(Text(f"{len(scans)} series: {choice}. --series NAME, or the beginning of a UID, chooses another."))
     return lines
 
 
@@ -200,6 +200,7 @@ def format_inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: I
     series: list[dict[str, Any]] = [
         {
             "status": _determine_status(scan),
+            "name": scan.series_name,
             "input": describe_input(scan).model_dump(mode="json"),
             "geometry": _measure_geometry(scan),
             "remarks": [remark.model_dump(mode="json") for remark in scan.remarks],

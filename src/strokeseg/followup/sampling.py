@@ -74,8 +74,7 @@ def find_covered(planes: Planes, shape: tuple[int, int, int], indices: Floats) -
     if gaps_with_missing.any():
         low = np.clip(np.floor(slices).astype(int), 0, shape[0] - 2)
         from_slice_mm = np.abs(slices - np.rint(slices)) * planes.gaps_mm[low]
-        reach_mm = 0.75 * np.median(planes.gaps_mm[~gaps_with_missing])
-        covered &= ~gaps_with_missing[low] | (from_slice_mm <= reach_mm) | (slices < 0) | (slices > shape[0] - 1)
+        covered &= ~gaps_with_missing[low] | (from_slice_mm <= planes.reach_mm) | (slices < 0) | (slices > shape[0] - 1)
     return np.asarray(covered)
 
 

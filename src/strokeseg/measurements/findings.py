@@ -96,7 +96,9 @@ def compute_findings(
     findings = Findings(
         hemorrhage=bool(lesions),
         confidence=None,
-        volume_ml=None if scan.weights_mm is None else round(sum(v for v in volumes if v is not None), 3),
+        volume_ml=None
+        if scan.weights_mm is None or scan.planes.has_key_slices
+        else round(sum(v for v in volumes if v is not None), 3),
         dropped_specks=dropped_specks,
         lesions=lesions,
         **_head_fields(whole, scan),
@@ -203,7 +205,15 @@ def _collect_remarks(findings: Findings, scan: Scan, whole: _HeadMeasurements) -
         remarks.append(Remark(code="spacing-unknown", severity="warning", message=message))
     elif scan.weights_mm is None:
         message = "A single slice of unknown thickness has no volume; lengths in its plane are reported."
+        if len(scan.hu) > 1:
+            message = "Slices far apart, of unknown thickness, have no volume; lengths in their planes are reported."
         remarks.append(Remark(code="thickness-unknown", severity="warning", message=message))
+    elif scan.planes.has_key_slices:
+        message = (
+            f"{len(scan.hu)} slices up to {scan.planes.gaps_mm.max():.0f} mm apart are not a whole scan: the volume of "
+            "a lesion is that on these slices, and no total volume is reported."
+        )
+        remarks.append(Remark(code="key-slices", severity="warning", message=message))
     if isinstance(whole.shift, ShiftNotMeasured) and scan.spacing_known:
         remarks.append(Remark(code="midline-not-measured", severity="info", message=whole.shift.message))
     if findings.hemorrhage and (whole.locations is None or whole.locations.ventricular_blood is None):

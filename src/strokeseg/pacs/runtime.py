@@ -45,8 +45,10 @@ class RunningNode:
 
     def stop(self) -> None:
         """Stop the node and the jobs; unfinished work continues at the next start."""
-        self.node.stop()
-        self.jobs.close()
+        try:
+            self.node.stop()
+        finally:
+            self.jobs.close()
 
 
 def start_node(settings: NodeSettings, database: str, storage: str, workers: int) -> RunningNode:

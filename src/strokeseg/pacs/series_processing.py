@@ -18,6 +18,7 @@ from sqlalchemy import RowMapping, Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from strokeseg.errors import NotFound, StrokesegError, UnreadableFile
+from strokeseg.library_output import silence_libraries
 from strokeseg.pacs import completion, outbox, rules
 from strokeseg.pacs.completion import OpenAssociations
 from strokeseg.pacs.database import outbox_table, series_table
@@ -27,8 +28,9 @@ from strokeseg.pacs.settings import NodeSettings, Rule
 from strokeseg.pacs.spool import FINAL_STATES, Spool
 from strokeseg.reading.archives import archive
 from strokeseg.reading.input_file import InputFile, list_folder
-from strokeseg.reading.library_output import silence_libraries
 from strokeseg.result import ResultDocument
+from strokeseg.web.database import studies
+from strokeseg.web.schemas import RUNNING_STATUSES
 
 log = logging.getLogger("strokeseg.node")
 
@@ -80,8 +82,17 @@ class SeriesProcessor:
             is_arriving = row["series_uid"] in arriving
             if reason := completion.find_completion_reason(progress, is_arriving, now, local.quiet_s, local.settle_s):
                 self._run_guarded(row, now, partial(self._submit_series, row, reason))
+        self._requeue_retried()
         for row in self._rows(select(series_table).where(series_table.c.state == "queued")):
             self._run_guarded(row, now, partial(self._finish_series, row))
+
+    def _requeue_retried(self) -> None:
+        """Expect the result of series that failed again if their study was retried in the worklist."""
+        retried = select(studies.c.id).where(studies.c.status.in_((*RUNNING_STATUSES, "done")), ~studies.c.deleted)
+        failed = (series_table.c.state == "failed") & series_table.c.job.in_(retried)
+        if self._rows(select(series_table).where(failed)):
+            with self.spool.engine.begin() as connection:
+                connection.execute(update(series_table).where(failed).values(state="queued", why="retried"))
 
     def _run_guarded(self, row: RowMapping, now: float, step: Callable[[], None]) -> None:
         """Run a step of a series; after an error the series is paused, and the other series continue."""
@@ -129,7 +140,8 @@ class SeriesProcessor:
     def _submit_series(self, row: RowMapping, reason: str) -> None:
         """Submit a complete series, or mark it as ignored if no rule applies."""
         files, key = self.spool.list_files_and_key(row["series_uid"])
-        attributes = rules.read_attributes(read_headers(files), row["sender"])
+        with silence_libraries():
+            attributes = rules.read_attributes(read_headers(files), row["sender"])
         decision = rules.choose_rule(self.settings.rule, attributes)
         rule = decision.rule
         version = row["version"] + 1
@@ -211,14 +223,18 @@ class SeriesProcessor:
         files = self.spool.list_files(row["series_uid"])
         if document is None or not files:
             raise NotFound(f"study {study}: was deleted; no notice can be sent", "No action is needed.")
-        header = next(read_headers(files))
+        with silence_libraries():
+            header = next(read_headers(files))
+            study_uid, accession, patient_id = (
+                str(header.get(keyword, "")) for keyword in ("StudyInstanceUID", "AccessionNumber", "PatientID")
+            )
         findings = document.findings
         return ResultNotice(
             key=row["id"],
-            study_uid=str(header.get("StudyInstanceUID", "")),
+            study_uid=study_uid,
             series_uid=row["series_uid"],
-            accession=str(header.get("AccessionNumber", "")),
-            patient_id=str(header.get("PatientID", "")),
+            accession=accession,
+            patient_id=patient_id,
             version=row["version"],
             hemorrhage=findings.hemorrhage,
             confidence=findings.confidence,

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from strokeseg import atomic_write
 from strokeseg.errors import DiskFull
 from strokeseg.pacs.database import instances_table, series_table
+from strokeseg.web import private_files
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Spool:
         self.engine = engine
         self._least_free = least_free_mb * 2**20
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        private_files.create_folder(folder)
+        private_files.restrict(folder, "the spool")
 
     def store(self, instance: ReceivedInstance) -> StoreOutcome:
         """Store an instance durably: when this returns, it would survive a power cut.

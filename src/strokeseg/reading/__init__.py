@@ -29,7 +29,8 @@ def read(
         DICOM folder, archive (zip, tar, compressed tar), DICOMDIR or file; NIfTI or another volume; a picture, or a
         folder or archive of pictures (one stack).
     series : str, optional
-        Read only the series with this instance UID, or the only series whose UID begins with it.
+        Read only the series with this instance UID, or the only series whose UID begins with it; "UID:2" is the second
+        of several volumes in one series, in the order in which they are listed.
     window : tuple of (float, float), optional
         (centre, width) of pictures, HU; estimated by default.
     spacing_mm : tuple of (float, float, float), optional

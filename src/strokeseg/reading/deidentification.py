@@ -57,6 +57,7 @@ def deidentify(scan: Scan, key: bytes) -> Scan:
     return replace(
         scan,
         series_uid=series_uid,
+        series_name=series_uid,
         sop_instance_uids=tuple(derive_uid(uid, key) for uid in scan.sop_instance_uids),
         source=None if scan.source is None else _deidentify_source(scan.source, series_uid or "", key),
     )

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from strokeseg.errors import UnreadableFile, UnsafeArchive
+from strokeseg.library_output import silence_libraries
 from strokeseg.reading import gate, input_file
 from strokeseg.reading.archives.archive import open_archive
 from strokeseg.reading.dicom.header_reader import refuse_misnamed_dicom
 from strokeseg.reading.dicom.reader import read_each_series, read_preferred_series, sort_into_series
 from strokeseg.reading.dicom.series_grouping import remark_left_out
 from strokeseg.reading.input_file import InputFile
-from strokeseg.reading.library_output import silence_libraries
 from strokeseg.reading.pictures import picture_stack
 from strokeseg.reading.progress import Progress
 from strokeseg.reading.volumes import volume_file

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strokeseg.errors import InconsistentGeometry, NoHounsfield, NotHead
 from strokeseg.reading.head_detection import (
@@ -31,6 +33,12 @@ _BRAIN_HU = 32.5  # median inside the skull; 24, 28 and 33 in three whole scans
 _BRAIN_TOLERANCE_HU = 11.5  # less than half the difference of the two offsets: a value is never near both
 _AIR_TOLERANCE_HU = 11.5
 _MIN_AIR_SHARE = 0.02
+
+_MIN_ALIGNED_SLICES = 3
+_ALIGNED_STEP = 4
+_ALIGNED_RANGES_HU = ((-1200, -900), (-200, 200))  # air and soft tissue, on the slice with the lower values
+_MIN_SCALE_STEP_HU = 500.0
+_MAX_STEP_DIFFERENCE_HU = 100.0
 
 _SAMPLED_SLICES = 12
 _MIN_HEAD_AREA_SHARE = 0.02
@@ -64,6 +72,7 @@ def check_scan(scan: Scan) -> Scan:
         raise InconsistentGeometry(fault)
     scan = fill_padding(scan)
     check_hounsfield_range(scan)
+    scan = align_slice_scales(scan)
     scan = correct_hounsfield_offset(scan)
     if measure_head_area(scan) == 0:
         raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
@@ -91,11 +100,13 @@ def fill_padding(scan: Scan) -> Scan:
     lowest = int(scan.hu.min())
     if scan.kind not in _KINDS_WITHOUT_PADDING_TAG or lowest >= _BELOW_AIR_HU:
         return scan
-    is_below = scan.hu < _BELOW_AIR_HU
-    if int(scan.hu[is_below].max()) != lowest:
+    if any((plane[plane < _BELOW_AIR_HU] != lowest).any() for plane in scan.hu):
         return scan
-    message = f"{np.count_nonzero(is_below)} values of {lowest} are padding; they were set to air."
-    repaired = replace(scan, hu=np.where(is_below, _AIR_HU, scan.hu))
+    hu = scan.hu.copy()
+    is_padding = hu == lowest
+    hu[is_padding] = _AIR_HU
+    message = f"{np.count_nonzero(is_padding)} values of {lowest} are padding; they were set to air."
+    repaired = replace(scan, hu=hu)
     return repaired.with_remarks(Remark(code="no-numbers", severity="repaired", message=message))
 
 
@@ -119,6 +130,69 @@ def check_hounsfield_range(scan: Scan) -> None:
         raise NotHead(f"every pixel has the value {lowest}")
     if scan.calibrated and (highest < 20 or lowest < -9000):
         raise NoHounsfield(f"values range from {lowest} to {highest}: these are not Hounsfield units of a head")
+
+
+def align_slice_scales(scan: Scan) -> Scan:
+    """Lower slices whose scale is 1024 or 1000 above that of their neighbours: a rescale intercept was lost.
+
+    Neighbouring slices show nearly the same pixels. Where air and tissue both step by the same amount from one slice to
+    the next, the scale has changed, not the anatomy. The scale of most slices is kept.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+
+    Returns
+    -------
+    Scan
+        The scan, with remark `hounsfield-offset` if slices were changed.
+
+    Raises
+    ------
+    NoHounsfield
+        `no-hounsfield`, if the slices' scales differ by another amount, or slices are too low.
+    """
+    if not scan.calibrated or len(scan.hu) < _MIN_ALIGNED_SLICES:
+        return scan
+    coarse = scan.hu[:, ::_ALIGNED_STEP, ::_ALIGNED_STEP].astype(np.int32)
+    steps = [_measure_scale_step(low, high) for low, high in pairwise(coarse)]
+    if not any(steps):
+        return scan
+    levels = np.concatenate([[0.0], np.cumsum(steps)])
+    nearest = np.array([np.abs(levels - level) < _MIN_SCALE_STEP_HU for level in levels]).sum(1)
+    offsets = levels - np.median(levels[np.abs(levels - levels[nearest.argmax()]) < _MIN_SCALE_STEP_HU])
+    indices = np.flatnonzero(np.abs(offsets) >= _MIN_SCALE_STEP_HU)
+    known = np.array(_OFFSETS_HU)
+    distances = np.abs(offsets[indices][:, None] - known)
+    if (distances.min(1) > _AIR_TOLERANCE_HU).any():
+        worst = int(indices[distances.min(1).argmax()])
+        message = f"slice {worst + 1} is about {offsets[worst]:.0f} HU off the scale of most slices"
+        raise NoHounsfield(message, "Export the series again with the rescale intercept of each slice.")
+    hu = scan.hu.copy()
+    for index, offset in zip(indices, known[distances.argmin(1)], strict=True):
+        lowered = np.clip(hu[index].astype(np.int32) - offset, -32768, 32767).astype(np.int16)
+        hu[index] = np.where(hu[index] <= _AIR_HU, hu[index], lowered)  # padding stays air
+    amounts = ", ".join(f"{offset}" for offset in sorted({int(each) for each in known[distances.argmin(1)]}))
+    message = f"{len(indices)} slices were {amounts} HU above the scale of the other slices and were lowered."
+    slices = [int(index) for index in indices]
+    remark = Remark(code="hounsfield-offset", severity="repaired", message=message, slices=slices)
+    return replace(scan, hu=hu).with_remarks(remark)
+
+
+def _measure_scale_step(low: NDArray[np.int32], high: NDArray[np.int32]) -> float:
+    """Return by how much the scale rises from a slice to the next, HU; 0 if air and tissue do not rise alike."""
+    lowest, difference = np.minimum(low, high), high - low
+    inside = np.maximum(low, high) > _AIR_HU
+    steps = []
+    for first, last in _ALIGNED_RANGES_HU:
+        values = difference[inside & (lowest > first) & (lowest < last)]
+        if values.size < _MIN_AIR_SHARE * difference.size:
+            return 0.0
+        steps.append(float(np.median(values)))
+    if min(abs(step) for step in steps) < _MIN_SCALE_STEP_HU or np.ptp(steps) > _MAX_STEP_DIFFERENCE_HU:
+        return 0.0
+    return steps[0]
 
 
 def correct_hounsfield_offset(scan: Scan) -> Scan:

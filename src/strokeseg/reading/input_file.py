@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from strokeseg.errors import EmptyInput, StrokesegError, TooLarge, UnreadableFile
 from strokeseg.reading import limits
@@ -33,6 +33,8 @@ class InputFile:
         Opens a member of an archive; works only while the archive is open.
     order : int, default 0
         Position in an archive that is fast to read only from start to end.
+    member_bytes : int, optional
+        Size of a member of an archive, as its list of files states it; never more is read.
     """
 
     name: str
@@ -40,6 +42,7 @@ class InputFile:
     data: bytes | None = None
     opener: Callable[[], BinaryIO] | None = None
     order: int = 0
+    member_bytes: int | None = None
 
     def open(self) -> BinaryIO:
         """Open the file for reading.
@@ -60,21 +63,22 @@ class InputFile:
         """Read all bytes; raises as :meth:`open`."""
         return self.read_start(-1)
 
-    def read_within(self, max_bytes: int) -> bytes:
-        """Read all bytes of a file of limited size; members of an archive are limited by the archive.
+    def open_guarded(self) -> BinaryIO:
+        """Open the file for reading; while it is read, errors are raised as by :meth:`open`."""
+        return cast(BinaryIO, io.BufferedReader(_GuardedStream(self.open(), self._make_error), 2**16))
 
-        Raises
-        ------
-        TooLarge, UnreadableFile
-            `too-large`, `unreadable`.
-        """
+    def measure_bytes(self) -> int:
+        """Return the file's size; raises as :meth:`open`."""
         if self.path is not None:
             try:
-                size = self.path.stat().st_size
+                return self.path.stat().st_size
             except OSError as error:
-                raise UnreadableFile(f"{self.name}: {error.strerror or type(error).__name__}") from None
-            limits.check_size(size, max_bytes, self.name)
-        return self.read()
+                raise self._make_error(error) from None
+        return len(self.data or b"") if self.member_bytes is None else self.member_bytes
+
+    def check_bytes(self, max_bytes: int) -> None:
+        """Raise TooLarge (`too-large`) if the file is larger than ``max_bytes``."""
+        limits.check_size(self.measure_bytes(), max_bytes, self.name)
 
     def verify(self) -> None:
         """Read the whole file and discard it; raises as :meth:`open`, also for a wrong checksum."""
@@ -107,6 +111,30 @@ class InputFile:
             f"{self.name}: the archive is damaged at this file: {describe_archive_error(error)}",
             "Create the archive again.",
         )
+
+
+class _GuardedStream(io.RawIOBase):
+    """Stream of a file that turns errors of the system and of archives into those of StrokeSeg."""
+
+    def __init__(self, stream: BinaryIO, make_error: Callable[[Exception], UnreadableFile]) -> None:
+        self._stream, self._make_error = stream, make_error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except StrokesegError:
+            raise
+        except Exception as error:  # see InputFile.open
+            raise self._make_error(error) from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def describe_archive_error(error: Exception) -> str:

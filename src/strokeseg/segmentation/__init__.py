@@ -77,7 +77,7 @@ def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progres
     from strokeseg.segmentation.slice_prediction import predict_slice
 
     hu = scan.planes.turn_upright(scan.hu)
-    square = find_head_square(hu)
+    square = find_head_square(hu, scan.pixel_spacing_mm)
     probability = np.zeros(hu.shape, dtype=np.float16)
 
     def run(index: int) -> None:

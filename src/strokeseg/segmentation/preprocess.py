@@ -17,8 +17,11 @@ from strokeseg.scan_options import BRAIN_WINDOW
 _TISSUE_HU = 10.0
 _MARGIN = 0.04
 _COARSE = 4
+_FAT_HU = -200
+_MAX_HEAD_MM2 = 40_000.0  # a circumference of 600 mm encloses 28,600; 36,000 with a headrest; shoulders have 60,000
 
 Floats32 = NDArray[np.float32]
+_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -40,41 +43,72 @@ class HeadSquare:
     side: int
 
 
-def find_head_square(hu: NDArray[np.int16]) -> HeadSquare:
+def find_head_square(hu: NDArray[np.int16], pixel_spacing_mm: tuple[float, float] | None = None) -> HeadSquare:
     """Find the square around the head, one for all slices.
 
     In each slice the head is the largest component above 10 HU: skull and brain, without the fat of the scalp and the
     headrest. The square contains the union of these components and a margin of 4 % on each side. For pictures, their
-    pseudo Hounsfield units are used. Without such a component, the square covers the whole image.
+    pseudo Hounsfield units are used. Without such a component, the square covers the whole image. A slice with
+    more tissue than a head has, such as one through the shoulders, is left out if any other slice remains: a square
+    around it would show the network the head at half its size.
 
     Parameters
     ----------
     hu : ndarray of int16, shape (slices, rows, columns)
         Hounsfield units.
+    pixel_spacing_mm : tuple of (float, float), optional
+        (between rows, between columns), mm; None if unknown.
 
     Returns
     -------
     HeadSquare
         The square.
     """
-    coarse = hu[:, ::_COARSE, ::_COARSE] > _TISSUE_HU
-    head = np.zeros(coarse.shape[1:], dtype=bool)
-    for plane in coarse:
-        plane = ndimage.binary_opening(plane)
-        labels, count = ndimage.label(plane)
-        if count:
-            sizes = np.bincount(labels.ravel())[1:]
-            if sizes.max() > 0.02 * plane.size:
-                head |= labels == sizes.argmax() + 1
-    rows, columns = np.flatnonzero(head.any(1)), np.flatnonzero(head.any(0))
+    coarse = hu[:, ::_COARSE, ::_COARSE]
+    pixel_mm2 = None if pixel_spacing_mm is None else pixel_spacing_mm[0] * pixel_spacing_mm[1] * _COARSE**2
+    boxes = _leave_out_bodies(coarse, [_find_largest_box(plane > _TISSUE_HU) for plane in coarse], pixel_mm2)
     height, width = hu.shape[1:]
-    if rows.size == 0:
+    if boxes.size == 0:
         side = max(height, width)
         return HeadSquare((height - side) // 2, (width - side) // 2, side)
-    top, bottom = rows[0] * _COARSE, min(height, (rows[-1] + 1) * _COARSE)
-    left, right = columns[0] * _COARSE, min(width, (columns[-1] + 1) * _COARSE)
+    (first_row, first_column), (end_row, end_column) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    top, bottom = first_row * _COARSE, min(height, end_row * _COARSE)
+    left, right = first_column * _COARSE, min(width, end_column * _COARSE)
     side = round(max(bottom - top, right - left) * (1 + 2 * _MARGIN))
     return HeadSquare(int((top + bottom - side) // 2), int((left + right - side) // 2), side)
+
+
+def _find_largest_box(plane: NDArray[np.bool_]) -> _Box | None:
+    """Return (first row, first column, end row, end column) of the largest component; None if it is small."""
+    labels, count = ndimage.label(ndimage.binary_opening(plane))
+    if not count:
+        return None
+    sizes = np.bincount(labels.ravel())[1:]
+    if sizes.max() <= 0.02 * plane.size:
+        return None
+    rows, columns = ndimage.find_objects(labels)[sizes.argmax()]
+    return rows.start, columns.start, rows.stop, columns.stop
+
+
+def _leave_out_bodies(
+    coarse: NDArray[np.int16], boxes: list[_Box | None], coarse_pixel_mm2: float | None
+) -> NDArray[np.int_]:
+    """Return the boxes of the slices that can show a head by their area of tissue; all boxes if no such slice remains.
+
+    The area includes fat and a headrest: the shoulders may be two components of muscle, each as small as a head.
+    """
+    present = [(plane, box) for plane, box in zip(coarse, boxes, strict=True) if box is not None]
+    heads = [
+        box
+        for plane, box in present
+        if coarse_pixel_mm2 is None or _measure_largest_px(plane > _FAT_HU) * coarse_pixel_mm2 <= _MAX_HEAD_MM2
+    ]
+    return np.array(heads or [box for _, box in present])
+
+
+def _measure_largest_px(plane: NDArray[np.bool_]) -> int:
+    labels, count = ndimage.label(ndimage.binary_opening(plane))
+    return int(np.bincount(labels.ravel())[1:].max()) if count else 0
 
 
 def crop_square(plane: NDArray[np.generic], square: HeadSquare, outside: float) -> NDArray[np.generic]:

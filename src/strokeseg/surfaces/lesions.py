@@ -148,9 +148,8 @@ def _face_distances(planes: Planes) -> Floats:
     if count == 1:
         return np.full((1, 2), 0.5)
     share = np.full(count - 1, 0.5)
-    share[planes.gaps_with_missing_slices] = (
-        0.75 * np.median(gaps[~planes.gaps_with_missing_slices]) / gaps[planes.gaps_with_missing_slices]
-    )
+    missing = planes.gaps_with_missing_slices
+    share[missing] = (planes.reach_mm or 0.5) / gaps[missing]  # a slice of unknown thickness is 1 mm thick
     return np.column_stack([np.concatenate([share[:1], share]), np.concatenate([share, share[-1:]])])
 
 

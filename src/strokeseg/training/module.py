@@ -100,7 +100,7 @@ class SegmentationModule(lightning.LightningModule):
         self.threshold = scores["threshold"]
         self.log("dice", scores["dice"], prog_bar=True)
         for name in ("threshold", "recall", "detection_auc", "quiet", *validation.PATIENT_SCORES):
-            if scores.get(name) is not None:
+            if scores[name] is not None:
                 self.log(name, scores[name])
         for name, value in scores.get("whole", {}).items():
             self.log(f"whole_dice/{name}", value)

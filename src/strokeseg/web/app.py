@@ -42,7 +42,16 @@ def create_context(settings: ServerSettings) -> AppContext:
     jobs = JobQueue(settings, engine, storage)
     upload_store = UploadStore(engine, storage)
     retention = Retention(settings, engine, storage, jobs, upload_store)
-    return AppContext(settings, engine, storage, jobs, upload_store, EventBroadcaster(jobs.studies), retention, guard)
+    return AppContext(
+        settings,
+        engine,
+        storage,
+        jobs,
+        upload_store,
+        EventBroadcaster(jobs.studies, guard.find_ended),
+        retention,
+        guard,
+    )
 
 
 def create_app(settings: ServerSettings, context: AppContext | None = None) -> FastAPI:
@@ -87,7 +96,7 @@ def create_app(settings: ServerSettings, context: AppContext | None = None) -> F
         app.include_router(module.router, prefix=API_PREFIX)
     app.add_api_route("/", _send_page, include_in_schema=False, response_class=FileResponse)
     app.mount("/static", _RevalidatedStaticFiles(directory=STATIC), name="static")
-    app.add_middleware(RequestLimits, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestLimits)
     app.add_middleware(_StaticGzip)
     auth.protect(app, context.guard)
     app.openapi = lambda: _create_openapi(app)  # type: ignore[method-assign]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Engine, Float, Integer, MetaData, String, Table, Text, event
+
+from strokeseg.web import private_files
 
 metadata = MetaData()
 
@@ -25,7 +29,7 @@ studies = Table(
     Column("total", Integer),
     Column("priority", String(8), nullable=False),
     Column("model", String(255), nullable=False),
-    Column("options", Text, nullable=False),  # JSON: window, spacing_mm, series
+    Column("options", Text, nullable=False),  # JSON: window, spacing_mm, series, formats, retries
     Column("upload", String(64), nullable=False),  # name of the uploaded file in the study's folder
     Column("slices", Integer, nullable=False, default=0),
     Column("version", Integer, nullable=False, default=-1),  # the latest; -1: none yet
@@ -112,7 +116,8 @@ step_durations = Table(
 def connect(url: str) -> Engine:
     """Open the database and create the tables that are missing.
 
-    SQLite uses a write-ahead log, so that readers do not wait for writers, and syncs to the disk at each commit.
+    SQLite uses a write-ahead log, so that readers do not wait for writers, and syncs to the disk at each commit. Its
+    file is readable only for the user of this process.
 
     Parameters
     ----------
@@ -124,6 +129,8 @@ def connect(url: str) -> Engine:
     Engine
         The database.
     """
+    if (file := get_sqlite_file(url)) is not None:
+        _make_private(file)
     engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
@@ -131,11 +138,27 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def get_sqlite_file(url: str) -> Path | None:
+    """Return the file of an SQLite database; None for another database."""
+    parsed = sa.make_url(url)
+    name = parsed.database
+    is_file = parsed.get_backend_name() == "sqlite" and name and name != ":memory:" and not name.startswith("file:")
+    return Path(str(name)) if is_file else None
+
+
 def current_time(engine: Engine) -> Any:
     """Return an expression for the seconds since 1970 by the database's clock: clocks of machines may differ."""
     return (
         sa.literal(time.time()) if engine.dialect.name == "sqlite" else sa.extract("epoch", sa.func.clock_timestamp())
     )
+
+
+def _make_private(file: Path) -> None:
+    """Create the file before SQLite does, which gives the files beside it the same mode."""
+    with contextlib.suppress(OSError):  # SQLite reports it
+        private_files.create_file(file)
+        for suffix in ("", "-wal", "-shm"):
+            private_files.restrict(file.with_name(file.name + suffix), "the database")
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:

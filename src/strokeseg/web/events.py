@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from strokeseg.web.auth.users import User
+from strokeseg.web.auth.users import Credential, User
 from strokeseg.web.schemas import Study
 from strokeseg.web.study_store import StudyStore
 
 log = logging.getLogger("strokeseg.serve")
 _POLL_S = 0.2
+_CHECK_S = 0.4  # a revoked token ends its streams within a second
 _KEEPALIVE_S = 15.0  # time without events after which a comment keeps the connection open
 _OVERLAP_S = 2.0  # a change may become visible after a later one
 _MAX_QUEUED = 1000
@@ -26,7 +28,14 @@ _MAX_QUEUED = 1000
 class _Listener:
     viewer: User
     study: str | None
+    is_ended: bool = False
     queue: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MAX_QUEUED))
+
+    def end(self) -> None:
+        """End the stream; what is queued is not sent any more."""
+        self.is_ended = True
+        with contextlib.suppress(asyncio.QueueFull):  # then it is not waiting
+            self.queue.put_nowait("")
 
 
 class EventBroadcaster:
@@ -36,10 +45,13 @@ class EventBroadcaster:
     ----------
     studies : StudyStore
         The rows of studies.
+    find_ended : callable
+        Returns those of some credentials that are no longer valid, on whichever process they ended.
     """
 
-    def __init__(self, studies: StudyStore) -> None:
-        self._studies = studies
+    def __init__(self, studies: StudyStore, find_ended: Callable[[Iterable[Credential]], set[Credential]]) -> None:
+        self._studies, self._find_ended = studies, find_ended
+        self._checked_at = 0.0
         self._listeners: set[_Listener] = set()
         self._task: asyncio.Task[None] | None = None
         self._last_sent: dict[str, str] = {}
@@ -68,12 +80,12 @@ class EventBroadcaster:
             self._task = asyncio.create_task(self._watch(await asyncio.to_thread(self._studies.read_clock)))
         try:
             yield format_event("study", first.model_dump(mode="json")) if first else ": connected\n\n"
-            while not self._closed:
+            while not (self._closed or listener.is_ended):
                 try:
                     text = await asyncio.wait_for(listener.queue.get(), _KEEPALIVE_S)
                 except TimeoutError:
                     text = ": keep-alive\n\n"
-                if not text:
+                if not text or listener.is_ended:
                     return
                 yield text
         finally:
@@ -83,8 +95,7 @@ class EventBroadcaster:
         """End all streams."""
         self._closed = True
         for listener in self._listeners:
-            with contextlib.suppress(asyncio.QueueFull):
-                listener.queue.put_nowait("")
+            listener.end()
         if self._task is not None:
             self._task.cancel()
 
@@ -92,6 +103,7 @@ class EventBroadcaster:
         while self._listeners:
             await asyncio.sleep(_POLL_S)
             try:
+                await self._end_revoked()
                 changed, deleted, latest = await asyncio.to_thread(self._studies.list_changes, since - _OVERLAP_S)
             except DBAPIError as error:
                 log.warning("the database does not respond: %s", type(error).__name__)
@@ -105,6 +117,19 @@ class EventBroadcaster:
                 self._send(identity, sent[identity], owner, group)
             self._last_sent = sent
 
+    async def _end_revoked(self) -> None:
+        """End the streams whose token or session has ended since they were opened."""
+        if time.monotonic() - self._checked_at < _CHECK_S:
+            return
+        listeners = [listener for listener in self._listeners if listener.viewer.credential is not None]
+        every = {listener.viewer.credential for listener in listeners if listener.viewer.credential is not None}
+        ended = await asyncio.to_thread(self._find_ended, every) if every else set()
+        self._checked_at = time.monotonic()
+        for listener in listeners:
+            if listener.viewer.credential in ended:
+                self._listeners.discard(listener)
+                listener.end()
+
     def _send(self, identity: str, text: str, owner: str, group: str | None) -> None:
         if self._last_sent.get(identity) == text:
             return
@@ -114,6 +139,7 @@ class EventBroadcaster:
                     listener.queue.put_nowait(text)
                 except asyncio.QueueFull:  # a client that does not read reconnects and reads the list
                     self._listeners.discard(listener)
+                    listener.end()
 
 
 def format_event(event: str, data: object) -> str:

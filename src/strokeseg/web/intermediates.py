@@ -54,6 +54,7 @@ class _StoredScan(_Stored):
     spacing_known: bool
     kind: Literal["dicom", "nifti", "nrrd", "metaimage", "pictures", "array"]
     series_uid: str | None
+    series_name: str | None = None
     sop_instance_uids: tuple[str, ...]
     window: tuple[float, float] | None
     remarks: tuple[Remark, ...]

@@ -1,4 +1,4 @@
-"""Limits on a request: its size, and how long its client may pause."""
+"""Limits on how long the client of a request may pause. `auth.BoundedRoute` limits the size of its body."""
 
 from __future__ import annotations
 
@@ -10,63 +10,45 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from strokeseg.errors import TooLarge
-from strokeseg.web import problems
-
 HEAD_TIMEOUT_S = 20.0
 """Time for a complete request head, from its first byte or from the connection."""
 BODY_TIMEOUT_S = 60.0
 """Time between two parts of a body."""
 DISCARD_TIMEOUT_S, DISCARD_BYTES = 5.0, 64 * 2**20
 """Limits for the rest of a body after an early response: some clients send all of it before they read."""
-_MAX_JSON_BYTES = 2 * 2**20
 
 
 class RequestLimits:
-    """ASGI middleware that refuses a body that is too large or stalls.
-
-    A body is refused by its announced size, or as soon as the limit is exceeded.
+    """ASGI middleware that refuses a body that stalls.
 
     Parameters
     ----------
     app : ASGIApp
         The application behind the middleware.
-    max_bytes : int
-        Maximum size of a body; JSON has a smaller limit.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count its bytes."""
+        """Pass a request on, and limit the time between two parts of its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        is_json = headers.get(b"content-type", b"").lower().startswith(b"application/json")
-        limit, count, more = _MAX_JSON_BYTES if is_json else self._max_bytes, 0, True
-        error = TooLarge(f"the body is larger than {limit} bytes", "Send a single series, or use a resumable upload.")
-        announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > limit:
-            await problems.create_response(error)(scope, receive, send)
-            return
+        more = True
 
-        async def receive_counted() -> Message:
-            nonlocal count, more
+        async def receive_in_time() -> Message:
+            nonlocal more
             if not more:  # from here on it waits for the client to disconnect, which may take any time
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
             except TimeoutError:
                 raise HTTPException(408, "the client sent nothing for too long") from None
-            count += len(message.get("body", b""))
             more = bool(message.get("more_body"))
-            if count > limit:
-                raise HTTPException(413, error.message)
             return message
 
-        await self._app(scope, receive_counted, send)
+        await self._app(scope, receive_in_time, send)
 
 
 class TimeoutProtocol(H11Protocol):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +13,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from strokeseg.errors import TooLarge, UsageError
+from strokeseg.web.body_stream import iterate_blocks
 from strokeseg.web.study_files import ReceivedFile, clean_path
 
 MAX_FILES = 20_000
@@ -18,7 +21,9 @@ _MAX_FIELD_BYTES = 4096
 _FIELDS = ("name", "window", "spacing", "series", "model", "priority")
 
 
-async def receive_form(request: Request, folder: Path) -> tuple[dict[str, str], list[ReceivedFile]]:
+async def receive_form(
+    request: Request, folder: Path, count: Callable[[int], None]
+) -> tuple[dict[str, str], list[ReceivedFile]]:
     """Stream a multipart body into the files of a folder; it is never in memory as a whole.
 
     Parameters
@@ -27,6 +32,8 @@ async def receive_form(request: Request, folder: Path) -> tuple[dict[str, str], 
         The request.
     folder : Path
         Folder for the files.
+    count : callable
+        Called in a thread with the size of each block before it is written; may raise an error.
 
     Returns
     -------
@@ -49,8 +56,13 @@ async def receive_form(request: Request, folder: Path) -> tuple[dict[str, str], 
     form = _FormParser(folder)
     try:
         parser = MultipartParser(boundary, form.get_callbacks())  # type: ignore[arg-type]
-        async for block in request.stream():
+
+        def write(block: bytes) -> None:
+            count(len(block))
             parser.write(block)
+
+        async for block in iterate_blocks(request):
+            await asyncio.to_thread(write, block)
         parser.finalize()
     except (MultipartParseError, UnicodeDecodeError):
         raise UsageError("the multipart body is malformed", "Send it again.") from None

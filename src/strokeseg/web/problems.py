@@ -10,8 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
+from strokeseg.atomic_write import is_disk_full
 from strokeseg.errors import (
     Busy,
     Conflict,
@@ -116,6 +118,8 @@ def add_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HttpRefusal, _handle_refusal)
     app.add_exception_handler(HTTPException, _handle_http_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(OSError, _handle_system_error)
+    app.add_exception_handler(DBAPIError, _handle_system_error)
     app.add_exception_handler(Exception, _handle_fault)
 
 
@@ -139,6 +143,22 @@ def _handle_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     detail = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
     return _create_problem(422, "usage", detail[:2000], "Compare the request with /api/v1/openapi.json.")
+
+
+def _handle_system_error(request: Request, error: Exception) -> Response:
+    """Respond with 507 if the disk of the files or of the database is full; anything else is a fault."""
+    if not _is_disk_full(error):
+        raise error
+    full = DiskFull("no space is left on the server's disk", "Ask the administrator for more space.")
+    return _handle_refusal(request, full)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return is_disk_full(error)
+    cause = getattr(error, "orig", None)
+    # sqlite3 names its code, psycopg the SQLSTATE of "disk full".
+    return getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(cause, "sqlstate", "") == "53100"
 
 
 def _handle_fault(request: Request, error: Exception) -> Response:

@@ -21,6 +21,9 @@ StudyStatus = Literal[
 Priority = Literal["normal", "urgent"]
 TERMINAL_STATUSES = ("done", "refused", "failed", "cancelled")
 """A study in one of these states does not change by itself."""
+RUNNING_STATUSES = ("queued", "reading", "segmenting", "measuring", "writing", "delivering")
+RETRYABLE_STATUSES = ("failed", "refused")
+"""A study in one of these states has no result and can be processed again."""
 
 _STUDY: dict[str, JsonValue] = {
     "id": "0f8fad5bd9cb469fa16570867728950e",

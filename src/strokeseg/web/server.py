@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from strokeseg.errors import UsageError
 from strokeseg.web.app import create_app, create_context, start_background
@@ -68,13 +69,17 @@ def _run(settings: ServerSettings) -> None:
         settings.base_path,
         settings.workers,
     )
-    uvicorn.Server(create_config(settings)).run()
+    app = create_app(settings)
+    try:
+        uvicorn.Server(create_config(settings, app)).run()
+    finally:
+        app.state.context.jobs.close()  # after a second Ctrl-C the application itself is not shut down
 
 
-def create_config(settings: ServerSettings) -> uvicorn.Config:
-    """Create the application and the configuration of the web server that runs it."""
+def create_config(settings: ServerSettings, app: FastAPI | None = None) -> uvicorn.Config:
+    """Create the configuration of the web server that runs the application, and the application if it is missing."""
     return uvicorn.Config(
-        create_app(settings),
+        app or create_app(settings),
         host=settings.host,
         port=settings.port,
         ssl_certfile=settings.tls_cert,

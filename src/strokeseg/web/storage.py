@@ -15,6 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotFound, UsageError
+from strokeseg.web import private_files
+from strokeseg.web.scratch import ScratchFolder
 
 _BLOCK_BYTES = 2**20
 
@@ -22,7 +24,7 @@ _BLOCK_BYTES = 2**20
 class Storage:
     """Files by key, such as "studies/ID/versions/0/result.json"; keys never contain text from a user.
 
-    A file is stored completely or not at all.
+    A file is stored completely or not at all. In a folder, only the user of this process can read it.
 
     Parameters
     ----------
@@ -47,8 +49,11 @@ class Storage:
         self.is_local = isinstance(self._files, LocalFileSystem)
         if self.is_local:
             self._root = str(Path(self._root).resolve())
-            Path(self._root).mkdir(parents=True, exist_ok=True)
-        self.scratch = _create_scratch(scratch or (Path(self._root) / "scratch" if self.is_local else None))
+            private_files.create_folder(Path(self._root))
+            private_files.restrict(Path(self._root), "the folder of --storage")
+        elsewhere = Path(tempfile.gettempdir()) / f"strokeseg-{os.getuid()}"
+        self._scratch = ScratchFolder(scratch or (Path(self._root) / "scratch" if self.is_local else elsewhere))
+        self.scratch = self._scratch.path
 
     def put(self, source: Path, key: str) -> None:
         """Store a file; on the same disk ``source`` is moved.
@@ -72,7 +77,7 @@ class Storage:
                 self._files.put_file(str(source), self._resolve(key))
                 return
             target = Path(self._resolve(key))
-            target.parent.mkdir(parents=True, exist_ok=True)
+            private_files.create_folder(target.parent)
             partial = target.with_name(f".{uuid4().hex}.partial")
             _move(source, partial)
             os.replace(partial, target)
@@ -180,21 +185,9 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         shutil.copyfile(source, target)
+    private_files.set_mode(target, private_files.FILE_MODE)
     with target.open("rb") as stream:
         os.fsync(stream.fileno())
-
-
-def _create_scratch(base: Path | None) -> Path:
-    """Create this process's folder for files in transit, and delete those of processes that have ended."""
-    base = base or Path(tempfile.gettempdir()) / f"strokeseg-{os.getuid()}"
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for folder in base.glob("pid-*"):
-        number = folder.name.removeprefix("pid-")
-        if number.isdigit() and not is_process_alive(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
-    own = base / f"pid-{os.getpid()}"
-    own.mkdir(exist_ok=True, mode=0o700)
-    return own
 
 
 def is_process_alive(pid: int) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from strokeseg.errors import Conflict, NotFound, StrokesegError
 from strokeseg.web.auth.users import User
 from strokeseg.web.database import current_time, idempotency_keys, step_durations, studies, versions
-from strokeseg.web.schemas import TERMINAL_STATUSES, ErrorInfo, Study, StudyPage
+from strokeseg.web.schemas import RETRYABLE_STATUSES, TERMINAL_STATUSES, ErrorInfo, Study, StudyPage
 from strokeseg.web.serializers import decode_cursor, encode_cursor, serialize_study
 from strokeseg.web.version_store import VersionStore
 
@@ -155,6 +155,22 @@ class StudyStore:
             raise NotFound("the study does not exist", "List the studies with GET /api/v1/studies.")
         return row
 
+    def get_retryable_row(self, study: str, viewer: User | None = None) -> Row[Any]:
+        """Return the row of a study that failed or was refused.
+
+        Raises
+        ------
+        NotFound
+            `not-found`, if the study does not exist or the viewer may not see it.
+        Conflict
+            `conflict`, if it has another status.
+        """
+        row = self.get_row(study, viewer)
+        if row.status not in RETRYABLE_STATUSES:
+            message = f"the status of this study is {row.status}: it cannot be tried again"
+            raise Conflict(message, "Only a study that failed or was refused can be tried again.")
+        return row
+
     def get_study(self, study: str, viewer: User | None = None) -> Study:
         """Return a study in the form of the REST interface; raises as :meth:`get_row`."""
         return self._serialize([self.get_row(study, viewer)])[0]
@@ -281,6 +297,37 @@ class StudyStore:
             self.versions.delete(study, version)
         self.set_status(study, version, "done" if version else status, error=info, done=None, total=None)
 
+    def restart(self, study: str, options: str, statuses: Sequence[str]) -> bool:
+        """Reset a study without a result to "queued", and count the retry in its options.
+
+        Parameters
+        ----------
+        study : str
+            ID of the study.
+        options : str
+            The options of its row as the caller read them; a study that was restarted since is left unchanged.
+        statuses : sequence of str
+            The statuses in which it may be restarted.
+
+        Returns
+        -------
+        bool
+            Whether the study was reset.
+        """
+        values = json.loads(options)
+        values["retries"] = values.get("retries", 0) + 1
+        change = {"status": "queued", "error": None, "done": None, "total": None, "options": json.dumps(values)}
+        change["changed"] = current_time(self.engine)
+        query = update(studies).where(
+            studies.c.id == study,
+            studies.c.options == options,
+            studies.c.status.in_(statuses),
+            studies.c.version < 0,
+            ~studies.c.deleted,
+        )
+        with self.engine.begin() as connection:
+            return connection.execute(query.values(change)).rowcount > 0
+
     def cancel(self, study: str) -> list[int]:
         """Stop a study unless it has ended, and return the versions of its withdrawn edits."""
         unfinished = sa.and_(versions.c.study == study, versions.c.folder.is_(None))
@@ -330,3 +377,21 @@ class StudyStore:
                 for version in connection.execute(query.order_by(versions.c.version)):
                     delivered[version.study].append(version)
         return [serialize_study(row, delivered[row.id]) for row in rows]
+
+
+def list_study_jobs(study: str, options: str) -> list[str]:
+    """Return the IDs of a study's jobs, the current one last: the first has the study's ID, each retry its own.
+
+    Parameters
+    ----------
+    study : str
+        ID of the study.
+    options : str
+        The options of its row.
+
+    Returns
+    -------
+    list of str
+        The IDs.
+    """
+    return [study, *(f"{study}-retry{number}" for number in range(1, json.loads(options).get("retries", 0) + 1))]

@@ -17,6 +17,8 @@ from strokeseg.web.storage import Storage
 from strokeseg.web.study_files import ReceivedFile, clean_path
 
 CHUNK_BYTES = 8 * 2**20
+HOLD_S = 300.0
+"""Time for which an announced upload takes its whole size of the quota; after it, only what has arrived."""
 
 
 class UploadStore:
@@ -42,14 +44,15 @@ class UploadStore:
         return identity
 
     def get_row(self, upload: str, owner: str) -> Row[Any]:
-        """Return an upload's row.
+        """Return an upload's row, and as `is_held` whether its whole size is taken from the quota.
 
         Raises
         ------
         NotFound
             `not-found`, if the upload does not exist or belongs to another user.
         """
-        query = select(uploads).where(uploads.c.id == upload, uploads.c.owner == owner)
+        query = select(uploads, self._is_held().label("is_held"))
+        query = query.where(uploads.c.id == upload, uploads.c.owner == owner)
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
@@ -142,6 +145,10 @@ class UploadStore:
             return list(connection.execute(query).scalars())
 
     def sum_bytes(self) -> int:
-        """Return the announced size of all uploads, bytes: this much will arrive."""
+        """Return what all uploads take of the quota, bytes: what has arrived, and for a while what was announced."""
+        taken = sa.case((self._is_held(), uploads.c.size), else_=uploads.c.offset)
         with self._engine.connect() as connection:
-            return int(connection.execute(select(sa.func.coalesce(sa.func.sum(uploads.c.size), 0))).scalar_one())
+            return int(connection.execute(select(sa.func.coalesce(sa.func.sum(taken), 0))).scalar_one())
+
+    def _is_held(self) -> sa.ColumnElement[bool]:
+        return uploads.c.created > current_time(self._engine) - HOLD_S

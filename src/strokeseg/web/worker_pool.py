@@ -32,6 +32,13 @@ class StepCancelled(Exception):  # noqa: N818
     """The study was cancelled or deleted while a step was running."""
 
 
+class WorkInterrupted(BaseException):
+    """The process ends, and the step with it; the step runs again in another process or at the next start.
+
+    Not an Exception: DBOS stores those as the outcome of a step or workflow, and this one must leave both unfinished.
+    """
+
+
 @dataclass(frozen=True)
 class _Task:
     """A step to run, and how to supervise it; see :meth:`WorkerPool.run`."""
@@ -115,6 +122,8 @@ class WorkerPool:
             `worker-died`, if the process ended by itself, or took too long.
         StepCancelled
             If ``is_cancelled`` returned True.
+        WorkInterrupted
+            If :meth:`close` was called.
         """
         task = _Task(step, arguments, progress, is_cancelled, timeout_s, progress_timeout_s)
         worker = self._idle.get()
@@ -124,9 +133,9 @@ class WorkerPool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """Kill all worker processes."""
+        """Kill all worker processes; their steps raise WorkInterrupted, and so does each later one."""
         for worker in self._workers:
-            worker.kill()
+            worker.close()
 
 
 class _WorkerProcess:
@@ -134,46 +143,61 @@ class _WorkerProcess:
         self._memory_bytes, self._model = memory_bytes, model
         self._process: Any = None
         self._pipe: Connection | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def start(self) -> None:
         self._pipe, remote_end = _spawn.Pipe()
-        self._process = _spawn.Process(
+        process = _spawn.Process(
             target=_run_steps, args=(remote_end, self._memory_bytes, self._model), daemon=True, name="strokeseg-step"
         )
-        self._process.start()
+        process.start()
+        self._process = process  # only now, so that close() never kills one that is not started
         remote_end.close()
 
-    def kill(self, close: bool = True) -> None:
-        self._closed = self._closed or close
-        if self._process is not None:
-            self._process.kill()
-            self._process.join(10)
-            self._process = None
-        if self._pipe is not None:
-            self._pipe.close()
+    def close(self) -> None:
+        """Kill the process for good; the pipe belongs to the thread in :meth:`run`, which receives its end."""
+        self._closed.set()
+        _kill(self._process)
 
     def run(self, task: _Task) -> Any:
-        if self._closed:
-            raise StepCancelled
+        try:
+            return self._run(task)
+        except Exception:
+            if self._closed.is_set():  # whatever the step raised: its process was killed
+                raise WorkInterrupted from None
+            raise
+
+    def _run(self, task: _Task) -> Any:
+        if self._closed.is_set():
+            raise WorkInterrupted
         if self._process is None or not self._process.is_alive():
-            self.kill(close=False)
+            self._discard()
             self.start()
+            if self._closed.is_set():  # in the meantime: close() did not see the new process
+                self._discard()
+                raise WorkInterrupted
         assert self._pipe is not None
         try:
             kind, value = self._exchange(self._pipe, task)
         except (EOFError, ConnectionError):
-            self.kill(close=False)
+            self._discard()
             raise WorkerDied(
                 f"the process that ran the step {task.step.__name__!r} ended by itself",
                 "If it happens again, a file of this study crashes a decoder: convert it with another program.",
             ) from None
         except BaseException:
-            self.kill(close=False)  # it is still running, and its result would be taken for that of the next step
+            self._discard()  # it is still running, and its result would be taken for that of the next step
             raise
         if kind == "error":
             raise value
         return value
+
+    def _discard(self) -> None:
+        """Kill the process and close its pipe; the next step starts another process."""
+        _kill(self._process)
+        self._process = None
+        if self._pipe is not None:
+            self._pipe.close()
 
     @staticmethod
     def _exchange(pipe: Connection, task: _Task) -> tuple[str, Any]:
@@ -191,6 +215,12 @@ class _WorkerProcess:
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + _POLL_S
                 task.check(started, last_message)
+
+
+def _kill(process: Any) -> None:
+    if process is not None:
+        process.kill()
+        process.join(10)
 
 
 def _run_steps(pipe: Connection, memory_bytes: int, model: str) -> None:

@@ -275,8 +275,8 @@ def test_abc2_differs_from_30_percent_on_and_never_for_tiny_lesions():
 
 def test_density_counts_every_slice_by_its_weight():
     """A slice of weight 2 with 40 HU and one of weight 4 with 70: mean 60, sd sqrt((2 x 400 + 4 x 100) / 6)."""
-    planes = shapes.make_planes([0, 2, 8], (1, 1))
-    hu = np.zeros((3, 8, 8))
+    planes = shapes.make_planes([0, 2, 8, 14], (1, 1))
+    hu = np.zeros((4, 8, 8))
     hu[0], hu[1] = 40, 70
     mask = np.zeros(hu.shape, bool)
     mask[:2, 2:7, 2:4] = True

@@ -118,8 +118,9 @@ def test_left_and_right_give_similar_probabilities():
 
 
 def test_slices_are_weighted_by_their_area_and_by_their_share_of_the_axis():
-    parts = [mark_lens(), mark_ball(x=-30), np.zeros_like(WITHIN, bool)]
-    grid = make_planes([0, 4, 16], SPACING_MM[1:])
+    empty = np.zeros_like(WITHIN, bool)
+    parts = [mark_lens(), mark_ball(x=-30), empty, empty]
+    grid = make_planes([0, 4, 16, 28], SPACING_MM[1:])
     scan = Scan(np.rint([make_slice(part) for part in parts]).astype(np.int16), grid)
     mask = np.stack(parts)
     coarse = coarse_head.sample_head(scan, mask)

@@ -1,15 +1,21 @@
 """Hounsfield units from every storage format."""
 
+import time
+
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.data import get_testdata_file
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 
+from data_sets import find_case
 from phantoms import head_series
 from phantoms.head_series import Geometry
+from slowdown import measure_slowdown
 from strokeseg.errors import NoHounsfield, NotCT, NotHead, UnreadableFile, UnsupportedTransferSyntax
 from strokeseg.reading import read_one
+from strokeseg.reading.dicom import codestream
 
 GEOMETRY = Geometry()
 TRUTH = GEOMETRY.plane_hu(9.0)  # through the middle of the lesion
@@ -263,3 +269,53 @@ def test_a_frame_without_its_huffman_table_is_refused_and_does_not_end_the_proce
     path.write_bytes(path.read_bytes().replace(b"\xff\xc4", b"\x89\xc4", 1))
     with pytest.raises(UnreadableFile, match="do not begin as JPEG Lossless"):
         read_one(path)
+
+
+@pytest.mark.parametrize("syntax", ["jpeg-ls", "jpeg-2000", "jpeg-lossless-sv1"])
+@pytest.mark.parametrize("padding", [b"\xff", b"\xff\xff\xff", b"\0\xff"])
+def test_a_code_stream_padded_with_ff_is_read_to_the_same_pixels(tmp_path, syntax, padding):
+    path = head_series.write(head_series.make_datasets()[19], tmp_path / "slice.dcm", syntax)
+    expected = read_one(path).hu
+    data = pydicom.dcmread(path)
+    [frame] = generate_frames(data.PixelData, number_of_frames=1)
+    stream = frame.rstrip(b"\0") + padding
+    head_series.write_encapsulated(path, [stream], data.file_meta.TransferSyntaxUID)
+    assert np.array_equal(read_one(path).hu, expected)
+
+
+def test_wg04_files_padded_with_ff_are_read():
+    for name in ("CT2_J2KR", "CT2_JLSN", "head_j2k_padded_ff.dcm"):
+        path = find_case(f"06_codestream_padded_with_ff/{name}")
+        assert np.array_equal(read_one(path).hu[0], SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path))[0])
+
+
+def test_a_header_of_fill_bytes_takes_no_time():
+    began = time.process_time()
+    assert codestream.parse_header(b"\xff\xd8" + bytes([0xFF]) * 60_000_000) is None
+    assert time.process_time() - began < 0.5 * measure_slowdown()
+
+
+def write_with_intercepts(folder, intercepts):
+    """Write the head with one intercept for each slice in the header, the stored values always for -1024."""
+    slices = head_series.make_datasets(Geometry(z_mm=tuple(np.arange(-48.0, 60.0, 6.0))))
+    for data, intercept in zip(slices, intercepts, strict=True):
+        data.RescaleIntercept = intercept
+    return head_series.write_series(folder, slices)
+
+
+@pytest.mark.parametrize("wrong", [(5, 6, 7, 8), (0,), (0, 17), (3, 9, 10)])
+@pytest.mark.parametrize("intercept", [0, -24])
+def test_slices_that_lost_their_intercept_are_set_to_the_scale_of_the_others(tmp_path, wrong, intercept):
+    expected = read_one(write_with_intercepts(tmp_path / "right", [-1024] * 18)).hu
+    intercepts = [intercept if index in wrong else -1024 for index in range(18)]
+    scan = read_one(write_with_intercepts(tmp_path / "wrong", intercepts))
+    assert np.array_equal(scan.hu, expected)
+    [remark] = [remark for remark in scan.remarks if remark.code == "hounsfield-offset"]
+    assert remark.severity == "repaired" and remark.slices == list(wrong)
+
+
+@pytest.mark.parametrize(("intercept", "offset"), [(-200, 824), (-2048, -1024)])
+def test_slices_off_by_another_amount_are_refused(tmp_path, intercept, offset):
+    intercepts = [intercept if index in (5, 6) else -1024 for index in range(18)]
+    with pytest.raises(NoHounsfield, match=f"slice 6 is about {offset} HU off"):
+        read_one(write_with_intercepts(tmp_path, intercepts))

@@ -221,6 +221,64 @@ def test_two_phases_of_slabs_are_two_volumes(tmp_path):
     assert collect_codes(scan) == {"chose-series"} and [scan.shape[0] for scan in read(tmp_path)] == [18, 18]
 
 
+def make_slabs(overlap):
+    """Make two slabs, acquisitions 1 and 2, of one series UID that share ``overlap`` slices of a head of 18 slices."""
+    lower = Geometry(z_mm=THICK.z_mm[: 9 + overlap])
+    upper = Geometry(z_mm=THICK.z_mm[9:])
+    return make_acquisitions([1] * (9 + overlap), lower) + make_acquisitions([2] * 9, upper, first=101)
+
+
+@pytest.mark.parametrize("overlap", [1, 2, 4])
+def test_slabs_that_overlap_are_one_volume(tmp_path, overlap):
+    slices = make_slabs(overlap)
+    for data in slices[-9:]:  # acquired again: other noise
+        pixels = data.pixel_array.copy()
+        pixels[::2] += 1
+        data.PixelData = pixels.tobytes()
+    scan = read_one(head_series.write_series(tmp_path, slices))
+    assert scan.planes.positions_mm[:, 2] == pytest.approx(THICK.z_mm)
+    assert collect_codes(scan) == {"joined-slabs"}
+    volume, _ = head_series.measure_lesion(scan)
+    assert volume == pytest.approx(head_series.LESION_ML, rel=0.02)
+
+
+def test_slabs_whose_slices_interleave_in_their_overlap_keep_an_even_step(tmp_path):
+    upper = Geometry(z_mm=tuple(np.array(THICK.z_mm[8:]) + 3))
+    slices = make_acquisitions([1] * 10, Geometry(z_mm=THICK.z_mm[:10])) + make_acquisitions([2] * 10, upper, first=101)
+    scan = read_one(head_series.write_series(tmp_path, slices))
+    assert scan.planes.gaps_mm.min() >= 3 - 1e-6 and scan.planes.gaps_mm.max() <= 9
+    volume, _ = head_series.measure_lesion(scan)
+    assert volume == pytest.approx(head_series.LESION_ML, rel=0.03)
+
+
+def test_phases_of_one_series_uid_are_listed_by_names_that_select_them(tmp_path):
+    count, shifted = len(THICK.z_mm), Geometry(z_mm=tuple(np.array(THICK.z_mm) + 3))
+    slices = make_acquisitions([1] * count) + make_acquisitions([2] * count, shifted, first=101)
+    head_series.write_series(tmp_path, slices)
+    with pytest.raises(SeveralSeries) as caught:
+        read_one(tmp_path)
+    assert "1.2.3:1 (18 slices" in caught.value.message and "1.2.3:2 (18 slices" in caught.value.message
+    assert "acquisition 2, z -45.0 to 57.0 mm" in caught.value.message
+    for number, first_mm in ((1, -48), (2, -45)):
+        scan = read_one(tmp_path, series=f"1.2.3:{number}")
+        assert scan.series_name == f"1.2.3:{number}" and scan.series_uid == "1.2.3"
+        assert scan.planes.positions_mm[0, 2] == first_mm
+        assert [each.series_name for each in read(tmp_path, series=f"1.2:{number}")] == [f"1.2.3:{number}"]
+    with pytest.raises(UnreadableFile, match="has 2 volumes, not 3"):
+        read_one(tmp_path, series="1.2.3:3")
+
+
+def test_one_series_uid_for_each_slice_is_one_volume(tmp_path):
+    slices = head_series.make_datasets(THICK)
+    for number, data in enumerate(slices):
+        data.SeriesInstanceUID = f"1.2.3.{number}"
+    scan = read_one(head_series.write_series(tmp_path / "one", slices))
+    assert scan.shape[0] == len(slices) and collect_codes(scan) == {"joined-series"}
+    slices[4].StudyInstanceUID = "1.2.99"
+    with pytest.raises(SeveralSeries):
+        read_one(head_series.write_series(tmp_path / "two", slices))
+
+
 @pytest.mark.parametrize("angle_deg", [12, 40])
 def test_decubitus_and_oblique_heads_keep_volume_and_place(tmp_path, angle_deg):
     """The frame of the table is rotated about the patient's long axis, as for a head that lies on its side."""

@@ -162,6 +162,35 @@ def test_where_the_affines_part_the_sform_is_used_and_the_distance_said(tmp_path
     assert "12.0 mm" in remark.message and "mirror" not in remark.message and remark.severity == "warning"
 
 
+def make_tilted_affine(tilt_deg):
+    """Make an affine whose slices step up and back: the sform that dcm2niix writes of a tilted gantry."""
+    _, affine = make_head()
+    sheared = affine.copy()
+    sheared[:3, 2] += [0, np.tan(np.radians(tilt_deg)) * affine[2, 2], 0]
+    return sheared
+
+
+@pytest.mark.parametrize("tilt_deg", [-25, 8, 20])
+@pytest.mark.parametrize("writer", ["nibabel", "rows and columns"])
+def test_the_shear_that_a_qform_cannot_hold_is_no_disagreement(tmp_path, tilt_deg, writer):
+    sform = make_tilted_affine(tilt_deg)
+    qform = sform
+    if writer == "rows and columns":
+        qform = sform.copy()
+        qform[:2, 2] = 0
+    image, scan = write_with_two_affines(tmp_path, sform, qform)
+    assert np.abs(image.get_qform() - sform).max() > 0.1
+    assert "affines-disagree" not in {remark.code for remark in scan.remarks}
+    assert scan.planes.tilt_deg == pytest.approx(abs(tilt_deg), abs=0.1)
+
+
+def test_a_shear_does_not_excuse_another_place_or_side(tmp_path):
+    for change in (np.diag([-1.0, 1, 1, 1]), np.array([[1.0, 0, 0, 0], [0, 1, 0, 9], [0, 0, 1, 0], [0, 0, 0, 1]])):
+        sform = make_tilted_affine(20)
+        _, scan = write_with_two_affines(tmp_path, sform, change @ sform)
+        assert "affines-disagree" in {remark.code for remark in scan.remarks}
+
+
 def test_affines_that_swap_the_sides_are_said_to(tmp_path):
     _, affine = make_head()
     mirrored = affine.copy()

@@ -177,6 +177,12 @@ def _studies(api: FastAPI, mock: Mock) -> None:
         mock.update(known(id), status="cancelled")
         return known(id).public()
 
+    @api.post("/studies/{id}/retry", status_code=202)
+    async def retry(id: str) -> dict[str, Any]:
+        mock.update(known(id), status="queued", error=None)
+        threading.Thread(target=mock.work, args=(known(id),), daemon=True).start()
+        return known(id).public()
+
     @api.post("/studies/{id}/versions", status_code=202)
     async def version(id: str, request: Request, author: str, note: str = "", accepted: bool = False) -> dict[str, Any]:
         study = known(id)

@@ -84,6 +84,24 @@ def test_a_study_can_be_cancelled(page):
     assert "There is no result" in page.locator(".panel").inner_text()
 
 
+@pytest.mark.parametrize("button", ["tbody [data-role=retry]", ".card.refused button:has-text('Try again')"])
+def test_a_study_that_failed_is_tried_again(page, mock, button):
+    study = mock.submit({"name": "failed"}, ["failed.zip"], [1])
+    while study.status != "done":
+        time.sleep(0.1)
+    study.versions, study.results, study.folders = [], [], []
+    error = {"code": "worker-died", "detail": "The process ended.", "remedy": "Try again."}
+    mock.update(study, status="failed", error=error)
+    go(page, mock, "#/" if "tbody" in button else f"#/studies/{study.id}", button)
+    check_access(page)
+    page.click(button)
+    page.wait_for_selector(button, state="detached")
+    if "tbody" in button:
+        go(page, mock, f"#/studies/{study.id}", ".verdict")
+    page.wait_for_selector(".verdict.bleeding")
+    assert study.status == "done" and len(study.versions) == 1
+
+
 def test_an_upload_goes_on_after_the_page_was_loaded_anew(page, mock, tmp_path):
     data = a_zip(8_400_000)
     (tmp_path / "again.zip").write_bytes(data)

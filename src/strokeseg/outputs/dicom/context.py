@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -309,19 +306,3 @@ def _make_remarks(replaced: list[str], source: DicomSource) -> list[Remark]:
 def make_code_items(*concepts: Code) -> list[CodedConcept]:
     """Make code items."""
     return [CodedConcept.from_code(concept) for concept in concepts]
-
-
-@contextmanager
-def suppress_dicom_warnings() -> Iterator[None]:
-    """Suppress warnings and log messages of pydicom and highdicom, which may quote a patient's name."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-            warnings.filterwarnings("ignore", module=rf"{logger.name}(\.|$)")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from strokeseg.imaging.components import Labels
+from strokeseg.library_output import silence_libraries
 from strokeseg.outputs.dicom import encapsulated_pdf, secondary_capture, segmentations, structured_report
-from strokeseg.outputs.dicom.context import ObjectContext, make_context, suppress_dicom_warnings
+from strokeseg.outputs.dicom.context import ObjectContext, make_context
 from strokeseg.result import Remark, ResultDocument
 from strokeseg.scan import Scan
 
@@ -28,7 +29,7 @@ def save(
     created: datetime,
 ) -> tuple[dict[str, str], list[Remark]]:
     """Write the DICOM objects of a result; see :func:`strokeseg.outputs.dicom.save`."""
-    with suppress_dicom_warnings():
+    with silence_libraries():
         context, remarks = make_context(scan, document, labels, created)
         if {"seg", "seg-labelmap"} & set(formats) and not labels.any():
             message = "No hemorrhage was detected. DICOM has no empty segmentation, so none was written."

@@ -164,7 +164,7 @@ def _resample(scan: Scan, labels: Labels) -> RegularVolume:
     )
     resampled = np.zeros(shape, dtype=labels.dtype)
     slices: list[_GridSlice | None] = []
-    reach_mm = 0.75 * float(np.median(gaps[~planes.gaps_with_missing_slices]))
+    reach_mm = planes.reach_mm
     for k in range(shape[0]):
         position = min(depth[0] + k * step_mm, depth[-1])
         low = int(np.clip(np.searchsorted(depth, position + 1e-6) - 1, 0, len(depth) - 2))

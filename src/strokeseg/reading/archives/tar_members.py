@@ -84,7 +84,7 @@ def list_tar(path: Path, stack: ExitStack) -> list[InputFile]:
             stream.seek(info.offset_data)
             start = stream.read(min(_START_BYTES, info.size))
         member_stream = _TarMemberStream(stream, info.offset_data, info.size, start)
-        members.append(InputFile(info.name, opener=member_stream.reopen, order=len(members)))
+        members.append(InputFile(info.name, opener=member_stream.reopen, order=len(members), member_bytes=info.size))
     stream.seek(archive.offset)
     if stream.read(1) != b"\0":  # tarfile takes a damaged record, or a cut between two records, for the end
         raise EOFError("it breaks off")

@@ -43,7 +43,8 @@ def list_zip(path: Path, stack: ExitStack) -> list[InputFile]:
         _check_member(path, info)
     infos.sort(key=lambda info: info.header_offset)
     return [
-        InputFile(info.filename, opener=_make_opener(archive, info), order=order) for order, info in enumerate(infos)
+        InputFile(info.filename, opener=_make_opener(archive, info), order=order, member_bytes=info.file_size)
+        for order, info in enumerate(infos)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ _JPEG_2000_BOX = b"\x00\x00\x00\x0cjP  "
 _END_MARKER = b"\xff\xd9"  # the same in JPEG, JPEG-LS and JPEG 2000
 # Frame headers are all SOF markers, without DHT, JPG and DAC, which lie between them; F7 is the one of JPEG-LS.
 _HUFFMAN_TABLE, _JPEG_LS, _START_OF_SCAN = 0xC4, 0xF7, 0xDA
+_NO_FILL = re.compile(rb"\xff*")
 _FRAME_MARKERS = {*range(0xC0, 0xD0), _JPEG_LS} - {_HUFFMAN_TABLE, 0xC8, 0xCC}
 _KINDS = {0xC0: "jpeg", 0xC1: "jpeg", 0xC2: "jpeg", 0xC3: "jpeg-lossless", _JPEG_LS: "jpeg-ls"}
 
@@ -39,9 +41,17 @@ def is_codestream(data: bytes) -> bool:
     return data.startswith((_JPEG + b"\xff", _JPEG_2000, _JPEG_2000_BOX[:4]))
 
 
+def strip_padding(frame: bytes) -> bytes:
+    """Return a code stream without the bytes behind its end marker that pad it to an even length: 00, or FF by some."""
+    return frame.rstrip(b"\0\xff")
+
+
 def has_end_marker(frame: bytes) -> bool:
-    """Whether a code stream has its end marker: without one decoders fill the rest with grey, or loop for seconds."""
-    return frame.rstrip(b"\0").endswith(_END_MARKER)
+    """Whether a code stream without padding has its end marker.
+
+    Without one decoders fill the rest with grey, or loop for seconds.
+    """
+    return frame.endswith(_END_MARKER)
 
 
 def strip_jp2_boxes(frame: bytes) -> bytes:
@@ -84,9 +94,9 @@ def _parse_jpeg(frame: bytes) -> CodestreamHeader | None:
     position, header, has_table = 2, None, False
     while frame[position] == 0xFF:
         marker = frame[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
+        if marker == 0xFF:  # fill bytes, of any number
+            position = _NO_FILL.match(frame, position).end() - 1  # type: ignore[union-attr]
+            marker = frame[position + 1]
         if marker == _START_OF_SCAN:
             return header if has_table else None
         if marker in _FRAME_MARKERS:

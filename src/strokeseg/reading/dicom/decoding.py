@@ -96,6 +96,7 @@ def _decode_compressed(data: bytes, header: SliceHeader) -> NDArray[Any]:
     if stream_header is None:
         return _decode_run_lengths(data, header)
     _check_codestream(stream_header, header)
+    data = codestream.strip_padding(data)
     if not codestream.has_end_marker(data):
         raise EOFError("no end marker")
     if stream_header.kind == "jpeg-2000":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from strokeseg.errors import InputError, NotCT, SeveralSeries, UnreadableFile
@@ -83,9 +83,9 @@ def sort_into_series(path: Path, files: list[InputFile], uid: str | None) -> Ser
     other_files = ["other file"] * (len(files) - len(dicom_files) - len(unreadable))
     groups, remarks = group_into_series(slices, other_files, uid)
     inventory = SeriesInventory([], [], remarks + missing + _remark_unreadable(unreadable), dict(unreadable))
-    for group in groups:
+    for name, group in groups:
         try:
-            inventory.readable.append(select_consistent(group))
+            inventory.readable.append(replace(select_consistent(group), name=name))
         except InputError as error:
             inventory.refusals.append(error)
     return inventory

@@ -30,11 +30,14 @@ class Series:
         Further slices at a position, each with the index of the slice in ``slices`` at the same position.
     remarks : tuple of Remark
         Slices that were left out or are missing.
+    name : str, default ""
+        Name that `--series` takes: the series UID, with ":2" for the second of several volumes in one series.
     """
 
     slices: tuple[SliceHeader, ...]
     duplicates: tuple[tuple[SliceHeader, int], ...]
     remarks: tuple[Remark, ...]
+    name: str = ""
 
     @property
     def positions_mm(self) -> Floats:
@@ -63,7 +66,13 @@ class Series:
         step = f", {np.median(steps):.1f} mm apart" if steps.size else ""
         names = ("kernel for bone", "contrast medium", "derived")
         drawbacks = "".join(f", {name}" for name, applies in zip(names, self.drawbacks, strict=True) if applies)
-        return f"{self.slices[0].series_uid} ({len(self.slices)} slices{step}{drawbacks})"
+        name, part = self.name or self.slices[0].series_uid, ""
+        if name != self.slices[0].series_uid:  # one of several volumes: what tells it from the others
+            numbers = sorted({header.acquisition_number for header in self.slices} - {""})
+            ends = sorted(float(header_z) for header_z in self.positions_mm[[0, -1], 2])
+            acquisition = f", acquisition {', '.join(numbers[:4])}" if numbers else ""
+            part = f"{acquisition}, z {ends[0]:.1f} to {ends[1]:.1f} mm"
+        return f"{name} ({len(self.slices)} slices{step}{part}{drawbacks})"
 
 
 def require_plane(header: SliceHeader) -> SlicePlane:
@@ -143,7 +152,7 @@ def _group_by_geometry(headers: list[SliceHeader]) -> list[list[SliceHeader]]:
     groups: list[list[SliceHeader]] = []
     for header in headers:
         plane = require_plane(header)
-        group = next((group for group in groups if _have_same_geometry(header, plane, group[0])), None)
+        group = next((group for group in groups if have_same_geometry(header, plane, group[0])), None)
         if group is None and len(groups) == _MAX_GEOMETRIES:
             raise InconsistentGeometry(
                 f"{header.name}: the slices have more than {_MAX_GEOMETRIES} sizes, orientations and spacings"
@@ -155,7 +164,7 @@ def _group_by_geometry(headers: list[SliceHeader]) -> list[list[SliceHeader]]:
     return sorted(groups, key=len, reverse=True)
 
 
-def _have_same_geometry(header: SliceHeader, plane: SlicePlane, other: SliceHeader) -> bool:
+def have_same_geometry(header: SliceHeader, plane: SlicePlane, other: SliceHeader) -> bool:
     """Whether two slices can belong to one volume."""
     other_plane = require_plane(other)
     if header.shape != other.shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +63,7 @@ def read_series(series: Series, progress: Progress | None = None) -> Scan:
         planes,
         kind="dicom",
         series_uid=slices[0].series_uid or None,
+        series_name=series.name or slices[0].series_uid or None,
         sop_instance_uids=tuple(header.sop_uid for header in ordered),
         remarks=series.remarks,
         source=source_attributes.build_source(ordered, transposed=axis_change.transpose, mirrored=axis_change.mirror),
@@ -154,7 +156,7 @@ def _decode_volume(series: Series, change: _AxisChange, progress: Progress | Non
                     volume = np.empty((count, *first.shape), dtype=np.int16)
                     store(index, first)
                 else:
-                    pending.append(pool.submit(decode_into, frame, index))
+                    pending.append(pool.submit(copy_context().run, decode_into, frame, index))
                 if len(pending) > 2 * threads:
                     pending.popleft().result()
                 if progress is not None:

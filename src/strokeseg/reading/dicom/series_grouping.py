@@ -8,16 +8,25 @@ import numpy as np
 
 from strokeseg.errors import NotCT, SeveralSeries, UnreadableFile
 from strokeseg.reading.dicom.header import REFORMAT, SliceHeader
-from strokeseg.reading.dicom.series import POSITION_TOLERANCE_MM, are_parallel, compute_normal, require_plane
+from strokeseg.reading.dicom.series import (
+    POSITION_TOLERANCE_MM,
+    are_parallel,
+    compute_normal,
+    have_same_geometry,
+    require_plane,
+)
+from strokeseg.reading.dicom.source_attributes import read_study
 from strokeseg.result import Remark
 from strokeseg.scan import Floats
 
+_MIN_SINGLE_SLICES = 3
+_MAX_OVERLAP_SHARE = 0.5
 _MAX_VOLUMES = 200  # of one series; a perfusion series has about sixty phases
 
 
 def group_into_series(
     headers: list[SliceHeader], other_files: list[str], uid: str | None
-) -> tuple[list[list[SliceHeader]], list[Remark]]:
+) -> tuple[list[tuple[str, list[SliceHeader]]], list[Remark]]:
     """Group slices into volumes and leave out everything that is not an acquired CT slice.
 
     Parameters
@@ -27,14 +36,15 @@ def group_into_series(
     other_files : list of str
         Description of each other file.
     uid : str or None
-        Use only the series with this UID, or the only series whose UID begins with it; None uses all series.
+        Use only the series with this UID, or the only series whose UID begins with it; None uses all series. Of a
+        series that holds several volumes, ":2" behind the UID selects the second.
 
     Returns
     -------
-    groups : list of list of SliceHeader
-        Slices of each volume.
+    groups : list of (str, list of SliceHeader)
+        Name of each volume, as `--series` takes it, and its slices.
     remarks : list of Remark
-        `left-out`, if files were left out.
+        `left-out`, if files or slices were left out; `joined-series`, if single slices were joined.
 
     Raises
     ------
@@ -61,10 +71,49 @@ def group_into_series(
     if not series:
         file_count = len({header.file.name for header in headers})
         raise NotCT(f"no CT slice among {file_count} DICOM files ({', '.join(sorted(set(left_out)))})")
+    remarks = [remark_left_out(left_out)] if left_out else []
+    number = 0
     if uid:
+        uid, _, suffix = uid.partition(":")
         series = _select_by_uid(series, uid)
-    groups = [volume for slices in series.values() for volume in _split_volumes(slices)]
-    return groups, [remark_left_out(left_out)] if left_out else []
+        number = int(suffix) if suffix.isdecimal() else 0
+    elif len(series) >= _MIN_SINGLE_SLICES and _are_slices_of_one_scan(list(series.values())):
+        message = f"{len(series)} series of one slice each, of one study and geometry, were joined to one volume."
+        remarks.append(Remark(code="joined-series", severity="info", message=message))
+        first = next(iter(series))
+        series = {first: [header for slices in series.values() for header in slices]}
+    groups: list[tuple[str, list[SliceHeader]]] = []
+    for series_uid, slices in series.items():
+        volumes, dropped = _split_volumes(slices)
+        if dropped:
+            message = f"Slabs that overlap were joined; {dropped} slices of their overlaps were left out."
+            remarks.append(Remark(code="joined-slabs", severity="info", message=message))
+        names = [f"{series_uid}:{index}" for index in range(1, len(volumes) + 1)] if len(volumes) > 1 else [series_uid]
+        groups += zip(names, volumes, strict=True)
+    if number:
+        if not 1 <= number <= len(groups):
+            message = f"the series {groups[0][1][0].series_uid} has {len(groups)} volumes, not {number}"
+            raise UnreadableFile(message, "List them with strokeseg inspect.")
+        groups = [groups[number - 1]]
+    return groups, remarks
+
+
+def _are_slices_of_one_scan(series: list[list[SliceHeader]]) -> bool:
+    """Whether series of one slice each form a scan: one study, one geometry, and no two slices in one plane.
+
+    Some archives give every slice a series UID of its own.
+    """
+    headers = [slices[0] for slices in series]
+    if any(len(slices) > 1 for slices in series) or any(header.plane is None for header in headers):
+        return False
+    studies = {read_study(header) for header in headers}
+    if len(studies) > 1 or not next(iter(studies))[0]:
+        return False
+    first, normal = headers[0], compute_normal(headers[0])
+    if not all(have_same_geometry(header, require_plane(header), first) for header in headers):
+        return False
+    gaps = np.diff(np.sort([float(require_plane(header).position_mm @ normal) for header in headers]))
+    return bool(gaps.min() > POSITION_TOLERANCE_MM)
 
 
 def remark_left_out(reasons: list[str]) -> Remark:
@@ -83,32 +132,42 @@ def _select_by_uid(series: dict[str, list[SliceHeader]], uid: str) -> dict[str, 
     return {matches[0]: series[matches[0]]}
 
 
-def _split_volumes(slices: list[SliceHeader]) -> list[list[SliceHeader]]:
-    """Split a series that holds several volumes.
+def _split_volumes(slices: list[SliceHeader]) -> tuple[list[list[SliceHeader]], int]:
+    """Split a series that holds several volumes; also return the number of slices left out of overlaps.
 
     Slices of one stack and one acquisition, with or without contrast medium, form a part. Parts above each other form
     one volume, because sequential CT acquires slice by slice or slab by slab. Parts whose ranges overlap are phases and
     form several volumes, and so do stacks of different orientation. Each part is added to the first volume with room
-    for it; volumes with the same contrast medium go first.
+    for it; volumes with the same contrast medium go first. Slabs that overlap by less than half are no phases: of
+    their overlap the slices of the lower slab are kept. Volumes are in the order of their acquisitions and positions.
     """
     parts: dict[tuple[str, str, bool], list[SliceHeader]] = {}
     for header in slices:
         parts.setdefault((header.stack_id, header.acquisition_number, header.contrast_medium), []).append(header)
     if len(parts) == 1 or any(header.plane is None for header in slices):
-        return [slices]
+        return [slices], 0
     normal = compute_normal(slices[0])
     volumes: list[_Volume] = []
+    dropped = 0
     for low, high, key in sorted((*_measure_range_mm(part, normal), key) for key, part in parts.items()):
         stack, _, contrast_medium = key
         fitting = [volume for volume in volumes if volume.has_room(low, stack, parts[key][0])]
         fitting.sort(key=lambda volume: volume.contrast_medium != contrast_medium)
         if not fitting:
+            for volume in volumes:
+                above = volume.select_above(parts[key], normal)
+                if volume.contrast_medium == contrast_medium and volume.can_join(parts[key], normal) and above:
+                    dropped += len(parts[key]) - len(above)
+                    parts[key], fitting = above, [volume]
+                    break
+        if not fitting:
             if len(volumes) == _MAX_VOLUMES:
-                return [slices]
+                return [slices], 0
             fitting = [_Volume(contrast_medium)]
             volumes += fitting
-        fitting[0].add(high, stack, parts[key])
-    return [volume.slices for volume in volumes]
+        fitting[0].add(low, high, stack, parts[key])
+    volumes.sort(key=lambda volume: volume.sort_key)
+    return [volume.slices for volume in volumes], dropped
 
 
 @dataclass
@@ -119,8 +178,8 @@ class _Volume:
     ----------
     contrast_medium : bool
         Whether the header of the first part names a contrast medium.
-    upper_mm : float
-        Position of the highest slice along the normal, mm.
+    lower_mm, upper_mm : float
+        Positions of the lowest and the highest slice along the normal, mm.
     stacks : dict of str to SliceHeader
         The first slice of each stack.
     slices : list of SliceHeader
@@ -128,6 +187,7 @@ class _Volume:
     """
 
     contrast_medium: bool
+    lower_mm: float = np.inf
     upper_mm: float = -np.inf
     stacks: dict[str, SliceHeader] = field(default_factory=dict)
     slices: list[SliceHeader] = field(default_factory=list)
@@ -138,9 +198,31 @@ class _Volume:
             return False
         return stack in self.stacks or all(are_parallel(first, other) for other in self.stacks.values())
 
-    def add(self, high_mm: float, stack: str, part: list[SliceHeader]) -> None:
-        """Add a part that ends at ``high_mm``."""
-        self.upper_mm = high_mm
+    @property
+    def sort_key(self) -> tuple[int, str, float]:
+        """Order among the volumes of a series: the first acquisition, then the position."""
+        number = min((header.acquisition_number for header in self.slices), key=lambda each: (len(each), each))
+        return len(number), number, self.lower_mm
+
+    def can_join(self, part: list[SliceHeader], normal: Floats) -> bool:
+        """Whether a part overlaps this volume's upper end by less than half, on the same planes and pixels."""
+        first = self.slices[0]
+        if not all(have_same_geometry(header, require_plane(header), first) for header in part):
+            return False
+        low, high = _measure_range_mm(part, normal)
+        shorter_mm = min(high - low, self.upper_mm - self.lower_mm)
+        return self.lower_mm < low and high > self.upper_mm and self.upper_mm - low < _MAX_OVERLAP_SHARE * shorter_mm
+
+    def select_above(self, part: list[SliceHeader], normal: Floats) -> list[SliceHeader]:
+        """Select the slices of a part that lie at least half a step above this volume."""
+        along = np.array([float(require_plane(header).position_mm @ normal) for header in part])
+        half_step_mm = float(np.median(np.diff(np.sort(along)))) / 2 if len(part) > 1 else 0.0
+        limit_mm = self.upper_mm + max(half_step_mm - POSITION_TOLERANCE_MM, POSITION_TOLERANCE_MM)
+        return [header for header, position_mm in zip(part, along, strict=True) if position_mm > limit_mm]
+
+    def add(self, low_mm: float, high_mm: float, stack: str, part: list[SliceHeader]) -> None:
+        """Add a part from ``low_mm`` to ``high_mm``."""
+        self.lower_mm, self.upper_mm = min(self.lower_mm, low_mm), high_mm
         self.stacks.setdefault(stack, part[0])
         self.slices += part
 

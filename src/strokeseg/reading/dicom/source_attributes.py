@@ -51,6 +51,16 @@ def _get_tag(keyword: str) -> BaseTag:
 _TAGS = {keyword: _get_tag(keyword) for keyword in ("SpecificCharacterSet", *_PATTERNS, _FRAME_OF_REFERENCE)}
 
 
+def read_study(header: SliceHeader) -> tuple[str, str]:
+    """Return the study UID and the patient ID of a slice, to compare them; empty where missing or invalid."""
+
+    def read(keyword: str) -> str:
+        text = _read_text(header.source_elements, keyword)
+        return text if re.fullmatch(_PATTERNS[keyword], text) else ""
+
+    return read("StudyInstanceUID"), read("PatientID")
+
+
 def select_elements(data: Dataset) -> Dataset:
     """Return the undecoded elements of a header that :func:`build_source` reads."""
     selected = Dataset()

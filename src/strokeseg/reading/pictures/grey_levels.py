@@ -79,7 +79,10 @@ def map_window(stack: Grey, white: float, window: tuple[float, float]) -> NDArra
     if stack.dtype == np.uint8:
         table = np.rint(np.arange(256) / 255 * width + centre - width / 2).astype(np.int16)
         return table[stack]
-    return np.rint(np.clip(stack / white, 0, 1) * width + centre - width / 2).astype(np.int16)
+    hu = np.empty(stack.shape, np.int16)
+    for plane, hu_plane in zip(stack, hu, strict=True):  # floats of a whole stack would need four times its memory
+        hu_plane[...] = np.rint(np.clip(plane / white, 0, 1) * width + centre - width / 2)
+    return hu
 
 
 def try_hounsfield(stack: Grey) -> tuple[NDArray[np.int16] | None, list[Remark]]:
@@ -113,4 +116,7 @@ def _measure_enclosed_tissue(stack: Grey, offset: int) -> float:
 
 
 def _subtract_offset(stack: Grey, offset: int) -> NDArray[np.int16]:
-    return np.clip(np.rint(stack - offset), -32768, 32767).astype(np.int16)
+    hu = np.empty(stack.shape, np.int16)
+    for plane, hu_plane in zip(stack, hu, strict=True):
+        hu_plane[...] = np.clip(np.rint(plane - offset), -32768, 32767)
+    return hu

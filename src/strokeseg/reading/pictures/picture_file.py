@@ -16,11 +16,13 @@ from strokeseg.reading.input_file import InputFile
 
 # Pillow passes EPS files to Ghostscript, whatever their name: only these formats are opened.
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-MAX_TOTAL_PIXELS = 2**29
 
 _MULTI_PAGE_ENDINGS = (".tif", ".tiff")
 _MAX_PAGES = 4096
 _COLOUR_DIFFERENCE = 24
+# Bytes of memory for a pixel: the pictures and their stack, or the stack and its Hounsfield units; and, for one picture
+# at a time, its colours and their conversion to grey.
+_BYTES_OF_8_BITS, _BYTES_OF_MORE_BITS, _DECODING_BYTES = 3, 8, 28
 _MAX_COLOURED_SHARE = 0.02
 
 Grey = NDArray[Any]
@@ -44,17 +46,15 @@ class Picture:
     coloured_share: float
 
 
-def read_pictures(
-    file: InputFile, max_pixels: int = MAX_TOTAL_PIXELS, expected_size: ExpectedSize | None = None
-) -> list[Picture]:
+def read_pictures(file: InputFile, file_count: int = 1, expected_size: ExpectedSize | None = None) -> list[Picture]:
     """Read one picture, or all pictures of a TIFF.
 
     Parameters
     ----------
     file : InputFile
         The file.
-    max_pixels : int, default 2**29
-        Limit on the pixels of all pictures together.
+    file_count : int, default 1
+        Number of files of this size that will be read as one stack.
     expected_size : tuple of (str, tuple of (int, int)), optional
         Name and (columns, rows) of the picture whose size the pictures must have.
 
@@ -69,13 +69,22 @@ def read_pictures(
         `unreadable`, `too-large`; `not-head` if more than 2 % of the pixels have a colour; `geometry` if the size
         differs from the expected one.
     """
-    data = file.read_within(limits.MAX_PICTURE_BYTES)
+    file.check_bytes(limits.MAX_PICTURE_BYTES)
     try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            _check_sizes(_read_page_sizes(image, file.name), file.name, max_pixels, expected_size)
+        # A member of an archive is held in memory: to go back in it would inflate it again.
+        with (
+            io.BytesIO(file.read()) if file.path is None else file.open() as stream,
+            Image.open(stream, formats=PILLOW_FORMATS) as image,
+        ):
+            sizes = _read_page_sizes(image, file.name)
+            _check_sizes(sizes, file.name, expected_size)
+            held_bytes = file.measure_bytes() if file.path is None else 0
+            _check_memory(sizes, image.mode, file.name, file_count, held_bytes)
             return [_convert_picture(page, file.name) for page in ImageSequence.Iterator(image)]
     except StrokesegError:
         raise
+    except Image.DecompressionBombError:  # Pillow reads the size before StrokeSeg can
+        raise TooLarge(f"{file.name}: more than 4096 x 4096 pixels; at most these are read") from None
     except Exception as error:  # Pillow's decoders may raise any error on damaged bytes
         raise UnreadableFile(
             f"{file.name}: not a readable picture ({type(error).__name__})", "Copy or export it again."
@@ -109,7 +118,7 @@ def _read_page_sizes(image: Image.Image, name: str) -> list[tuple[int, int]]:
     return sizes
 
 
-def _check_sizes(sizes: list[tuple[int, int]], name: str, max_pixels: int, expected_size: ExpectedSize | None) -> None:
+def _check_sizes(sizes: list[tuple[int, int]], name: str, expected_size: ExpectedSize | None) -> None:
     """Refuse too many pixels, or a size other than the expected one, before a picture is decoded."""
     expected_name, expected = expected_size or (name, sizes[0])
     for columns, rows in sizes:
@@ -117,9 +126,16 @@ def _check_sizes(sizes: list[tuple[int, int]], name: str, max_pixels: int, expec
             raise TooLarge(f"{name}: {columns} x {rows} pixels; at most 4096 x 4096 are read")
         if expected not in ((columns, rows), (rows, columns)):  # EXIF may rotate a picture by 90 degrees
             raise make_size_error(name, (columns, rows), expected_name, expected)
-    if (pixels := sum(columns * rows for columns, rows in sizes)) > max_pixels:
+
+
+def _check_memory(sizes: list[tuple[int, int]], mode: str, name: str, file_count: int, held_bytes: int) -> None:
+    """Refuse a stack that does not fit into the memory for reading, before a picture is decoded."""
+    count, pixels = len(sizes) * file_count, max(columns * rows for columns, rows in sizes)
+    pixel_bytes = _BYTES_OF_MORE_BITS if mode.startswith(("I", "F")) else _BYTES_OF_8_BITS
+    max_count = (limits.MAX_READING_BYTES - held_bytes - _DECODING_BYTES * pixels) // (pixel_bytes * pixels)
+    if count > max_count:
         raise TooLarge(
-            f"{name}: {len(sizes)} pictures of {pixels:,} pixels; at most {MAX_TOTAL_PIXELS:,} are read in all"
+            f"{name}: {count:,} pictures of {pixels:,} pixels; at most {max(0, max_count)} of this size are read in all"
         )
 
 

@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.errors import InconsistentGeometry, SeveralSeries, TooLarge, UsageError
+from strokeseg.errors import InconsistentGeometry, SeveralSeries, UsageError
 from strokeseg.reading.input_file import InputFile
 from strokeseg.reading.pictures.annotations import check_annotations
 from strokeseg.reading.pictures.grey_levels import estimate_window, find_white_value, map_window, try_hounsfield
-from strokeseg.reading.pictures.picture_file import MAX_TOTAL_PIXELS, Grey, make_size_error, read_pictures
+from strokeseg.reading.pictures.picture_file import (
+    ExpectedSize,
+    Grey,
+    Picture,
+    make_size_error,
+    read_pictures,
+)
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
@@ -127,27 +133,27 @@ def _stack_pictures(files: list[InputFile]) -> tuple[Grey, list[float]]:
     coloured_shares : list of float
         Share of coloured pixels of each picture.
     """
-    pictures = [(file, picture) for file in files[:1] for picture in read_pictures(file)]
-    name, first = files[0].name, pictures[0][1].pixels
-    if first.size * len(files) > MAX_TOTAL_PIXELS:
-        raise TooLarge(
-            f"{len(files)} pictures of {first.shape[1]} x {first.shape[0]} pixels; at most {MAX_TOTAL_PIXELS:,} pixels "
-            "are read in all"
-        )
+    first_file, *other_files = files
+    pictures = _read_file(first_file, len(files))
+    first = pictures[0].pixels
     size = (first.shape[1], first.shape[0])
-    pixels_left = MAX_TOTAL_PIXELS - first.size * len(pictures)
-    for file in files[1:]:
-        pages = read_pictures(file, pixels_left, (name, size))
-        pixels_left -= first.size * len(pages)
-        pictures += [(file, picture) for picture in pages]
-    if len(pictures) > len(files) > 1:
-        raise SeveralSeries(f"{len(files)} files hold {len(pictures)} pictures", "Give one of these stacks alone.")
-    for file, picture in pictures:
-        if picture.pixels.shape != first.shape:
-            raise make_size_error(file.name, picture.pixels.shape[::-1], name, size)
-        if picture.pixels.dtype != first.dtype:
+    for file in other_files:
+        pictures += _read_file(file, len(files), (first_file.name, size))
+        picture = pictures[-1].pixels
+        if picture.shape != first.shape:
+            raise make_size_error(file.name, picture.shape[::-1], first_file.name, size)
+        if picture.dtype != first.dtype:
             raise InconsistentGeometry(
-                f"{file.name} and {name} differ in depth: one has 8 bits, the other more",
+                f"{file.name} and {first_file.name} differ in depth: one has 8 bits, the other more",
                 "Give pictures of the same depth.",
             )
-    return np.stack([picture.pixels for _, picture in pictures]), [picture.coloured_share for _, picture in pictures]
+    return np.stack([picture.pixels for picture in pictures]), [picture.coloured_share for picture in pictures]
+
+
+def _read_file(file: InputFile, file_count: int, expected_size: ExpectedSize | None = None) -> list[Picture]:
+    """Read a file of a stack; it may hold several pictures only if it is the only file."""
+    pictures = read_pictures(file, file_count, expected_size)
+    if file_count > 1 and len(pictures) > 1:
+        message = f"{file.name}: holds {len(pictures)} pictures, beside {file_count - 1} other files"
+        raise SeveralSeries(message, "Give one of these stacks alone.")
+    return pictures

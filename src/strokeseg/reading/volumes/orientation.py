@@ -13,6 +13,7 @@ from strokeseg.result import Remark
 from strokeseg.scan import Floats, Planes, Scan
 
 _AIR_HU = -1024
+_MAX_THICKNESS_MM = 10.0
 
 
 def orient_volume(
@@ -105,7 +106,9 @@ def _make_planes(
     row_mm, column_mm = float(np.linalg.norm(row_step)), float(np.linalg.norm(column_step))
     column_cosine, row_cosine = row_step / row_mm, column_step / column_mm
     thickness_mm = abs(float(slice_step @ np.cross(row_cosine, column_cosine)))
-    return Planes(positions, row_cosine, column_cosine, (row_mm, column_mm), thickness_mm)
+    # A volume states no thickness, only the step: of a few slices far apart it is not their thickness.
+    stated_mm = thickness_mm if count == 1 or thickness_mm <= _MAX_THICKNESS_MM else None
+    return Planes(positions, row_cosine, column_cosine, (row_mm, column_mm), stated_mm)
 
 
 def _to_hounsfield(

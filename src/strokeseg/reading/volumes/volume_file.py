@@ -10,14 +10,14 @@ from __future__ import annotations
 import bz2
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strokeseg.errors import StrokesegError, TooLarge, UnreadableFile
+from strokeseg.errors import StrokesegError, UnreadableFile
 from strokeseg.reading import limits
 from strokeseg.reading.input_file import InputFile
 from strokeseg.reading.volumes import metaimage, nifti, nrrd
@@ -27,6 +27,8 @@ from strokeseg.scan import Scan
 
 ENDINGS = (*nifti.ENDINGS, *nrrd.ENDINGS, *metaimage.ENDINGS)
 DETACHED_DATA_ENDINGS = (".raw", ".zraw", ".img", ".raw.gz")
+
+_CHUNK_BYTES = 2**20
 
 
 def read_volume(file: InputFile, files: Sequence[InputFile]) -> Scan:
@@ -53,10 +55,10 @@ def read_volume(file: InputFile, files: Sequence[InputFile]) -> Scan:
     if ending not in nrrd.ENDINGS + metaimage.ENDINGS:
         return nifti.read_nifti(file)
     format_name = "NRRD" if ending in nrrd.ENDINGS else "MetaImage"
-    data = file.read_within(MAX_HEADER_BYTES + limits.MAX_VOLUME_BYTES)
+    start = file.read_start(MAX_HEADER_BYTES + 1)
     try:
-        header, rest = nrrd.parse_nrrd(data) if ending in nrrd.ENDINGS else metaimage.parse_metaimage(data, file.name)
-        values = _read_voxels(file, files, header, rest)
+        header, rest = nrrd.parse_nrrd(start) if ending in nrrd.ENDINGS else metaimage.parse_metaimage(start, file.name)
+        values = _read_voxels(file, files, header, len(start) - len(rest))
     except StrokesegError:
         raise
     except Exception as error:  # any word or number of a header may be wrong
@@ -65,19 +67,59 @@ def read_volume(file: InputFile, files: Sequence[InputFile]) -> Scan:
     return orient_volume(values, header.affine, file.name, format_name.lower(), oriented=header.oriented)
 
 
-def _read_voxels(file: InputFile, files: Sequence[InputFile], header: VolumeHeader, rest: bytes) -> NDArray[Any]:
+def _read_voxels(file: InputFile, files: Sequence[InputFile], header: VolumeHeader, header_bytes: int) -> NDArray[Any]:
     """Check the header's numbers, then read the voxels that follow the header or lie in a file of their own."""
     count = int(np.prod([int(size) for size in header.sizes], dtype=object))
-    if count > limits.MAX_VOXELS:
-        raise TooLarge(f"{file.name}: {count:,} voxels; at most {limits.MAX_VOXELS:,} are read")
+    voxel_bytes = np.dtype(header.dtype).itemsize
+    limits.check_voxels(count, voxel_bytes, file.name)
     if min(header.sizes) < 1 or header.data_offset < -1 or header.decoded_offset < 0:
         raise ValueError("a size or an offset is below its minimum")
-    total_bytes = count * np.dtype(header.dtype).itemsize + header.decoded_offset
-    limits.check_size(total_bytes, limits.MAX_VOLUME_BYTES, file.name)
-    data = rest
+    size = count * voxel_bytes
+    limits.check_size(size + header.decoded_offset, limits.MAX_VOLUME_BYTES, file.name)
+    source = file
     if header.data_file is not None:
-        data = _find_data_file(file, files, header.data_file).read_within(2 * limits.MAX_VOLUME_BYTES)
-    return _decode_voxels(data, header, count)
+        source, header_bytes = _find_data_file(file, files, header.data_file), 0
+    start = header_bytes + max(header.data_offset, 0)
+    if header.data_offset < 0 and header.encoding == "raw":
+        start = source.measure_bytes() - size
+        if start < header_bytes:
+            raise ValueError("fewer voxels than the header says")
+    data = np.empty(size, np.uint8)  # reserved, but not used before bytes arrive
+    done, skip = 0, header.decoded_offset
+    with source.open_guarded() as stream:
+        _skip(stream, start)
+        for chunk in _decode_chunks(stream, header.encoding):
+            piece = chunk[skip:][: size - done]
+            skip = max(0, skip - len(chunk))
+            data[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+            if done == size:
+                return data.view(header.dtype).reshape(header.sizes, order="F")
+    raise ValueError("fewer voxels than the header says")
+
+
+def _skip(stream: BinaryIO, count: int) -> None:
+    while count > 0 and (skipped := stream.read(min(count, _CHUNK_BYTES))):
+        count -= len(skipped)
+
+
+def _decode_chunks(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
+    """Decompress a stream, at most 1 MiB at a time."""
+    if encoding == "raw":
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk
+        return
+    decoder: Any = bz2.BZ2Decompressor() if encoding == "bzip2" else zlib.decompressobj(wbits=47)
+    pending = b""
+    while not decoder.eof:
+        needs_input = decoder.needs_input if encoding == "bzip2" else not pending
+        if needs_input:
+            pending = stream.read(_CHUNK_BYTES)
+        chunk = decoder.decompress(pending, _CHUNK_BYTES)
+        pending = b"" if encoding == "bzip2" else decoder.unconsumed_tail
+        if needs_input and not chunk and not decoder.eof and not stream.peek(1):  # type: ignore[attr-defined]
+            return
+        yield chunk
 
 
 def _find_data_file(file: InputFile, files: Sequence[InputFile], name: str) -> InputFile:
@@ -97,18 +139,3 @@ def _find_data_file(file: InputFile, files: Sequence[InputFile], name: str) -> I
             "Give the folder that holds both, or save the volume as one file.",
         )
     return data_file
-
-
-def _decode_voxels(data: bytes, header: VolumeHeader, count: int) -> NDArray[Any]:
-    size = count * np.dtype(header.dtype).itemsize
-    if header.encoding == "raw":
-        start = len(data) - size if header.data_offset < 0 else header.data_offset
-        decoded = data[max(start, 0) :]
-    else:
-        decoder: Any = bz2.BZ2Decompressor() if header.encoding == "bzip2" else zlib.decompressobj(wbits=47)
-        compressed = data[max(header.data_offset, 0) :]
-        decoded = decoder.decompress(compressed, header.decoded_offset + size)[header.decoded_offset :]
-    is_cut = header.encoding == "raw" and header.data_offset < 0 and len(data) < size
-    if len(decoded) < size or is_cut:
-        raise ValueError("fewer voxels than the header says")
-    return np.frombuffer(decoded[:size], header.dtype).reshape(header.sizes, order="F")

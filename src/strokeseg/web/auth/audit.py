@@ -17,6 +17,7 @@ from pathlib import Path
 
 from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, NotWritable, OutputError
+from strokeseg.web import private_files
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
@@ -42,6 +43,7 @@ class AuditLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(self._open())
+            private_files.restrict(path, "the audit log")
         except OSError as error:
             raise _to_output_error(error) from error
 

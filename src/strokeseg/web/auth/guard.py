@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fastapi import Request, Security
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy import Engine
@@ -14,7 +16,7 @@ from strokeseg.errors import Busy, Unauthorized
 from strokeseg.web.auth import config, credentials, oidc, rate_limit, sessions, tokens
 from strokeseg.web.auth.audit import AuditLog
 from strokeseg.web.auth.headers import SAFE_METHODS
-from strokeseg.web.auth.users import LOCAL_USER, Scope, User
+from strokeseg.web.auth.users import LOCAL_USER, Credential, Scope, User
 from strokeseg.web.problems import HttpRefusal
 
 SESSION_COOKIE = "strokeseg_session"
@@ -55,10 +57,26 @@ class RequireScope:
     def __init__(self, scope: Scope) -> None:
         self.scope: Scope = scope
 
-    def __call__(self, request: Request, _bearer: Any = Security(_BEARER), _cookie: Any = Security(_COOKIE)) -> User:  # noqa: B008
+    async def __call__(
+        self,
+        request: Request,
+        _bearer: Any = Security(_BEARER),  # noqa: B008
+        _cookie: Any = Security(_COOKIE),  # noqa: B008
+    ) -> User:
         """Return the user; raises HttpRefusal with 401, 403 or 429."""
+        user: User | None = request.scope.get(self._key)
+        if user is not None:
+            return user
         guard: Guard = request.app.state.guard
-        return guard.authorize(request, self.scope)
+        return await run_in_threadpool(guard.authorize, request, self.scope)
+
+    def remember(self, request: Request, user: User) -> None:
+        """Keep the user of a request that was authorized before its body was read."""
+        request.scope[self._key] = user
+
+    @property
+    def _key(self) -> str:
+        return f"strokeseg.user.{self.scope}"
 
 
 class Guard:
@@ -95,6 +113,16 @@ class Guard:
             return token.user if token else None
         cookie = request.cookies.get(SESSION_COOKIE)
         return sessions.find_user(self.engine, cookie) if cookie else None
+
+    def find_ended(self, listening: Iterable[Credential]) -> set[Credential]:
+        """Return those of some credentials that were revoked, have expired, or whose session has ended."""
+        every = set(listening)
+        valid_tokens, valid_sessions = set[str](), set[str]()
+        if ids := [each.token for each in every if each.token is not None]:
+            valid_tokens = tokens.list_valid_ids(self.engine, ids)
+        if hashes := [each.session for each in every if each.session is not None]:
+            valid_sessions = sessions.list_valid_hashes(self.engine, hashes)
+        return {each for each in every if each.token not in valid_tokens and each.session not in valid_sessions}
 
     def authorize(self, request: Request, scope: Scope) -> User:
         """Return the user of a request that needs a scope.

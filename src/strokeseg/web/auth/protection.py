@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from strokeseg.web.auth import routes
-from strokeseg.web.auth.guard import API_PREFIX, Guard, RequireScope
+from strokeseg.web.auth.bounded_route import find_requirements
+from strokeseg.web.auth.guard import API_PREFIX, Guard
 from strokeseg.web.auth.headers import SecurityMiddleware
 
 PUBLIC_PATHS = frozenset({"/", "/static", *(f"{API_PREFIX}/{name}" for name in ("me", "health/live", "health/ready"))})
@@ -47,14 +45,5 @@ def find_open_routes(app: FastAPI) -> set[str]:
         str(route.path)
         for route in iter_route_contexts(app.routes)
         if not str(route.path).startswith(f"{API_PREFIX}/auth/")
-        and not any(
-            isinstance(dependency, RequireScope)
-            for dependency in _iterate_dependencies(getattr(route, "dependant", None))
-        )
+        and not any(find_requirements(getattr(route, "dependant", None)))
     }
-
-
-def _iterate_dependencies(dependant: Any) -> Iterator[Callable[..., Any] | None]:
-    for each in dependant.dependencies if dependant else ():
-        yield each.call
-        yield from _iterate_dependencies(each)

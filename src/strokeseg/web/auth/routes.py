@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from strokeseg.errors import NotFound
 from strokeseg.web import problems
 from strokeseg.web.auth import oidc, sessions, tokens
+from strokeseg.web.auth.bounded_route import BoundedRoute, limit_body
 from strokeseg.web.auth.guard import SESSION_COOKIE, Guard, check_csrf_header
 from strokeseg.web.problems import HttpRefusal, document_problems
 
@@ -35,7 +36,8 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
+_MAX_TOKEN_BODY_BYTES = 4096
 TokenText = Annotated[str, Body(embed=True, alias="token", max_length=200)]
 
 
@@ -49,6 +51,7 @@ CurrentGuard = Annotated[Guard, Depends(get_guard)]
 
 
 @router.post("/session", status_code=204, responses=document_problems(401, 403, 422, 429, 507))
+@limit_body(_MAX_TOKEN_BODY_BYTES)
 def sign_in(guard: CurrentGuard, request: Request, text: TokenText) -> Response:
     """Sign in with a token; the response sets the session cookie. Requires the header X-StrokeSeg: 1."""
     check_csrf_header(request)

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, delete, insert, select
 
 from strokeseg.web.auth import credentials
 from strokeseg.web.auth.tokens import Token
-from strokeseg.web.auth.users import SCOPES, User
+from strokeseg.web.auth.users import SCOPES, Credential, User
 
 _MAX_SESSIONS = 20
 """Sessions of one user; the oldest ends when another one starts."""
@@ -69,7 +69,17 @@ def find_user(engine: Engine, value: str) -> User | None:
         return None
     if row.token is not None and (row.token_id is None or row.revoked is not None):
         return None
-    return User(row.name, row.group, frozenset(row.scopes.split(",")))
+    return User(row.name, row.group, frozenset(row.scopes.split(",")), Credential(session=row.hash))
+
+
+def list_valid_hashes(engine: Engine, hashes: list[str]) -> set[str]:
+    """Return those of some sessions, by the hashes of their cookies, that have not ended."""
+    session, token = credentials.sessions, credentials.tokens
+    is_allowed = session.c.token.is_(None) | (token.c.id.is_not(None) & token.c.revoked.is_(None))
+    query = select(session.c.hash).join_from(session, token, session.c.token == token.c.id, isouter=True)
+    query = query.where(session.c.hash.in_(hashes), session.c.expires > time.time(), is_allowed)
+    with engine.connect() as connection:
+        return set(connection.execute(query).scalars())
 
 
 def delete_session(engine: Engine, value: str) -> None:

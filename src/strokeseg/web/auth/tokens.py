@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row, insert, select, update
 
 from strokeseg.errors import NotFound, UsageError
 from strokeseg.web.auth import credentials
-from strokeseg.web.auth.users import SCOPES, User, expand_scopes
+from strokeseg.web.auth.users import SCOPES, Credential, User, expand_scopes
 
 # The prefix lets secret scanners recognize a token that was published by mistake.
 _TOKEN_PATTERN = re.compile(r"strokeseg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -41,7 +41,7 @@ class Token:
     @property
     def user(self) -> User:
         """The user that the token identifies."""
-        return User(self.owner, self.group, self.scopes)
+        return User(self.owner, self.group, self.scopes, Credential(token=self.id))
 
 
 def create_token(
@@ -139,6 +139,14 @@ def find_valid_token(engine: Engine, text: str) -> Token | None:
         return None
     token = _read_row(row)
     return token if token.state == "valid" else None
+
+
+def list_valid_ids(engine: Engine, ids: list[str]) -> set[str]:
+    """Return those of some token IDs that are neither expired nor revoked."""
+    table = credentials.tokens
+    is_valid = table.c.revoked.is_(None) & (table.c.expires.is_(None) | (table.c.expires > time.time()))
+    with engine.connect() as connection:
+        return set(connection.execute(select(table.c.id).where(table.c.id.in_(ids), is_valid)).scalars())
 
 
 def _read_row(row: Row[Any]) -> Token:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from strokeseg.errors import UsageError
@@ -40,6 +40,14 @@ def expand_scopes(names: Iterable[str]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
+class Credential:
+    """What a user was identified by: the ID of a token, or the hash of a session's cookie."""
+
+    token: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True)
 class User:
     """An authenticated user.
 
@@ -51,11 +59,14 @@ class User:
         The group whose studies they also see; None is no group.
     scopes : frozenset of str
         Any of "read", "write" and "admin".
+    credential : Credential or None
+        What the user was identified by; None if sign-in is off.
     """
 
     name: str
     group: str | None
     scopes: frozenset[str]
+    credential: Credential | None = field(default=None, compare=False)
 
     def can_see(self, owner: str, group: str | None) -> bool:
         """Return whether the user may see a study: their own, their group's, or any for an admin."""

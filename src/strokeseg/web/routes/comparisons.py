@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from strokeseg.errors import NotFound
-from strokeseg.web.auth import User
+from strokeseg.web.auth import BoundedRoute, User
 from strokeseg.web.context import AppContext
 from strokeseg.web.problems import document_problems
 from strokeseg.web.routes.parameters import ComparisonId, Context, FileName, LaterStudyId, Reader, StudyId, Writer
@@ -17,7 +17,7 @@ from strokeseg.web.schemas import Comparison, ResultFiles
 from strokeseg.web.serializers import serialize_comparison
 from strokeseg.web.worker import MANIFEST
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=BoundedRoute, tags=["results"])
 _JSON: dict[int | str, dict[str, Any]] = {
     200: {"description": "`change.json`", "content": {"application/json": {}}},
     **document_problems(404),

@@ -14,7 +14,8 @@ from fastapi.responses import Response, StreamingResponse
 from strokeseg.errors import NotFound, TooLarge
 from strokeseg.result import ResultDocument
 from strokeseg.web import intermediates, responses
-from strokeseg.web.auth import User
+from strokeseg.web.auth import BoundedRoute, User, limit_body
+from strokeseg.web.body_stream import receive_file
 from strokeseg.web.context import AppContext
 from strokeseg.web.problems import document_problems
 from strokeseg.web.routes.parameters import Context, FileName, Reader, StudyId, VersionNumber, Writer
@@ -22,7 +23,7 @@ from strokeseg.web.schemas import ResultFiles, SliceGeometry, Study
 from strokeseg.web.study_files import clean_text
 from strokeseg.web.worker import LABELS, MANIFEST
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=BoundedRoute, tags=["results"])
 _MAX_MASK_BYTES = 64 * 2**20  # compressed; the mask of the largest scan is far smaller
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BYTES: dict[int | str, dict[str, Any]] = {
@@ -148,6 +149,7 @@ def download_files(
     openapi_extra=_MASK,
     responses=document_problems(400, 404, 408, 409, 413, 507),
 )
+@limit_body(_MAX_MASK_BYTES)
 async def correct_study(
     context: Context,
     study_id: StudyId,
@@ -163,11 +165,9 @@ async def correct_study(
     """
     studies = context.jobs.studies
 
-    def store(data: bytes) -> Study:
-        context.retention.check_space(len(data))
+    def store() -> Study:
+        arrival.check()
         context.guard.audit(user, "correct", study_id, "done", request)
-        name = f"{uuid4().hex}.gz"
-        (folder / name).write_bytes(data)
         context.storage.put(folder / name, f"studies/{study_id}/edits/{name}")
         author_name = clean_text(author, 100) or user.name
         decision = {"true": True, "false": False}.get(accepted)
@@ -178,13 +178,13 @@ async def correct_study(
 
     await asyncio.to_thread(studies.get_row, study_id, user)
     await asyncio.to_thread(studies.versions.get_row, study_id, None)
-    data = b""
-    async for block in request.stream():
-        data += block
-        if len(data) > _MAX_MASK_BYTES:
-            raise TooLarge("the body is larger than any mask of a scan", "Compress the mask with gzip.")
+    announced = request.headers.get("content-length", "0")
+    arrival = await asyncio.to_thread(context.retention.expect, int(announced) if announced.isdigit() else 0)
+    name, error = f"{uuid4().hex}.gz", TooLarge("the body is larger than any mask", "Compress the mask with gzip.")
     async with context.temporary_folder() as folder:
-        return await asyncio.to_thread(store, data)
+        with arrival:
+            await receive_file(request, folder / name, _MAX_MASK_BYTES, error, arrival.add)
+            return await asyncio.to_thread(store)
 
 
 def send_listed_file(context: AppContext, request: Request, prefix: str, files: ResultFiles, name: str) -> Response:

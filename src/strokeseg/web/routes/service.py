@@ -14,12 +14,13 @@ from prometheus_client.registry import Collector
 from sqlalchemy import select
 
 from strokeseg.segmentation import models
+from strokeseg.web.auth import BoundedRoute
 from strokeseg.web.context import AppContext
 from strokeseg.web.database import current_time, step_durations, studies, workers
 from strokeseg.web.routes.parameters import Context, Reader
 from strokeseg.web.schemas import CurrentUser, Health, ModelList
 
-router = APIRouter(tags=["server"])
+router = APIRouter(route_class=BoundedRoute, tags=["server"])
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -1,4 +1,4 @@
-"""Studies: create, list, watch, cancel, delete."""
+"""Studies: create, list, watch, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from strokeseg.errors import UsageError
 from strokeseg.web import multipart, study_files
-from strokeseg.web.auth import User
+from strokeseg.web.auth import MAX_UPLOAD, BoundedRoute, User, limit_body
 from strokeseg.web.context import AppContext
 from strokeseg.web.problems import document_problems
 from strokeseg.web.routes.parameters import Context, IdempotencyKey, Reader, StudyId, Writer
 from strokeseg.web.schemas import Study, StudyOptions, StudyPage, StudyStatus
 from strokeseg.web.study_creation import StudyRequest, create_study
 
-router = APIRouter(tags=["studies"])
+router = APIRouter(route_class=BoundedRoute, tags=["studies"])
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events `study` and `deleted`", "content": {"text/event-stream": {}}}
 }
@@ -56,20 +56,26 @@ _FORM: dict[str, Any] = {
         **document_problems(400, 408, 409, 413, 503, 507),
     },
 )
+@limit_body(MAX_UPLOAD)
 async def upload_study(
     context: Context, request: Request, response: Response, user: Writer, key: IdempotencyKey = ""
 ) -> Study:
     """Upload a study in one request: its files are parts named `files`, which are streamed to the disk."""
     announced = request.headers.get("content-length", "0")
-    await asyncio.to_thread(context.retention.check_space, int(announced) if announced.isdigit() else 0)
+    arrival = await asyncio.to_thread(context.retention.expect, int(announced) if announced.isdigit() else 0)
     async with context.temporary_folder() as folder:
-        fields, files = await multipart.receive_form(request, folder)
-        options = _parse_options(fields)
-        fingerprint = study_files.compute_fingerprint(
-            (f"{file.name} {file.size} {file.sha256}" for file in files), options
-        )
-        new = StudyRequest(user, options, key, fingerprint, request, response)
-        return await asyncio.to_thread(create_study, context, new, files, folder)
+        with arrival:
+            fields, files = await multipart.receive_form(request, folder, arrival.add)
+
+            def create() -> Study:
+                options = _parse_options(fields)
+                described = (f"{file.name} {file.size} {file.sha256}" for file in files)
+                fingerprint = study_files.compute_fingerprint(described, options)
+                arrival.check()
+                new = StudyRequest(user, options, key, fingerprint, request, response)
+                return create_study(context, new, files, folder)
+
+            return await asyncio.to_thread(create)
 
 
 @router.get("/studies", responses=document_problems(400))
@@ -122,6 +128,15 @@ def cancel_study(context: Context, study_id: StudyId, request: Request, user: Wr
     context.jobs.studies.get_row(study_id, user)
     context.guard.audit(user, "cancel", study_id, "done", request)
     context.jobs.cancel(study_id)
+    return context.jobs.studies.get_study(study_id, user)
+
+
+@router.post("/studies/{study_id}/retry", status_code=202, responses=document_problems(404, 409))
+def retry_study(context: Context, study_id: StudyId, request: Request, user: Writer) -> Study:
+    """Process a study again that failed or was refused; it keeps its ID, and its upload is not sent again."""
+    context.jobs.studies.get_retryable_row(study_id, user)
+    context.guard.audit(user, "retry", study_id, "done", request)
+    context.jobs.retry(study_id)
     return context.jobs.studies.get_study(study_id, user)
 
 

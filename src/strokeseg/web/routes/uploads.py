@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from strokeseg.errors import Conflict, TooLarge, UsageError
 from strokeseg.web import study_files
-from strokeseg.web.auth import User
+from strokeseg.web.auth import MAX_UPLOAD, BoundedRoute, User, limit_body
+from strokeseg.web.body_stream import receive_file
 from strokeseg.web.context import AppContext
 from strokeseg.web.problems import document_problems
 from strokeseg.web.routes.parameters import Context, IdempotencyKey, UploadId, Writer
@@ -19,7 +21,8 @@ from strokeseg.web.schemas import FinishUploads, NewUpload, Study, StudyOptions,
 from strokeseg.web.study_creation import StudyRequest, create_study
 from strokeseg.web.upload_store import CHUNK_BYTES
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(route_class=BoundedRoute, tags=["uploads"])
+_MAX_LIST_BYTES = 2**20  # 20,000 IDs
 UploadOffset = Annotated[
     int, Header(alias="Upload-Offset", ge=0, le=2**53, description="Position of the chunk in the file")
 ]
@@ -62,6 +65,7 @@ def get_upload(context: Context, upload_id: UploadId, response: Response, user: 
     openapi_extra=_CHUNK,
     responses=document_problems(400, 404, 408, 409, 413, 507),
 )
+@limit_body(MAX_UPLOAD)
 async def append_chunk(
     context: Context, upload_id: UploadId, offset: UploadOffset, request: Request, user: Writer
 ) -> Response:
@@ -71,11 +75,19 @@ async def append_chunk(
         raise Conflict(
             f"the next chunk starts at {row.offset}, not at {offset}", "Get the offset and continue from there."
         )
+    announced = request.headers.get("content-length", "0")
+    error = TooLarge("the chunk exceeds the announced size of the file", "Create a new upload.")
+    left = row.size - row.offset
+    expected = min(left, int(announced) if announced.isdigit() else 0)
+    arrival = await asyncio.to_thread(context.retention.expect, expected, row.is_held)
     async with context.temporary_folder() as folder:
-        size = await _receive_body(request, folder / "piece", row.size - row.offset)
-        if not size:
-            raise UsageError("the chunk is empty", "Send at least one byte.")
-        new_offset = await asyncio.to_thread(context.uploads.append, row, folder / "piece", size)
+        with arrival:
+            piece = folder / "piece"
+            with contextlib.suppress(ClientDisconnect):  # what arrived is kept
+                await receive_file(request, piece, left, error, arrival.add)
+            if not (size := piece.stat().st_size):
+                raise UsageError("the chunk is empty", "Send at least one byte.")
+            new_offset = await asyncio.to_thread(context.uploads.append, row, piece, size)
     return Response(status_code=204, headers={"Upload-Offset": str(new_offset)})
 
 
@@ -87,6 +99,7 @@ def delete_upload(context: Context, upload_id: UploadId, user: Writer) -> None:
 
 
 @router.post("/uploads/finish", status_code=201, responses=_FINISHED)
+@limit_body(_MAX_LIST_BYTES)
 async def finish_uploads(
     context: Context,
     body: FinishUploads,
@@ -101,7 +114,7 @@ async def finish_uploads(
         raise UsageError("uploads: must list at least one upload, and each only once", "List the IDs of the uploads.")
     if not all(len(upload) == 32 and upload.isalnum() and upload.isascii() for upload in ids):
         raise UsageError("uploads: contains an invalid ID", "List the IDs of the uploads.")
-    new = _create_request(user, body, key, ids, request, response)
+    new = await asyncio.to_thread(_create_request, user, body, key, ids, request, response)
     return await _create_study(context, new, ids)
 
 
@@ -118,21 +131,6 @@ async def finish_upload(
     """Create a study from one upload."""
     new = _create_request(user, body, key, [upload_id], request, response)
     return await _create_study(context, new, [upload_id])
-
-
-async def _receive_body(request: Request, path: Path, max_bytes: int) -> int:
-    """Write a body to a file and return its size; keeps what arrived if the connection breaks. Raises TooLarge."""
-    size = 0
-    with path.open("wb") as stream:
-        try:
-            async for block in request.stream():
-                size += len(block)
-                if size > max_bytes:
-                    raise TooLarge("the chunk exceeds the announced size of the file", "Create a new upload.")
-                stream.write(block)
-        except ClientDisconnect:
-            pass
-    return size
 
 
 def _create_request(

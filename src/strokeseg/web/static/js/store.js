@@ -53,6 +53,12 @@ export async function remove(id) {
   forget(id);
 }
 
+/** Process a study again that failed or was refused. */
+export async function retry(id) {
+  const response = await call(`studies/${encodeURIComponent(id)}/retry`, { method: "POST" });
+  update(await response.json());
+}
+
 function setConnected(now) {
   if (now === connected) return;
   connected = now;

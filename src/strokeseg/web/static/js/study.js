@@ -9,7 +9,7 @@ import { may } from "./session.js";
 import { Space, webGLSupport } from "./space.js";
 import { makeStage } from "./stage.js";
 import * as store from "./store.js";
-import { RUNNING, statusText, versionName, when } from "./text.js";
+import { RETRYABLE, RUNNING, statusText, versionName, when } from "./text.js";
 import { toolbar } from "./toolbar.js";
 import { Volume } from "./volume.js";
 
@@ -258,7 +258,13 @@ class StudyPage {
     if (!error) return null;
     return el("section", { class: "card refused", role: "alert" },
       el("h2", {}, ERRORS[status] ?? "This study failed"),
-      el("p", {}, error.detail), error.remedy && el("p", { class: "remedy" }, error.remedy), el("p", {}, el("code", {}, error.code)));
+      el("p", {}, error.detail), error.remedy && el("p", { class: "remedy" }, error.remedy), el("p", {}, el("code", {}, error.code)),
+      RETRYABLE.includes(status) && may("write") && button("Try again", () => this.retry()));
+  }
+
+  /** Have the server process this study again; someone else may have done so at the same moment. */
+  retry() {
+    return store.retry(this.study.id).catch((error) => announce(error.message));
   }
 
   showError(error) {

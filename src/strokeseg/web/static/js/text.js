@@ -8,6 +8,7 @@ const STATUS = { queued: "Queued", reading: "Reading", segmenting: "Segmenting",
 
 export const UNKNOWN = "not measured";
 export const RUNNING = ["queued", "reading", "segmenting", "measuring", "writing", "delivering"];
+export const RETRYABLE = ["failed", "refused"];
 
 export function number(value, unit = "", digits = 1) {
   if (value === null || value === undefined) return UNKNOWN;

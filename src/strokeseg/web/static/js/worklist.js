@@ -1,7 +1,7 @@
 // The worklist: all studies that the user may see, newest first, updated as they change.
 
 import { address, call } from "./api.js";
-import { button, dialog, el, fill } from "./dom.js";
+import { announce, button, dialog, el, fill } from "./dom.js";
 import { dropZone } from "./drop.js";
 import { may } from "./session.js";
 import * as store from "./store.js";
@@ -132,7 +132,10 @@ function action(study, running) {
     const cancel = () => call(`studies/${study.id}/cancel`, { method: "POST" }).catch(() => {});
     return button("Cancel", cancel, { class: "quiet", data: { role: "cancel" }, "aria-label": `Cancel ${study.name}` });
   }
-  return button("Delete", () => confirmDelete(study), { class: "quiet", data: { role: "delete" }, "aria-label": `Delete ${study.name}` });
+  const remove = button("Delete", () => confirmDelete(study), { class: "quiet", data: { role: "delete" }, "aria-label": `Delete ${study.name}` });
+  if (study.status !== "failed") return remove; // a refused study would be refused again; its own page offers the retry
+  const retry = () => store.retry(study.id).catch((error) => announce(error.message));
+  return [button("Try again", retry, { class: "quiet", data: { role: "retry" }, "aria-label": `Try ${study.name} again` }), remove];
 }
 
 function confirmDelete(study) {
