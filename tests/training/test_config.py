@@ -78,6 +78,14 @@ def test_a_path_is_relative_to_the_file_that_states_it(config_file, tmp_path):
     assert loaded.data.split_file.resolve() == (tmp_path / "s.csv").resolve()
 
 
+def test_a_start_can_be_taken_back(config_file, tmp_path):
+    write_toml(
+        tmp_path, "trial.toml", config_file().read_text().replace("[network]", '[network]\nstart = "model:default"')
+    )
+    path = write_toml(tmp_path, "scratch.toml", 'extends = "trial.toml"\n[network]\nstart = "none"')
+    assert config.load(path).network.start is None
+
+
 @pytest.mark.parametrize(
     ("first", "message"), [('"b.toml"', "extends itself"), ('"c.toml"', "no such"), ("1", "extends")]
 )

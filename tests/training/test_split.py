@@ -52,6 +52,27 @@ def ids(samples):
     return [(s.source, s.patient, hashlib.sha256(s.code).hexdigest()) for s in samples]
 
 
+def leave_out(path, *patients):
+    loaded = config.load(path)
+    return loaded.model_copy(update={"data": loaded.data.model_copy(update={"leave_out": list(patients)})})
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_patient_who_is_left_out_is_neither_trained_nor_validated_on(config_file, written, root, drawn):
+    path = config_file() if drawn else written
+    whole = split.load_split(config.load(path), root)
+    patients = whole.training[0].patient, whole.held_out[0].patient
+    fold = split.load_split(leave_out(path, *patients), root)
+    for side, of_whole in ((fold.training, whole.training), (fold.held_out, whole.held_out)):
+        assert ids(side) == ids(sample for sample in of_whole if sample.patient not in patients)
+        assert len(side) < len(of_whole)
+
+
+def test_a_patient_who_is_left_out_must_exist(written, root):
+    with pytest.raises(TrainError, match=r"data\.leave_out: no sample is of nobody:1"):
+        split.load_split(leave_out(written, "nobody:1"), root)
+
+
 def test_a_written_split_gives_the_sides_that_were_drawn(config_file, written, root):
     read = split.load_split(config.load(written), root)
     drawn = split.load_split(config.load(config_file()), root)

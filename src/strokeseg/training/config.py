@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from strokeseg.errors import TrainError, describe_field_error
 from strokeseg.training.own_datasets import OwnDataset
@@ -39,6 +39,10 @@ class DataConfig(_ConfigModel):
         default=None,
         description="for --write-split: an earlier split, relative to the configuration file; its validation patients "
         "validate again, and validation patients are drawn only from patients who are not in it",
+    )
+    leave_out: list[str] = Field(
+        default=[],
+        description="patients who are neither trained nor validated on, such as those of another fold or hospital",
     )
     validate_at_most: dict[str, Annotated[int, Field(gt=0)]] = Field(
         default={}, description="source: maximum number of its validation slices, evenly selected from all"
@@ -84,7 +88,8 @@ class NetworkConfig(_ConfigModel):
     start: str | None = Field(
         default=None,
         description="network to start from: another run, in a folder of this name beside this run's; 'model:NAME', an "
-        "installed network, such as 'model:default'; or 'file:PATH', a packed run, relative to the configuration file",
+        "installed network, such as 'model:default'; or 'file:PATH', a packed run, relative to the configuration file; "
+        "'none' also overrides the entry of a file that is extended",
     )
     decoder_channels: tuple[int, ...] = Field(
         default=(128, 96, 64, 32, 16),
@@ -99,6 +104,11 @@ class NetworkConfig(_ConfigModel):
         "below, this, above",
     )
     _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("start")
+    @classmethod
+    def _none_is_no_start(cls, start: str | None) -> str | None:
+        return None if start == "none" else start
 
     def model_post_init(self, context: Any) -> None:
         """Keep the folder of the configuration out of records: it is a path of one machine."""

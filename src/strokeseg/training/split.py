@@ -108,6 +108,7 @@ def load_split(config: Config, root: Path) -> Split:
     if config.data.split_by == LEAKING:
         _log.warning("data.split_by: slices of one patient are on both sides; every figure of this run is too good")
     loaded = _draw_split(config, root) if config.data.split_file is None else _read_split(config, root)
+    loaded = _leave_out(loaded, frozenset(config.data.leave_out))
     loaded = replace(loaded, held_out=_limit_held_out(loaded.held_out, config.data.validate_at_most))
     if not loaded.training or not loaded.held_out:
         raise TrainError(
@@ -121,6 +122,18 @@ def load_split(config: Config, root: Path) -> Split:
             "Name a source with masks in data.validation.",
         )
     return loaded
+
+
+def _leave_out(loaded: Split, patients: frozenset[str]) -> Split:
+    """Drop the samples of patients; refuse a patient without samples, who is more likely a slip than a wish."""
+    known = {sample.patient for sample in (*loaded.training, *loaded.held_out)} | loaded.validation_patients
+    if unknown := sorted(patients - known):
+        raise TrainError(f"data.leave_out: no sample is of {unknown[0]}", "Check the name: SOURCE:PATIENT.")
+    return replace(
+        loaded,
+        training=[sample for sample in loaded.training if sample.patient not in patients],
+        held_out=[sample for sample in loaded.held_out if sample.patient not in patients],
+    )
 
 
 def _limit_held_out(held_out: Sequence[StoredSlice], limits: Mapping[str, int]) -> list[StoredSlice]:
