@@ -40,6 +40,11 @@ FORMATS = {
     "keys": "key slices (PNG)",
     "montage": "all slices in one image (PNG)",
 }
+SLICE_ORDERS = {
+    "auto": "found from the anatomy",
+    "lowest-first": "first picture is the lowest",
+    "highest-first": "first picture is the highest",
+}
 SAMPLE = Path(__file__).parent / "samples" / "ge_head.zip"
 
 
@@ -74,17 +79,23 @@ def _ask_for_input() -> tuple[Sequence[UploadedFile] | None, dict[str, Any]]:
         # The sample stays selected when another button is pressed; a new upload replaces it.
         if st.button("Use the sample", disabled=bool(files) or not SAMPLE.exists(), key="take_sample"):
             st.session_state["sample"] = True
-        with st.expander("Pictures of known scale"):
+        with st.expander("Pictures: scale and order"):
             is_known = st.toggle("The scale is known", key="scale_known")
             step, row, column = (
                 st.number_input(f"{axis} mm", 0.05, 50.0, value, 0.05, disabled=not is_known, key=f"spacing_{axis}")
                 for axis, value in (("Slices", 5.0), ("Rows", 0.45), ("Columns", 0.45))
             )
-    options = {"spacing_mm": (step, row, column) if is_known else None}
+            order = st.selectbox(
+                "Order of pictures",
+                list(SLICE_ORDERS),
+                format_func=SLICE_ORDERS.get,
+                key="slice_order",
+            )
+    options = {"spacing_mm": (step, row, column) if is_known else None, "order": order}
     if files:
         st.session_state["sample"] = False
         return files, options
-    return ([], {"spacing_mm": None}) if st.session_state.get("sample") else (None, options)
+    return ([], {}) if st.session_state.get("sample") else (None, options)
 
 
 def _segment(uploads: Sequence[UploadedFile], options: dict[str, Any]) -> None:

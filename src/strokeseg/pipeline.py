@@ -192,6 +192,7 @@ def segment(
     threads: int = 0,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     series: str | None = None,
     flip: bool = False,
     deidentify: bytes | None = None,
@@ -216,6 +217,8 @@ def segment(
         (centre, width) of pictures; estimated by default.
     spacing_mm : tuple of (float, float, float), optional
         (slice, row, column) of pictures, mm; without it, nothing in mm or ml is measured.
+    order : {"auto", "lowest-first", "highest-first"}, default: "auto"
+        Direction of a stack of pictures, as in :func:`read`; found from the anatomy by default.
     series : str, optional
         Series instance UID, or its beginning, if there are several series.
     flip : bool, default: False
@@ -246,7 +249,13 @@ def segment(
         # Loading a network takes about as long as reading a scan. Errors of the network are raised by predict().
         loading = pool.submit(segmentation.load_engine, model, engine, threads)
         scan = read_scan(
-            source, window=window, spacing_mm=spacing_mm, series=series, deidentify=deidentify, formats=formats
+            source,
+            window=window,
+            spacing_mm=spacing_mm,
+            order=order,
+            series=series,
+            deidentify=deidentify,
+            formats=formats,
         )
         loading.exception()
     read_s = _elapsed_s(start)
@@ -261,6 +270,7 @@ def read_scan(
     *,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     series: str | None = None,
     deidentify: bytes | None = None,
     formats: Sequence[str] = (),
@@ -269,11 +279,13 @@ def read_scan(
     from strokeseg.reading import gate
 
     if isinstance(source, Scan):
-        if not (window is None and spacing_mm is None and series is None):
-            raise UsageError("window, spacing_mm and series apply to files only; a Scan has its own", "Leave them out.")
+        if not (window is None and spacing_mm is None and series is None and order == "auto"):
+            raise UsageError(
+                "window, spacing_mm, order and series apply to files only; a Scan has its own", "Leave them out."
+            )
         scan = gate.check_scan(source)
     else:
-        scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm)
+        scan = read_one(source, series=series, window=window, spacing_mm=spacing_mm, order=order)
     if deidentify is not None:
         scan = deidentification.deidentify(scan, deidentify)
     outputs.check_formats(scan, formats)
@@ -378,6 +390,7 @@ def make_predictor(
     threads: int = 0,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     flip: bool = False,
 ) -> Callable[[Path], segmentation.Prediction]:
     """Make the function that `evaluate` scores: from the path of an image to its probability map and mask.
@@ -388,7 +401,8 @@ def make_predictor(
     loaded_engine = segmentation.load_engine(model, engine, threads)
 
     def predict_file(path: Path) -> segmentation.Prediction:
-        return segmentation.predict(read_one(path, window=window, spacing_mm=spacing_mm), loaded_engine, flip=flip)
+        scan = read_one(path, window=window, spacing_mm=spacing_mm, order=order)
+        return segmentation.predict(scan, loaded_engine, flip=flip)
 
     return predict_file
 

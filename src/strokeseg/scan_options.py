@@ -1,7 +1,8 @@
-"""Text forms of a window and a spacing, which the command line, batch lists and the web application read alike."""
+"""What a caller states about pictures, and its text forms for command line, batch lists and web application."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NamedTuple
 
 WINDOW_FORM = "CENTRE,WIDTH in Hounsfield units, as 40,80"
@@ -22,6 +23,32 @@ class Spacing(NamedTuple):
     slice: float
     row: float
     column: float
+
+
+class SliceOrder(StrEnum):
+    """Which picture of a stack is the lowest slice."""
+
+    auto = "auto"
+    lowest_first = "lowest-first"
+    highest_first = "highest-first"
+
+
+class PictureOptions(NamedTuple):
+    """What the caller states about pictures, which do not state it themselves.
+
+    Attributes
+    ----------
+    window : tuple of (float, float), optional
+        (centre, width), HU; estimated by default.
+    spacing_mm : tuple of (float, float, float), optional
+        (slice, row, column); None if unknown.
+    order : SliceOrder, default "auto"
+        Direction of a stack; found from the anatomy by default.
+    """
+
+    window: tuple[float, float] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    order: str = SliceOrder.auto
 
 
 BRAIN_WINDOW = Window(40.0, 80.0)
@@ -74,6 +101,30 @@ def parse_spacing(text: str) -> Spacing:
     if min(spacing) <= 0:
         raise ValueError(f"{text[:40]!r}: every distance must be above 0 mm")
     return spacing
+
+
+def parse_order(text: str) -> SliceOrder:
+    """Parse an order of slices.
+
+    Parameters
+    ----------
+    text : str
+        "auto", "lowest-first" or "highest-first".
+
+    Returns
+    -------
+    SliceOrder
+        The order.
+
+    Raises
+    ------
+    ValueError
+        If the text is none of them.
+    """
+    try:
+        return SliceOrder(text.strip().lower())
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not one of {', '.join(SliceOrder)}") from None
 
 
 def _parse_numbers(text: str, count: int, form: str) -> list[float]:

@@ -11,10 +11,10 @@ from typing import Any
 from strokeseg.batch import inputs, remote_storage
 from strokeseg.batch.records import MANIFEST_ROW, BatchStudy, Failure, StudyRecord, explain_invalid_id, record_failure
 from strokeseg.errors import StrokesegError, UnreadableFile, UsageError
-from strokeseg.scan_options import parse_spacing, parse_window
+from strokeseg.scan_options import parse_order, parse_spacing, parse_window
 from strokeseg.segmentation import models
 
-COLUMNS = ("path", "id", "window", "spacing", "model", "series")
+COLUMNS = ("path", "id", "window", "spacing", "order", "model", "series")
 _REMEDY = f"Correct the row. Columns: {', '.join(COLUMNS)}; only path is required (docs/batch.md)."
 
 
@@ -75,6 +75,10 @@ def _parse_row(row: dict[str, str], folder: Path) -> BatchStudy:
         spacing_mm = parse_spacing(_strip_brackets(row["spacing"])) if row["spacing"] else None
     except ValueError as error:
         raise _InvalidRowError(f"spacing: {error}") from None
+    try:
+        order = parse_order(row["order"]) if row["order"] else None
+    except ValueError as error:
+        raise _InvalidRowError(f"order: {error}") from None
     if row["model"]:
         try:
             models.find_folder(row["model"])
@@ -87,6 +91,7 @@ def _parse_row(row: dict[str, str], folder: Path) -> BatchStudy:
         series=row["series"] or None,
         window=window,
         spacing_mm=spacing_mm,
+        order=order,
         model=row["model"] or None,
     )
 

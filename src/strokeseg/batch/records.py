@@ -47,6 +47,8 @@ class BatchStudy:
         Center and width in HU; None takes the window of the settings.
     spacing_mm : tuple of float, optional
         Distances between slices, rows and columns in mm; None takes those of the settings.
+    order : str, optional
+        Direction of a stack of pictures; None takes that of the settings.
     model : str, optional
         Name of the model; None takes the model of the settings.
     """
@@ -58,6 +60,7 @@ class BatchStudy:
     series: str | None = None
     window: tuple[float, float] | None = None
     spacing_mm: tuple[float, float, float] | None = None
+    order: str | None = None
     model: str | None = None
 
 
@@ -79,6 +82,8 @@ class BatchSettings:
         Center and width in HU for pictures.
     spacing_mm : tuple of float, optional
         Distances between slices, rows and columns in mm.
+    order : str, default: "auto"
+        Direction of stacks of pictures.
     threads : int, default: 1
         Threads of each worker; one core each is faster than all cores for each (docs/batch.md).
     """
@@ -89,6 +94,7 @@ class BatchSettings:
     engine: str = "auto"
     window: tuple[float, float] | None = None
     spacing_mm: tuple[float, float, float] | None = None
+    order: str = "auto"
     threads: int = 1
 
     def compute_key(self, study: BatchStudy) -> str:
@@ -111,7 +117,8 @@ class BatchSettings:
         """
         card = models.load_card(study.model or self.model)
         window, spacing_mm = study.window or self.window, study.spacing_mm or self.spacing_mm
-        options = (study.series, window, spacing_mm, card.name, card.sha256, self.engine, sorted(self.formats))
+        order = study.order or self.order
+        options = (study.series, window, spacing_mm, order, card.name, card.sha256, self.engine, sorted(self.formats))
         text = json.dumps([study.path, study.fingerprint, study.files, *options])
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

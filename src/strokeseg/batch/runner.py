@@ -105,6 +105,7 @@ def run(
     engine: str = "auto",
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     limit_memory_mb: int | None = None,
     timeout_s: float | None = None,
     retry_failed: bool = False,
@@ -123,7 +124,7 @@ def run(
     out : str or Path
         Folder of the results, outside the sources; created if missing.
     list_file : str or Path, optional
-        Manifest, CSV or Parquet: path, and optionally id, window, spacing, model, series.
+        Manifest, CSV or Parquet: path, and optionally id, window, spacing, order, model, series.
     workers : int, optional
         Number of processes (or Ray actors) with one thread each; None is as many as cores and memory allow.
     ray : str, optional
@@ -138,6 +139,8 @@ def run(
         Center and width in HU for pictures, as in :func:`strokeseg.segment`.
     spacing_mm : tuple of float, optional
         Distances between slices, rows and columns in mm, as in :func:`strokeseg.segment`.
+    order : {"auto", "lowest-first", "highest-first"}, default: "auto"
+        Direction of stacks of pictures, as in :func:`strokeseg.segment`.
     limit_memory_mb : int, optional
         Memory limit in MB for all workers of this machine together.
     timeout_s : float, optional
@@ -164,7 +167,7 @@ def run(
         `not-writable`, `disk-full`; `conflict`, if another batch is writing into ``out``.
     """
     start = time.monotonic()
-    settings = BatchSettings(Path(out).absolute(), tuple(formats), model, engine, window, spacing_mm)
+    settings = BatchSettings(Path(out).absolute(), tuple(formats), model, engine, window, spacing_mm, order)
     worker_count = host_resources.choose_worker_count(workers, limit_memory_mb)
     _check_arguments(settings, sources, timeout_s)
     with Journal(settings.out) as journal:

@@ -80,6 +80,7 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
                 threads=settings.threads,
                 window=study.window or settings.window,
                 spacing_mm=study.spacing_mm or settings.spacing_mm,
+                order=study.order or settings.order,
                 series=study.series,
                 formats=settings.formats,
             )

@@ -13,6 +13,7 @@ import typer
 
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
+from strokeseg.scan_options import SliceOrder
 
 if TYPE_CHECKING:
     from strokeseg.batch import Progress, Summary
@@ -53,7 +54,7 @@ _ManifestOption = Annotated[
         "--manifest",
         metavar="FILE",
         show_default=False,
-        help="A list of studies, CSV or Parquet: column path; optional id, window, spacing, model, series.",
+        help="A list of studies, CSV or Parquet: column path; optional id, window, spacing, order, model, series.",
     ),
 ]
 _WorkersOption = Annotated[
@@ -110,6 +111,7 @@ def batch(
     engine: options.EngineOption = options.EngineName.auto,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
+    order: options.OrderOption = SliceOrder.auto,
     limit_memory: _LimitMemoryOption = None,
     timeout: _TimeoutOption = None,
     retry_failed: _RetryFailedOption = False,
@@ -138,6 +140,7 @@ def batch(
             engine=engine.value,
             window=window,
             spacing_mm=spacing,
+            order=order,
             limit_memory_mb=limit_memory,
             timeout_s=timeout,
             retry_failed=retry_failed,

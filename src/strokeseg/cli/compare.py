@@ -9,6 +9,7 @@ import typer
 
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
+from strokeseg.scan_options import SliceOrder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,6 +76,7 @@ def compare(
     formats: _FormatsOption = "json,report,keys",
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
+    order: options.OrderOption = SliceOrder.auto,
     series_earlier: _SeriesEarlierOption = None,
     series_later: _SeriesLaterOption = None,
     flip: options.FlipOption = False,
@@ -102,6 +104,7 @@ def compare(
             threads=threads,
             window=window,
             spacing_mm=spacing,
+            order=order,
             series_earlier=series_earlier,
             series_later=series_later,
             flip=flip,

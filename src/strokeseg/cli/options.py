@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from strokeseg.scan_options import Spacing, Window, parse_spacing, parse_window
+from strokeseg.scan_options import SliceOrder, Spacing, Window, parse_spacing, parse_window
 
 
 class EngineName(StrEnum):
@@ -85,6 +85,14 @@ WindowOption = Annotated[
         metavar="CENTRE,WIDTH",
         show_default=False,
         help="Pictures only: the window of the pictures, such as 40,80. Estimated by default.",
+    ),
+]
+OrderOption = Annotated[
+    SliceOrder,
+    typer.Option(
+        "--order",
+        help="Pictures only: whether the first picture of a stack is the lowest or the highest slice. By default it is "
+        "found from the anatomy.",
     ),
 ]
 SeriesOption = Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from strokeseg.cli import options, terminal
 from strokeseg.errors import InputError, UnreadableFile, UsageError
+from strokeseg.scan_options import SliceOrder
 
 SEGMENT_EXAMPLES = """\b
 Examples:
@@ -87,6 +88,7 @@ def segment(
     skull: options.SkullOption = False,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
+    order: options.OrderOption = SliceOrder.auto,
     series: options.SeriesOption = None,
     flip: options.FlipOption = False,
     experimental: _ExperimentalOption = False,
@@ -112,6 +114,7 @@ def segment(
             threads=threads,
             window=window,
             spacing_mm=spacing,
+            order=order,
             series=series,
             flip=flip,
             experimental=experimental,
@@ -131,6 +134,7 @@ def inspect(
     source: options.InputArgument,
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
+    order: options.OrderOption = SliceOrder.auto,
     series: options.SeriesOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -144,7 +148,7 @@ def inspect(
     from strokeseg.reading import read, read_one
 
     try:
-        scans = read(source, series=series, window=window, spacing_mm=spacing)
+        scans = read(source, series=series, window=window, spacing_mm=spacing, order=order)
     except InputError as error:
         if as_json:
             terminal.print_data(summary.format_refusal_json(error))
@@ -152,7 +156,7 @@ def inspect(
     chosen, refusal = scans[0], None
     if len(scans) > 1:
         try:
-            chosen = read_one(source, series=series, window=window, spacing_mm=spacing)
+            chosen = read_one(source, series=series, window=window, spacing_mm=spacing, order=order)
         except InputError as error:
             refusal = error
     name = None if refusal else chosen.series_name

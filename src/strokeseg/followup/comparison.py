@@ -115,6 +115,7 @@ def compare(
     threads: int = 0,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     series_earlier: str | None = None,
     series_later: str | None = None,
     flip: bool = False,
@@ -140,6 +141,8 @@ def compare(
         (centre, width) of pictures, for both inputs.
     spacing_mm : tuple of (float, float, float), optional
         (slice, row, column) of pictures, mm, for both inputs.
+    order : {"auto", "lowest-first", "highest-first"}, default: "auto"
+        Direction of stacks of pictures, for both inputs.
     series_earlier, series_later : str, optional
         Series instance UID, or its beginning, if an input has several series.
     flip : bool, default: False
@@ -177,6 +180,7 @@ def compare(
             threads=threads,
             window=window if is_file else None,
             spacing_mm=spacing_mm if is_file else None,
+            order=order if is_file else "auto",
             series=series,
             flip=flip,
             progress=progress,

@@ -52,6 +52,7 @@ class WebJobQueue:
             options = {
                 "window": None,
                 "spacing_mm": None,
+                "order": None,
                 "series": None,
                 "formats": ["pdf-dicom" if format_name == "pdf" else format_name for format_name in formats],
             }

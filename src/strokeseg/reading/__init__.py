@@ -19,6 +19,7 @@ def read(
     series: str | None = None,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     progress: Progress | None = None,
 ) -> list[Scan]:
     """Read every head CT series of a path as it was acquired.
@@ -35,6 +36,9 @@ def read(
         (centre, width) of pictures, HU; estimated by default.
     spacing_mm : tuple of (float, float, float), optional
         (slice, row, column) spacing of pictures, mm.
+    order : {"auto", "lowest-first", "highest-first"}, default "auto"
+        Direction of a stack of pictures; found from the anatomy by default. The slices of a scan run from the lowest
+        to the highest, so a stack that begins with the highest is turned (remark `slice-order`).
     progress : callable, optional
         Called with (slices read, total slices) of each DICOM series.
 
@@ -53,8 +57,11 @@ def read(
     from pathlib import Path
 
     from strokeseg.reading import dispatch
+    from strokeseg.scan_options import PictureOptions
 
-    return dispatch.read_all_series(Path(path).expanduser(), series, window, spacing_mm, progress)
+    return dispatch.read_all_series(
+        Path(path).expanduser(), series, PictureOptions(window, spacing_mm, order), progress
+    )
 
 
 def read_one(
@@ -63,6 +70,7 @@ def read_one(
     series: str | None = None,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    order: str = "auto",
     progress: Progress | None = None,
 ) -> Scan:
     """Read the one series to segment: the only series, or the one that stands out.
@@ -76,6 +84,8 @@ def read_one(
     window : tuple of (float, float), optional
         As in :func:`read`.
     spacing_mm : tuple of (float, float, float), optional
+        As in :func:`read`.
+    order : {"auto", "lowest-first", "highest-first"}, default "auto"
         As in :func:`read`.
     progress : callable, optional
         As in :func:`read`.
@@ -95,5 +105,8 @@ def read_one(
     from pathlib import Path
 
     from strokeseg.reading import dispatch
+    from strokeseg.scan_options import PictureOptions
 
-    return dispatch.read_one_series(Path(path).expanduser(), series, window, spacing_mm, progress)
+    return dispatch.read_one_series(
+        Path(path).expanduser(), series, PictureOptions(window, spacing_mm, order), progress
+    )

@@ -19,46 +19,44 @@ from strokeseg.reading.progress import Progress
 from strokeseg.reading.volumes import volume_file
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
+from strokeseg.scan_options import PictureOptions, SliceOrder
 
 
 def read_all_series(
     path: Path,
     uid: str | None,
-    window: tuple[float, float] | None,
-    spacing_mm: tuple[float, float, float] | None,
+    pictures: PictureOptions,
     progress: Progress | None = None,
 ) -> list[Scan]:
     """Read and check every series; see :func:`strokeseg.reading.read`."""
     with silence_libraries(), _list_files(path) as files:
         inventory = sort_into_series(path, files, uid)
         if inventory is None:
-            return [_read_volume_or_pictures(path, files, uid, window, spacing_mm)]
-        unused = _remark_unused_options(window=window, spacing_mm=spacing_mm)
+            return [_read_volume_or_pictures(path, files, uid, pictures)]
+        unused = _remark_unused_options(pictures)
         return [scan.with_remarks(*unused) for scan in read_each_series(inventory, progress)]
 
 
 def read_one_series(
     path: Path,
     uid: str | None,
-    window: tuple[float, float] | None,
-    spacing_mm: tuple[float, float, float] | None,
+    pictures: PictureOptions,
     progress: Progress | None = None,
 ) -> Scan:
     """Choose, read and check one series; see :func:`strokeseg.reading.read_one`."""
     with silence_libraries(), _list_files(path) as files:
         inventory = sort_into_series(path, files, uid)
         if inventory is None:
-            return _read_volume_or_pictures(path, files, uid, window, spacing_mm)
+            return _read_volume_or_pictures(path, files, uid, pictures)
         scan = read_preferred_series(path, inventory, progress)
-        return scan.with_remarks(*_remark_unused_options(window=window, spacing_mm=spacing_mm))
+        return scan.with_remarks(*_remark_unused_options(pictures))
 
 
 def _read_volume_or_pictures(
     path: Path,
     files: list[InputFile],
     uid: str | None,
-    window: tuple[float, float] | None,
-    spacing_mm: tuple[float, float, float] | None,
+    options: PictureOptions,
 ) -> Scan:
     """Read input without DICOM files: one volume, or a stack of pictures; a volume goes before pictures."""
     volumes = [file for file in files if file.name.lower().endswith(volume_file.ENDINGS)]
@@ -67,13 +65,13 @@ def _read_volume_or_pictures(
         if len(volumes) > 1:
             raise UnreadableFile(f"{path.name}: holds {len(volumes)} volumes", "Give one of them.")
         attached = [file for file in files if not file.name.lower().endswith(volume_file.DETACHED_DATA_ENDINGS)]
-        remarks = _remark_unused_options(series=uid, window=window, spacing_mm=spacing_mm)
+        remarks = _remark_unused_options(options, series=uid)
         remarks += _remark_other_files(len(attached) - 1 - len(pictures), len(pictures))
         return gate.check_scan(volume_file.read_volume(volumes[0], files).with_remarks(*remarks))
     if pictures:
-        remarks = _remark_unused_options(series=uid, window=None, spacing_mm=None)
+        remarks = _remark_unused_options(PictureOptions(), series=uid)
         remarks += _remark_other_files(len(files) - len(pictures))
-        return gate.check_scan(picture_stack.read_stack(pictures, window, spacing_mm).with_remarks(*remarks))
+        return gate.check_scan(picture_stack.read_stack(pictures, options).with_remarks(*remarks))
     if inner := next((file.name for file in files if input_file.has_archive_name(file.name)), None):
         if path.is_file():
             raise UnsafeArchive(
@@ -92,9 +90,11 @@ def _remark_other_files(count: int, picture_count: int = 0) -> list[Remark]:
     return [remark_left_out(reasons)] if reasons else []
 
 
-def _remark_unused_options(**options: object) -> list[Remark]:
+def _remark_unused_options(pictures: PictureOptions, series: str | None = None) -> list[Remark]:
     """Return a remark (`unused-option`) on options that do not apply to the input."""
-    names = ["--" + name.removesuffix("_mm") for name, value in options.items() if value is not None]
+    order = None if pictures.order == SliceOrder.auto else pictures.order
+    options = {"series": series, "window": pictures.window, "spacing": pictures.spacing_mm, "order": order}
+    names = [f"--{name}" for name, value in options.items() if value is not None]
     if not names:
         return []
     message = f"{' and '.join(names)} not used: not applicable to this kind of input."

@@ -29,7 +29,7 @@ studies = Table(
     Column("total", Integer),
     Column("priority", String(8), nullable=False),
     Column("model", String(255), nullable=False),
-    Column("options", Text, nullable=False),  # JSON: window, spacing_mm, series, formats, retries
+    Column("options", Text, nullable=False),  # JSON: window, spacing_mm, order, series, formats, retries
     Column("upload", String(64), nullable=False),  # name of the uploaded file in the study's folder
     Column("slices", Integer, nullable=False, default=0),
     Column("version", Integer, nullable=False, default=-1),  # the latest; -1: none yet

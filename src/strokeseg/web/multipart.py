@@ -18,7 +18,7 @@ from strokeseg.web.study_files import ReceivedFile, clean_path
 
 MAX_FILES = 20_000
 _MAX_FIELD_BYTES = 4096
-_FIELDS = ("name", "window", "spacing", "series", "model", "priority")
+_FIELDS = ("name", "window", "spacing", "order", "series", "model", "priority")
 
 
 async def receive_form(

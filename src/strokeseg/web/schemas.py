@@ -114,6 +114,12 @@ class StudyOptions(BaseModel):
     spacing: str = Field(
         default="", max_length=64, description="Spacing of pictures in mm: SLICE,ROW,COLUMN", examples=["5,0.45,0.45"]
     )
+    order: str = Field(
+        default="",
+        max_length=16,
+        description="Direction of a stack of pictures: auto, lowest-first or highest-first",
+        examples=["highest-first"],
+    )
     series: str = Field(default="", max_length=64, description="Series instance UID, or its beginning")
     model: str = Field(default="default", max_length=64)
     priority: Priority = "normal"

@@ -8,12 +8,14 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from strokeseg.errors import EmptyInput, UsageError
-from strokeseg.scan_options import parse_spacing, parse_window
+from strokeseg.scan_options import parse_order, parse_spacing, parse_window
 from strokeseg.web.schemas import StudyOptions
+
+_Value = TypeVar("_Value")
 
 _SUFFIX = re.compile(r"(\.nii|\.tar)?\.[a-z0-9]{1,8}$")
 
@@ -124,7 +126,7 @@ def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        "window", "spacing_mm" and "series"; None for those not set.
+        "window", "spacing_mm", "order" and "series"; None for those not set.
 
     Raises
     ------
@@ -134,14 +136,20 @@ def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
     return {
         "window": _parse_numbers("window", options.window, parse_window),
         "spacing_mm": _parse_numbers("spacing", options.spacing, parse_spacing),
+        "order": _parse("order", options.order, parse_order),
         "series": clean_text(options.series, 64) or None,
     }
 
 
 def _parse_numbers(field: str, text: str, parse: Callable[[str], tuple[float, ...]]) -> list[float] | None:
+    numbers = _parse(field, text, parse)
+    return None if numbers is None else list(numbers)
+
+
+def _parse(field: str, text: str, parse: Callable[[str], _Value]) -> _Value | None:
     if not text.strip():
         return None
     try:
-        return list(parse(text))
+        return parse(text)
     except ValueError as error:
         raise UsageError(f"{field}: {error}", "Correct it, or leave it out.") from None

@@ -68,7 +68,8 @@ def read(upload: str, out: str, options: dict[str, Any], _report: ReportProgress
     """Read an upload and return the number of slices; raises InputError."""
     start = time.perf_counter()
     window, spacing = (None if options[name] is None else tuple(options[name]) for name in ("window", "spacing_mm"))
-    scan = pipeline.read_scan(Path(upload), window=window, spacing_mm=spacing, series=options["series"])
+    order = options.get("order") or "auto"  # studies stored by 0.1.0 have no order
+    scan = pipeline.read_scan(Path(upload), window=window, spacing_mm=spacing, order=order, series=options["series"])
     intermediates.save_scan(Path(out), scan, _seconds_since(start))
     return len(scan.hu)
 

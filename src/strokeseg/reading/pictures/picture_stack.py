@@ -20,27 +20,25 @@ from strokeseg.reading.pictures.picture_file import (
     make_size_error,
     read_pictures,
 )
+from strokeseg.reading.pictures.slice_order import estimate_order
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
+from strokeseg.scan_options import PictureOptions, SliceOrder, parse_order
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_stack(
-    files: list[InputFile], window: tuple[float, float] | None, spacing_mm: tuple[float, float, float] | None
-) -> Scan:
+def read_stack(files: list[InputFile], options: PictureOptions) -> Scan:
     """Read one picture, a TIFF of several, or pictures in the natural order of their names as one stack.
 
-    The first picture is taken as the lowest slice.
+    The slices of the scan run from the lowest to the highest: a stack that runs the other way is turned.
 
     Parameters
     ----------
     files : list of InputFile
         The pictures.
-    window : tuple of (float, float) or None
-        (centre, width), HU; estimated if None.
-    spacing_mm : tuple of (float, float, float) or None
-        (slice, row, column), mm; None if unknown.
+    options : PictureOptions
+        What the caller states about them.
 
     Returns
     -------
@@ -53,17 +51,16 @@ def read_stack(
         `unreadable`, `too-large`; `geometry` if sizes or depths differ; `not-head` for a colour picture;
         `several-series` if they lie in several folders.
     UsageError
-        `usage`, for a window or spacing that is not above zero.
+        `usage`, for a window or spacing that is not above zero, or an unknown order.
     """
-    _check_options(window, spacing_mm)
+    window, spacing_mm, order = _check_options(options)
     ordered = sorted(files, key=lambda file: natural_sort_key(file.name))
     _check_one_folder(ordered)
     stack, coloured_shares = _stack_pictures(ordered)
     hu, window, remarks = _convert_to_hounsfield(stack, coloured_shares, window)
     if len(stack) > 1:
-        order = "order of their names" if len(ordered) > 1 else "file's order"
-        message = f"The pictures were stacked in the {order}, the first as the lowest."
-        remarks.append(Remark(code="assumed-order", severity="info", message=message))
+        hu, remark = _put_lowest_first(hu, window, order)
+        remarks.append(remark)
     message = "Grey levels of pictures are not Hounsfield units: densities are not given."
     remarks.append(Remark(code="uncalibrated", severity="warning", message=message))
     message = "Pictures do not state sides: the radiological view is assumed, the patient's left on the right."
@@ -71,6 +68,35 @@ def read_stack(
     planes = Scan.from_array(hu, spacing_mm).planes
     window = None if window is None else (float(window[0]), float(window[1]))
     return Scan(hu, planes, False, spacing_mm is not None, "pictures", window=window, remarks=tuple(remarks))
+
+
+def _put_lowest_first(
+    hu: NDArray[np.int16], window: tuple[float, float] | None, order: SliceOrder
+) -> tuple[NDArray[np.int16], Remark]:
+    """Turn a stack that runs from the highest slice to the lowest, as stated or by its anatomy; say so in a remark."""
+    found = estimate_order(hu, window)
+    if order == SliceOrder.auto:
+        if not (found.is_lowest_first or found.is_highest_first):
+            message = (
+                "Whether the first picture is the lowest or the highest slice could not be found from the anatomy: the "
+                "first was taken as the lowest. State it with --order if it is not."
+            )
+            return hu, Remark(code="assumed-order", severity="info", message=message)
+        is_highest_first, source = found.is_highest_first, f"by the anatomy (probability {found.sure:.2f})"
+    else:
+        is_highest_first, source = order == SliceOrder.highest_first, "as stated"
+        if found.is_lowest_first if is_highest_first else found.is_highest_first:
+            message = (
+                f"The stated order of the slices, {order}, contradicts the anatomy (probability of the opposite "
+                f"{found.sure:.2f}). The stated order was used."
+            )
+            remark = Remark(code="slice-order", severity="warning", message=message)
+            return (np.ascontiguousarray(hu[::-1]) if is_highest_first else hu), remark
+    if not is_highest_first:
+        message = f"The first picture is the lowest slice, {source}."
+        return hu, Remark(code="slice-order", severity="info", message=message)
+    message = f"The first picture is the highest slice, {source}. The stack was turned: the last picture is slice 1."
+    return np.ascontiguousarray(hu[::-1]), Remark(code="slice-order", severity="repaired", message=message)
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int | str]]:
@@ -96,7 +122,10 @@ def _convert_to_hounsfield(
     return map_window(stack, white, window), window, remarks
 
 
-def _check_options(window: tuple[float, float] | None, spacing_mm: tuple[float, float, float] | None) -> None:
+def _check_options(
+    options: PictureOptions,
+) -> tuple[tuple[float, float] | None, tuple[float, float, float] | None, SliceOrder]:
+    window, spacing_mm, order = options
     if window is not None and not (
         _are_finite_numbers(window, 2) and -2000 < window[0] < 4000 and 0 < window[1] < 8000
     ):
@@ -105,6 +134,10 @@ def _check_options(window: tuple[float, float] | None, spacing_mm: tuple[float, 
         _are_finite_numbers(spacing_mm, 3) and all(0 < value < 1000 for value in spacing_mm)
     ):
         raise UsageError(f"--spacing {spacing_mm}: must be slice, row and column, lengths in mm above 0")
+    try:
+        return window, spacing_mm, parse_order(order)
+    except ValueError as error:
+        raise UsageError(f"--order {error}") from None
 
 
 def _are_finite_numbers(values: Any, count: int) -> bool:

@@ -55,15 +55,21 @@ function optionFields() {
   const urgent = el("input", { type: "checkbox", name: "urgent" });
   const spacing = el("input", { name: "spacing", placeholder: "5,0.45,0.45", autocomplete: "off" });
   const window_ = el("input", { name: "window", placeholder: "40,80", autocomplete: "off" });
+  const order = el("select", { name: "order" },
+    el("option", { value: "" }, "Found from the anatomy"),
+    el("option", { value: "lowest-first" }, "First picture is the lowest"),
+    el("option", { value: "highest-first" }, "First picture is the highest"));
   const series = el("input", { name: "series", autocomplete: "off" });
   const element = el("details", { class: "drop-options" }, el("summary", {}, "Options"),
     el("div", { class: "fields" },
       field("Name of the study", name, "Default: the file name."),
       field("Spacing of pictures, mm", spacing, "Slice, row, column. Without it volumes cannot be measured."),
       field("Window of pictures", window_, "Centre, width. Default: estimated."),
+      field("Order of pictures", order, "Whether a stack starts at the skull base or at the vertex."),
       field("DICOM series", series, "UID or its beginning; needed if there are several."),
       el("label", { class: "check" }, urgent, "Urgent: process before other studies")));
   const values = () => ({ name: name.value.trim(), spacing: spacing.value.trim(), window: window_.value.trim(),
+    order: order.value,
     series: series.value.trim(), priority: urgent.checked ? "urgent" : "" });
   return { element, values };
 }
@@ -74,7 +80,7 @@ export async function upload(entries, fields, onUploaded) {
   const name = fields.name || getStudyName(entries);
   const pictures = entries.every((entry) => PICTURES.test(entry.path));
   const options = { ...fields, name };
-  if (!pictures) Object.assign(options, { spacing: "", window: "" });
+  if (!pictures) Object.assign(options, { spacing: "", window: "", order: "" });
   const bar = el("progress", { max: 1, value: 0, "aria-label": `Upload of ${name}` });
   const message = el("span", { class: "said" }, bytes(totalBytes(entries)));
   const actions = el("span", { class: "actions" }, button("Cancel", () => controller.abort(), { class: "quiet" }));

@@ -13,7 +13,7 @@ const TEMPORARY = [0, 408, 425, 429, 502, 503, 504];
 /**
  * Send a study.
  * @param {import("./files.js").Entry[]} entries
- * @param {Object<string, string>} fields name, window, spacing, priority, model; empty ones are left out
+ * @param {Object<string, string>} fields name, window, spacing, order, priority, model; empty ones are left out
  * @param {(state: {sent: number, total: number, waiting: boolean}) => void} report
  * @param {AbortSignal} signal ends it
  * @returns {Promise<Object>} the study
