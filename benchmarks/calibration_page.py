@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.page import render_template
-from strokeseg.segmentation.confidence import DECISION_THRESHOLD
+from strokeseg.segmentation.decision_options import DECISION_THRESHOLD
 from strokeseg.segmentation.models import Card, LogisticCurve
 from strokeseg.training.calibration import degradation
 

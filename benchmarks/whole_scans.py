@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from benchmarks.page import render_template
 from strokeseg.evaluation.detection import roc_auc
@@ -21,8 +19,9 @@ from strokeseg.training import config, packed_run, split, validation, warm_start
 from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.slices import ValidationSlices
 from strokeseg.training.validation import SliceScores
+from strokeseg.training.weight_average import average_weights
 
-MODEL = "model:default"
+MODEL = "model:single-slices"
 SOURCE = "ctich"
 """The source with whole patients with and without hemorrhage, whose slices are also scored by themselves."""
 QUIET_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -107,7 +106,9 @@ def measure(configuration: Path, packed: Path, data: Path, log: Callable[[str], 
         ("packed run, the slice in place of its neighbours", lambda: start(file, 0), 0),
         (
             "mean of the weights of both",
-            lambda: average_weights(start(MODEL, neighbours), start(file, neighbours), make_images(neighbours)),
+            lambda: average_weights(
+                [start(MODEL, neighbours), start(file, neighbours)], [0.5, 0.5], make_images(neighbours)
+            ),
             neighbours,
         ),
     ]
@@ -122,42 +123,6 @@ def measure(configuration: Path, packed: Path, data: Path, log: Callable[[str], 
         patients=count_patients(held_out),
         networks=scores,
     )
-
-
-def average_weights(one: nn.Module, other: nn.Module, images: Tensor) -> nn.Module:
-    """Average the weights of two networks after folding their batch norms; changes both, returns the first."""
-    for network in (one, other):
-        fold_batch_norms(network, images)
-    beside = other.state_dict()
-    one.load_state_dict(
-        {
-            key: (value + beside[key]) / 2 if value.is_floating_point() else value
-            for key, value in one.state_dict().items()
-        }
-    )
-    return one
-
-
-def fold_batch_norms(network: nn.Module, images: Tensor) -> None:
-    """Fold every batch norm into the convolution that runs before it on some images; the output stays the same."""
-    layers: list[Any] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, *_: layers.append(layer))
-        for layer in network.modules()
-        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
-    ]
-    with torch.no_grad():
-        network.eval()(images)
-    for hook in hooks:
-        hook.remove()
-    for layer, norm in itertools.pairwise(layers):
-        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None and norm.running_var is not None
-            layer.weight, layer.bias = fuse_conv_bn_weights(
-                layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            )
-            norm.reset_parameters()
-            norm.running_var.fill_(1 - norm.eps)
 
 
 def score_network(

@@ -22,10 +22,11 @@ from strokeseg.imaging import components
 from strokeseg.imaging.components import Labels
 from strokeseg.measurements.findings import compute_findings
 from strokeseg.reading import deidentification, read_one
-from strokeseg.result import Findings, InputInfo, ModelInfo, Remark, ResultDocument, Timing
+from strokeseg.result import Findings, InputInfo, Lesion, ModelInfo, Remark, ResultDocument, Timing
 from strokeseg.scan import Scan
 from strokeseg.scene import Scene
 from strokeseg.segmentation import Progress
+from strokeseg.segmentation.decision_options import DecisionOptions
 from strokeseg.segmentation.interval import volume_interval_ml
 from strokeseg.segmentation.models import Card
 from strokeseg.version import __version__
@@ -33,6 +34,8 @@ from strokeseg.version import __version__
 if TYPE_CHECKING:
     from ipyniivue import NiiVue
     from pandas import DataFrame
+
+    from strokeseg.segmentation.lesion_review import ReviewedLesion
 
 
 @dataclass(frozen=True, repr=False)
@@ -195,6 +198,9 @@ def segment(
     order: str = "auto",
     series: str | None = None,
     flip: bool = False,
+    operating_point: str = "balanced",
+    threshold: float | None = None,
+    smallest_ml: float | None = None,
     deidentify: bytes | None = None,
     formats: Sequence[str] = (),
     experimental: bool = False,
@@ -223,6 +229,12 @@ def segment(
         Series instance UID, or its beginning, if there are several series.
     flip : bool, default: False
         Also segment every slice mirrored, and average; doubles the time.
+    operating_point : {"sensitive", "balanced", "specific"}, default: "balanced"
+        Choice between missed hemorrhages and false alarms; the model's card states what each was measured to do.
+    threshold : float, optional
+        Probability threshold of the outlines, in place of the model's.
+    smallest_ml : float, optional
+        Leave out smaller lesions, ml.
     deidentify : bytes, optional
         A secret key of 16 bytes or more; all UIDs are then replaced by UIDs derived with this key.
     formats : sequence of str, default: ()
@@ -260,7 +272,17 @@ def segment(
         loading.exception()
     read_s = _elapsed_s(start)
     start = time.perf_counter()
-    prediction = predict(scan, model=model, engine=engine, threads=threads, flip=flip, progress=progress)
+    prediction = predict(
+        scan,
+        model=model,
+        engine=engine,
+        threads=threads,
+        flip=flip,
+        operating_point=operating_point,
+        threshold=threshold,
+        smallest_ml=smallest_ml,
+        progress=progress,
+    )
     timing = Timing(read=read_s, infer=_elapsed_s(start))
     return measure_prediction(scan, prediction, timing, experimental=experimental)
 
@@ -318,20 +340,26 @@ def predict(
     engine: str = "auto",
     threads: int = 0,
     flip: bool = False,
+    operating_point: str = "balanced",
+    threshold: float | None = None,
+    smallest_ml: float | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """Run the model: the second step of :func:`segment`, with the same parameters and errors."""
     loaded_engine = segmentation.load_engine(model, engine, threads)
     card = loaded_engine.card
+    options = DecisionOptions(operating_point, threshold, smallest_ml)
     info = ModelInfo(
         name=card.name,
         version=card.version,
         sha256=card.sha256,
         engine=loaded_engine.name,
         precision=loaded_engine.precision,
-        threshold=card.threshold,
+        threshold=card.threshold if threshold is None else threshold,
+        operating_point=operating_point,
     )
-    return Prediction(segmentation.predict(scan, loaded_engine, flip=flip, progress=progress), card, info)
+    output = segmentation.predict(scan, loaded_engine, flip=flip, options=options, progress=progress)
+    return Prediction(output, card, info)
 
 
 def measure_prediction(scan: Scan, prediction: Prediction, timing: Timing, *, experimental: bool = False) -> Result:
@@ -392,6 +420,9 @@ def make_predictor(
     spacing_mm: tuple[float, float, float] | None = None,
     order: str = "auto",
     flip: bool = False,
+    operating_point: str = "balanced",
+    threshold: float | None = None,
+    smallest_ml: float | None = None,
 ) -> Callable[[Path], segmentation.Prediction]:
     """Make the function that `evaluate` scores: from the path of an image to its probability map and mask.
 
@@ -399,10 +430,12 @@ def make_predictor(
     parameters. Errors of the model are raised here, errors of an image by the function.
     """
     loaded_engine = segmentation.load_engine(model, engine, threads)
+    options = DecisionOptions(operating_point, threshold, smallest_ml)
+    options.find_decision(loaded_engine.card)
 
     def predict_file(path: Path) -> segmentation.Prediction:
         scan = read_one(path, window=window, spacing_mm=spacing_mm, order=order)
-        return segmentation.predict(scan, loaded_engine, flip=flip)
+        return segmentation.predict(scan, loaded_engine, flip=flip, options=options)
 
     return predict_file
 
@@ -418,12 +451,29 @@ def _add_confidence(
             "confidence": output.confidence,
             "volume_interval_ml": None if interval is None else (interval.low_ml, interval.high_ml),
             "interval_level": None if interval is None else interval.level,
+            "lesions": _add_reviews(findings.lesions, output.reviewed),
         }
     )
     if interval is None or not interval.widened_by:
         return findings, []
     message = f"The volume interval is wider than usual because of {', '.join(interval.widened_by)}."
     return findings, [Remark(code="interval-widened", severity="info", message=message)]
+
+
+def _add_reviews(lesions: list[Lesion], reviewed: Sequence[ReviewedLesion]) -> list[Lesion]:
+    """Add the second look to each lesion; both are in the order of size."""
+    if len(lesions) != len(reviewed):
+        return lesions
+    return [
+        lesion.model_copy(
+            update={
+                "blood_probability": round(review.probability, 3),
+                "reasons_for": list(review.reasons_for),
+                "reasons_against": list(review.reasons_against),
+            }
+        )
+        for lesion, review in zip(lesions, reviewed, strict=True)
+    ]
 
 
 def _elapsed_s(start: float) -> float:

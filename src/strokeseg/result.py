@@ -57,6 +57,11 @@ class Lesion(_FrozenModel):
     slices: tuple[int, int] = Field(description="first and last slice, indices, inferior first")
     probability: float | None = Field(description="mean of the probability map over the lesion")
     volume_ml: float | None
+    blood_probability: float | None = Field(
+        default=None, description="probability that it is blood, by a second look; null if the model has none"
+    )
+    reasons_for: list[str] = Field(default_factory=list, description="what speaks for blood, the strongest first")
+    reasons_against: list[str] = Field(default_factory=list, description="what speaks against blood")
     side: Side | None = Field(default=None, description="of the patient")
     tentorium: Tentorium | None = None
     place: Location | None = None
@@ -148,7 +153,8 @@ class ModelInfo(_FrozenModel):
     sha256: str
     engine: str
     precision: str
-    threshold: float
+    threshold: float = Field(description="probability threshold of the mask")
+    operating_point: str = Field(default="balanced", description="choice between missed hemorrhages and false alarms")
 
 
 class Timing(_FrozenModel):

@@ -1,4 +1,4 @@
-"""What a caller states about pictures, and its text forms for command line, batch lists and web application."""
+"""What a caller states about a scan and chooses for it, and the text forms of it that all faces share."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class SliceOrder(StrEnum):
     auto = "auto"
     lowest_first = "lowest-first"
     highest_first = "highest-first"
+
+
+class OperatingPointName(StrEnum):
+    """A choice between missed hemorrhages and false alarms."""
+
+    sensitive = "sensitive"
+    balanced = "balanced"
+    specific = "specific"
 
 
 class PictureOptions(NamedTuple):

@@ -11,6 +11,7 @@ from strokeseg.scan import Scan
 from strokeseg.segmentation import models
 from strokeseg.segmentation.confidence import compute_probability, decide, lesion_volumes_ml
 from strokeseg.segmentation.models import Calibration, HemorrhageCalibration, LogisticCurve
+from strokeseg.segmentation.postprocess import LesionMask
 from strokeseg.segmentation.preprocess import HeadSquare
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -51,7 +52,9 @@ def test_one_slice_has_a_curve_of_its_own():
 
 def test_the_strongest_lesion_decides_and_the_others_stay(tmp_path):
     mask = make_mask(LARGE, SMALL)
-    decision = decide(mask, SPACED, HeadSquare(0, 0, 40), make_card(tmp_path, calibration=CALIBRATION.model_dump()))
+    decision = decide(
+        LesionMask(mask, 0), SPACED, HeadSquare(0, 0, 40), make_card(tmp_path, calibration=CALIBRATION.model_dump())
+    )
     assert decision.confidence == 0.8
     assert np.array_equal(decision.mask, mask)
     assert [remark.code for remark in decision.remarks] == ["not-calibrated"]
@@ -61,7 +64,7 @@ def test_the_strongest_lesion_decides_and_the_others_stay(tmp_path):
 def test_below_a_half_nothing_is_outlined_and_a_remark_names_the_slices(tmp_path):
     """0.25 ml: 0.0625 / 1.0625."""
     card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
-    decision = decide(make_mask(SMALL), SPACED, HeadSquare(0, 0, 40), card)
+    decision = decide(LesionMask(make_mask(SMALL), 0), SPACED, HeadSquare(0, 0, 40), card)
     assert decision.confidence == pytest.approx(0.059)
     assert not decision.mask.any()
     doubtful = decision.remarks[-1]
@@ -71,7 +74,7 @@ def test_below_a_half_nothing_is_outlined_and_a_remark_names_the_slices(tmp_path
 
 def test_a_scan_without_lesions_has_no_doubtful_remark(tmp_path):
     card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
-    decision = decide(make_mask(), SPACED, HeadSquare(0, 0, 40), card)
+    decision = decide(LesionMask(make_mask(), 0), SPACED, HeadSquare(0, 0, 40), card)
     assert decision.confidence == 0.01 and not decision.mask.any()
     assert "doubtful" not in [remark.code for remark in decision.remarks]
 
@@ -81,7 +84,7 @@ def test_without_a_spacing_lesions_are_ranked_by_the_heads_square(tmp_path):
     scan = Scan.from_array(np.full((3, 40, 40), 30))
     assert lesion_volumes_ml(make_mask(SMALL), scan, HeadSquare(0, 0, 40)) == pytest.approx(25 * 5.625**2 * 5 / 1000)
     card = make_card(tmp_path, calibration=CALIBRATION.model_dump())
-    decision = decide(make_mask((0, slice(5, 7), slice(5, 7))), scan, HeadSquare(0, 0, 40), card)
+    decision = decide(LesionMask(make_mask((0, slice(5, 7), slice(5, 7))), 0), scan, HeadSquare(0, 0, 40), card)
     assert "doubtful" in [remark.code for remark in decision.remarks]
     assert " ml" not in decision.remarks[-1].message
 
@@ -89,7 +92,7 @@ def test_without_a_spacing_lesions_are_ranked_by_the_heads_square(tmp_path):
 def test_a_network_without_calibration_keeps_its_lesions_and_gives_no_confidence(tmp_path, monkeypatch):
     mask = make_mask(SMALL)
     card = make_card(tmp_path)
-    decision = decide(mask, SPACED, HeadSquare(0, 0, 40), card)
+    decision = decide(LesionMask(mask, 0), SPACED, HeadSquare(0, 0, 40), card)
     assert decision.confidence is None and np.array_equal(decision.mask, mask)
     assert [remark.code for remark in decision.remarks] == ["not-calibrated"]
 
@@ -135,12 +138,12 @@ def test_what_is_no_denser_than_its_surroundings_is_dropped(tmp_path):
     probability = np.zeros((1, 80, 80), dtype=np.float16)
     probability[0, 10:30, 10:30] = probability[0, 50:70, 50:70] = 1
     hu[0, 50:70, 50:70] += 30
-    kept, dropped = extract_lesion_mask(
+    lesions = extract_lesion_mask(
         probability, Scan.from_array(hu, (5, 0.5, 0.5)), HeadSquare(0, 0, 80), make_card(tmp_path)
     )
-    assert dropped == 1 and not kept[0, 20, 20] and kept[0, 60, 60]
+    assert lesions.dropped == 1 and not lesions.mask[0, 20, 20] and lesions.mask[0, 60, 60]
     picture = Scan.from_array(hu, (5, 0.5, 0.5), calibrated=False)
-    assert extract_lesion_mask(probability, picture, HeadSquare(0, 0, 80), make_card(tmp_path))[1] == 0
+    assert extract_lesion_mask(probability, picture, HeadSquare(0, 0, 80), make_card(tmp_path)).dropped == 0
 
 
 @pytest.mark.slow

@@ -141,9 +141,9 @@ def test_specks_under_the_cards_bound_are_dropped_and_counted(models_folder):
     probability[1, 5:11, 5:15] = 0.9
     probability[2, 30:40, 30:40] = 0.9
     scan = Scan.from_array(np.zeros((4, 50, 50)), (5, 0.5, 0.5))
-    mask, dropped = extract_lesion_mask(probability, scan, HeadSquare(0, 0, 50), load_card("threshold"))
-    assert dropped == 1
-    assert mask.sum() == 100 and mask[2, 35, 35]
+    lesions = extract_lesion_mask(probability, scan, HeadSquare(0, 0, 50), load_card("threshold"))
+    assert lesions.dropped == 1
+    assert lesions.mask.sum() == 100 and lesions.mask[2, 35, 35]
 
 
 def test_without_a_spacing_specks_are_measured_by_the_heads_square(models_folder):
@@ -155,8 +155,8 @@ def test_without_a_spacing_specks_are_measured_by_the_heads_square(models_folder
     probability[0, 5:14, 5:16] = 0.9
     probability[0, 30:40, 30:41] = 0.9
     scan = Scan.from_array(np.zeros((1, 60, 60)))
-    mask, dropped = extract_lesion_mask(probability, scan, HeadSquare(0, 0, 500), load_card("threshold"))
-    assert dropped == 1 and mask.sum() == 110
+    lesions = extract_lesion_mask(probability, scan, HeadSquare(0, 0, 500), load_card("threshold"))
+    assert lesions.dropped == 1 and lesions.mask.sum() == 110
 
 
 def test_the_mirrored_answer_is_turned_back(models_folder):

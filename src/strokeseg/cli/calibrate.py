@@ -28,6 +28,16 @@ def calibrate(
         Path,
         typer.Option("--data", metavar="FOLDER", help="Folder of the data sets that the model was validated on."),
     ],
+    folds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--fold",
+            metavar="RUN",
+            show_default=False,
+            help="Also calibrate on the whole scans of CT-ICH: the folder of a run with the model's recipe that left "
+            "some of these patients out; repeat it until every patient was left out once.",
+        ),
+    ] = None,
 ) -> None:
     """Calibrate a model on its validation patients: probability of hemorrhage and volume interval.
 
@@ -36,5 +46,5 @@ def calibrate(
     with require_training_packages():
         from strokeseg.training.calibration import calibrate_network
 
-        card = calibrate_network(name, data, log=terminal.print_note)
+        card = calibrate_network(name, data, folds=folds or (), log=terminal.print_note)
     terminal.print_data(f"{card.name}: calibrated")

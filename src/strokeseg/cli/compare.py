@@ -9,7 +9,7 @@ import typer
 
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
-from strokeseg.scan_options import SliceOrder
+from strokeseg.scan_options import OperatingPointName, SliceOrder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,6 +80,9 @@ def compare(
     series_earlier: _SeriesEarlierOption = None,
     series_later: _SeriesLaterOption = None,
     flip: options.FlipOption = False,
+    operating_point: options.OperatingPointOption = OperatingPointName.balanced,
+    threshold: options.ThresholdOption = None,
+    smallest_ml: options.SmallestOption = None,
     same_patient: _SamePatientOption = False,
     as_json: _AsJsonOption = False,
 ) -> None:
@@ -108,6 +111,9 @@ def compare(
             series_earlier=series_earlier,
             series_later=series_later,
             flip=flip,
+            operating_point=operating_point,
+            threshold=threshold,
+            smallest_ml=smallest_ml,
             same_patient=same_patient,
             progress=progress,
         )

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from strokeseg.scan_options import SliceOrder, Spacing, Window, parse_spacing, parse_window
+from strokeseg.scan_options import OperatingPointName, SliceOrder, Spacing, Window, parse_spacing, parse_window
 
 
 class EngineName(StrEnum):
@@ -65,6 +65,29 @@ ThreadsOption = Annotated[
 ]
 FlipOption = Annotated[
     bool, typer.Option("--flip", help="Average the answers for each slice and its mirror image; takes twice as long.")
+]
+OperatingPointOption = Annotated[
+    OperatingPointName,
+    typer.Option(
+        "--operating-point",
+        help="Choice between missed hemorrhages and false alarms; `strokeseg models show` states what each was "
+        "measured to do.",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="P",
+        show_default="that of the model",
+        help="Probability threshold of the outlines, above 0 and below 1.",
+    ),
+]
+SmallestOption = Annotated[
+    float | None,
+    typer.Option(
+        "--smallest-ml", metavar="ML", show_default="that of the model", help="Leave out lesions smaller than this."
+    ),
 ]
 SpacingOption = Annotated[
     Spacing | None,

@@ -10,7 +10,7 @@ import typer
 
 from strokeseg.cli import options, terminal
 from strokeseg.errors import InputError, UnreadableFile, UsageError
-from strokeseg.scan_options import SliceOrder
+from strokeseg.scan_options import OperatingPointName, SliceOrder
 
 SEGMENT_EXAMPLES = """\b
 Examples:
@@ -91,6 +91,9 @@ def segment(
     order: options.OrderOption = SliceOrder.auto,
     series: options.SeriesOption = None,
     flip: options.FlipOption = False,
+    operating_point: options.OperatingPointOption = OperatingPointName.balanced,
+    threshold: options.ThresholdOption = None,
+    smallest_ml: options.SmallestOption = None,
     experimental: _ExperimentalOption = False,
     deidentify: _DeidentifyOption = False,
     key: _KeyOption = None,
@@ -117,6 +120,9 @@ def segment(
             order=order,
             series=series,
             flip=flip,
+            operating_point=operating_point,
+            threshold=threshold,
+            smallest_ml=smallest_ml,
             experimental=experimental,
             deidentify=_read_key(deidentify, key),
             formats=names,

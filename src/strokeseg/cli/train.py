@@ -133,12 +133,15 @@ def _run_training(config: Config, folder: Path, root: Path, resume: bool | None)
     if resume and not has_run:
         terminal.print_note(f"note: {folder} holds no run to continue; a new run begins.")
     with require_training_packages():
-        from strokeseg.training import loop
+        from strokeseg.training import loop, weight_average
     if hint := loop.suggest_precision(config.train):
         terminal.print_note(f"note: {hint}")
     # Lightning draws its bar on stdout, which is for results only.
     with contextlib.redirect_stdout(sys.stderr):
-        best = loop.run(config, root, folder, resume=bool(resume), progress=sys.stderr.isatty())
+        if config.average:
+            best = weight_average.write_average(config, root, folder)
+        else:
+            best = loop.run(config, root, folder, resume=bool(resume), progress=sys.stderr.isatty())
     terminal.print_data(str(best))
 
 

@@ -119,6 +119,9 @@ def compare(
     series_earlier: str | None = None,
     series_later: str | None = None,
     flip: bool = False,
+    operating_point: str = "balanced",
+    threshold: float | None = None,
+    smallest_ml: float | None = None,
     same_patient: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -146,6 +149,12 @@ def compare(
     series_earlier, series_later : str, optional
         Series instance UID, or its beginning, if an input has several series.
     flip : bool, default: False
+        As in :func:`strokeseg.segment`.
+    operating_point : {"sensitive", "balanced", "specific"}, default: "balanced"
+        As in :func:`strokeseg.segment`.
+    threshold : float, optional
+        As in :func:`strokeseg.segment`.
+    smallest_ml : float, optional
         As in :func:`strokeseg.segment`.
     same_patient : bool, default: False
         Compare even if patient IDs or skulls indicate two patients.
@@ -183,6 +192,9 @@ def compare(
             order=order if is_file else "auto",
             series=series,
             flip=flip,
+            operating_point=operating_point,
+            threshold=threshold,
+            smallest_ml=smallest_ml,
             progress=progress,
         )
 

@@ -6,6 +6,7 @@ Lesions far from the brain are dropped, and its surface is shown. No measurement
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,10 +104,59 @@ def segment_brain(samples: TissueSamples, planes: Planes, stem_mm: float = _STEM
     return brain
 
 
-def find_near_brain(scan: Scan, blood: Mask, reach_mm: float, pixels: NDArray[np.intp]) -> Mask | None:
-    """Determine which pixels lie in the brain or at most ``reach_mm`` from it, in their slice.
+@dataclass(frozen=True)
+class BrainRegion:
+    """The brain of a scan on the grid of its samples.
 
-    Pixels below the foramen magnum are not near: the ligaments around the spinal canal are as dense as blood.
+    Attributes
+    ----------
+    samples : TissueSamples
+        The samples.
+    brain : ndarray of bool, shape (slices, rows, columns)
+        Samples in the brain, above the foramen magnum; at least one.
+    shape : tuple of (int, int, int)
+        Shape of the scan.
+    """
+
+    samples: TissueSamples
+    brain: Mask
+    shape: tuple[int, int, int]
+
+    @cached_property
+    def distance_mm(self) -> NDArray[np.float32]:
+        """Distance to the brain's border in each slice, mm: positive inside, negative outside; shape of ``brain``."""
+        spacing = self.samples.spacing_mm
+        distances = np.full(self.brain.shape, -np.inf, dtype=np.float32)
+        for plane, values in zip(self.brain, distances, strict=True):
+            if plane.any():
+                values[:] = ndimage.distance_transform_edt(plane, sampling=spacing)
+                values -= ndimage.distance_transform_edt(~plane, sampling=spacing)
+        return distances
+
+    def find_samples(self, pixels: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Return the index (slice, row, column) of the sample of each pixel.
+
+        Parameters
+        ----------
+        pixels : ndarray of intp, shape (n,)
+            Indices in the flat scan.
+
+        Returns
+        -------
+        tuple of ndarray of intp, each of shape (n,)
+            Indices in ``brain``.
+        """
+        steps = (self.samples.slice_step, self.samples.pixel_step, self.samples.pixel_step)
+        indices = np.unravel_index(pixels, self.shape)
+        slices, rows, columns = (
+            np.minimum(index // step, size - 1)
+            for index, step, size in zip(indices, steps, self.brain.shape, strict=True)
+        )
+        return slices, rows, columns
+
+
+def find_brain(scan: Scan, blood: Mask) -> BrainRegion | None:
+    """Find the brain. The spinal canal is left out: the ligaments around it are as dense as blood.
 
     Parameters
     ----------
@@ -114,28 +164,15 @@ def find_near_brain(scan: Scan, blood: Mask, reach_mm: float, pixels: NDArray[np
         The scan.
     blood : ndarray of bool, shape (slices, rows, columns)
         Bright pixels of this mask are blood, not bone.
-    reach_mm : float
-        Largest distance from the brain.
-    pixels : ndarray of intp, shape (n,)
-        Indices in the flat scan.
 
     Returns
     -------
-    ndarray of bool, shape (n,), or None
-        At the resolution of the samples; None if there is no brain.
+    BrainRegion or None
+        None if there is no brain.
     """
     samples = sample_tissue(scan, blood)
     brain = segment_brain(samples, scan.planes, stem_mm=0)
-    if not brain.any():
-        return None
-    within = [ndimage.distance_transform_edt(~plane, sampling=samples.spacing_mm) <= reach_mm for plane in brain]
-    near = np.stack([grown if plane.any() else plane for grown, plane in zip(within, brain, strict=True)])
-    steps = (samples.slice_step, samples.pixel_step, samples.pixel_step)
-    indices = np.unravel_index(pixels, scan.shape)
-    nearest = tuple(
-        np.minimum(index // step, size - 1) for index, step, size in zip(indices, steps, brain.shape, strict=True)
-    )
-    return np.asarray(near[nearest])
+    return BrainRegion(samples, brain, scan.shape) if brain.any() else None
 
 
 def sample_tissue(scan: Scan, blood: Mask) -> TissueSamples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from strokeseg.result import Remark
 from strokeseg.scan import Scan
 from strokeseg.segmentation.engines.loading import load_engine, unload_engines
 from strokeseg.segmentation.engines.protocol import Engine
+
+if TYPE_CHECKING:
+    from strokeseg.segmentation.decision_options import DecisionOptions
+    from strokeseg.segmentation.lesion_review import ReviewedLesion
 
 __all__ = ["Prediction", "Progress", "load_engine", "predict", "unload_engines"]
 
@@ -35,6 +40,8 @@ class Prediction:
         than not (:func:`strokeseg.segmentation.confidence.decide`).
     dropped_specks : int
         Number of dropped components.
+    reviewed : tuple of ReviewedLesion, default: ()
+        The second look at each lesion, the largest first; empty if the model has none.
     confidence : float, optional
         Calibrated probability of a hemorrhage; None if the network is not calibrated.
     remarks : tuple of Remark, default: ()
@@ -46,9 +53,17 @@ class Prediction:
     dropped_specks: int
     confidence: float | None = None
     remarks: tuple[Remark, ...] = ()
+    reviewed: tuple[ReviewedLesion, ...] = ()
 
 
-def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progress | None = None) -> Prediction:
+def predict(
+    scan: Scan,
+    engine: Engine,
+    *,
+    flip: bool = False,
+    options: DecisionOptions | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
     """Segment every slice, several at a time; their number does not change the result.
 
     In a calibrated scan, pixels denser than blood (:data:`strokeseg.segmentation.postprocess.MAX_BLOOD_HU`) get
@@ -62,6 +77,8 @@ def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progres
         The loaded network.
     flip : bool, default: False
         Also run the network on each slice mirrored, and average both results.
+    options : DecisionOptions, optional
+        The caller's choice between missed hemorrhages and false alarms; that of the card by default.
     progress : callable, optional
         Called with (completed slices, all slices).
 
@@ -69,13 +86,21 @@ def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progres
     -------
     Prediction
         Probability map, mask and confidence.
+
+    Raises
+    ------
+    UsageError
+        `usage`, if the card does not have the operating point.
     """
     # Imported here: loading a network takes less time than importing SciPy, which reading imports meanwhile.
     from strokeseg.segmentation.confidence import decide
+    from strokeseg.segmentation.decision_options import DecisionOptions
     from strokeseg.segmentation.postprocess import extract_lesion_mask
     from strokeseg.segmentation.preprocess import find_head_square
     from strokeseg.segmentation.slice_prediction import predict_slice
 
+    options = options or DecisionOptions()
+    lowest_confidence = options.find_decision(engine.card)
     hu = scan.planes.turn_upright(scan.hu)
     square = find_head_square(hu, scan.pixel_spacing_mm)
     probability = np.zeros(hu.shape, dtype=np.float16)
@@ -93,6 +118,9 @@ def predict(scan: Scan, engine: Engine, *, flip: bool = False, progress: Progres
         # After an interrupt, only slices that have started are completed.
         pool.shutdown(cancel_futures=True)
     probability = scan.planes.turn_upright(probability)
-    mask, dropped = extract_lesion_mask(probability, scan, square, engine.card)
-    decision = decide(mask, scan, square, engine.card)
-    return Prediction(probability, decision.mask, dropped, decision.confidence, decision.remarks)
+    lesions = extract_lesion_mask(
+        probability, scan, square, engine.card, threshold=options.threshold, smallest_ml=options.smallest_ml
+    )
+    decision = decide(lesions, scan, square, engine.card, lowest_confidence)
+    remarks = decision.remarks + options.remark_unused(scan)
+    return Prediction(probability, decision.mask, lesions.dropped, decision.confidence, remarks, decision.reviewed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 
@@ -11,18 +12,17 @@ from numpy.typing import NDArray
 from strokeseg.imaging import components
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
-from strokeseg.segmentation.models import Card, HemorrhageCalibration
+from strokeseg.segmentation.decision_options import DECISION_THRESHOLD
+from strokeseg.segmentation.lesion_review import NO_LESION_LOG_ODDS, ReviewedLesion
+from strokeseg.segmentation.models import Card, HemorrhageCalibration, LogisticCurve
+from strokeseg.segmentation.postprocess import MIN_WHOLE_SLICES, NOMINAL_HEAD_SQUARE_MM, LesionMask
 from strokeseg.segmentation.preprocess import HeadSquare
 
 Mask = NDArray[np.bool_]
 
-DECISION_THRESHOLD = 0.5
-"""Lowest confidence for the answer yes. Below it nothing is outlined."""
-
-NOMINAL_HEAD_SQUARE_MM = 225.0
 NOMINAL_SLICE_MM = 5.0
-"""Assumed side of the square around the head, and slice thickness, if the spacing is unknown, as for a card's
-``smallest_share``. The nominal volume of a lesion only ranks it and is never reported."""
+"""Assumed slice thickness if the spacing is unknown. The nominal volume of a lesion only ranks it and is never
+reported."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Decision:
     ----------
     mask : ndarray of bool, shape (slices, rows, columns)
         Lesions; empty if the answer is no.
+    reviewed : tuple of ReviewedLesion
+        The second look at each lesion, the largest first; empty if the answer is no or the card has none.
     confidence : float or None
         Calibrated probability of a hemorrhage; None without a calibration.
     remarks : tuple of Remark
@@ -40,43 +42,73 @@ class Decision:
     """
 
     mask: Mask
+    reviewed: tuple[ReviewedLesion, ...]
     confidence: float | None
     remarks: tuple[Remark, ...]
 
 
-def decide(mask: Mask, scan: Scan, square: HeadSquare, card: Card) -> Decision:
-    """Compute the confidence from the largest lesion, and remove all lesions if it is below 0.5.
+def decide(
+    lesions: LesionMask, scan: Scan, square: HeadSquare, card: Card, decision: float = DECISION_THRESHOLD
+) -> Decision:
+    """Compute the confidence, and remove all lesions if it is too low.
 
-    Without a calibration all lesions stay and the confidence is None.
+    The confidence is that of the most probable lesion, if the lesions have been reviewed, and otherwise that of the
+    largest. Without a calibration all lesions stay and the confidence is None.
 
     Parameters
     ----------
-    mask : ndarray of bool, shape (slices, rows, columns)
-        Lesions, without small components.
+    lesions : LesionMask
+        The lesions.
     scan : Scan
         The scan.
     square : HeadSquare
         Square around the head.
     card : Card
         Card of the network.
+    decision : float, default: 0.5
+        Lowest confidence for the answer yes.
 
     Returns
     -------
     Decision
         Mask, confidence and remarks.
     """
+    mask = lesions.mask
     uncalibrated = _remark_not_calibrated(card)
     calibration = card.calibration.blood if card.calibration else None
     if calibration is None:
-        return Decision(mask, None, uncalibrated)
+        return Decision(mask, lesions.reviewed, None, uncalibrated)
     volumes_ml = lesion_volumes_ml(mask, scan, square)
     largest_ml = float(volumes_ml.max(initial=0))
-    confidence = round(compute_probability(largest_ml, len(mask), calibration), 3)
-    if confidence >= DECISION_THRESHOLD or not volumes_ml.size:
-        return Decision(mask, confidence, uncalibrated)
+    if card.review is not None and calibration.reviewed is not None and len(mask) >= MIN_WHOLE_SLICES:
+        probability = compute_reviewed_probability(lesions.reviewed, calibration.reviewed)
+    else:
+        probability = compute_probability(largest_ml, len(mask), calibration)
+    confidence = round(probability, 3)
+    if confidence >= decision or not volumes_ml.size:
+        return Decision(mask, lesions.reviewed, confidence, uncalibrated)
     return Decision(
-        np.zeros_like(mask), confidence, (*uncalibrated, _remark_doubtful(mask, largest_ml, confidence, scan))
+        np.zeros_like(mask), (), confidence, (*uncalibrated, _remark_doubtful(mask, largest_ml, confidence, scan))
     )
+
+
+def compute_reviewed_probability(reviewed: Sequence[ReviewedLesion], curve: LogisticCurve) -> float:
+    """Compute the calibrated probability of a hemorrhage from the most probable lesion.
+
+    Parameters
+    ----------
+    reviewed : sequence of ReviewedLesion
+        The lesions.
+    curve : LogisticCurve
+        The calibration over log odds.
+
+    Returns
+    -------
+    float
+        Probability, 0 to 1.
+    """
+    strongest = max((lesion.log_odds for lesion in reviewed), default=NO_LESION_LOG_ODDS)
+    return 1 / (1 + exp(-(curve.intercept + curve.slope * max(strongest, NO_LESION_LOG_ODDS))))
 
 
 def compute_probability(largest_ml: float, slices: int, calibration: HemorrhageCalibration) -> float:

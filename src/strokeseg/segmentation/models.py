@@ -55,14 +55,60 @@ class LogisticCurve(BaseModel):
     without: int = Field(ge=1, description="number of patients without")
 
 
+class FeatureWeight(BaseModel):
+    """Share of one feature in the log odds of a lesion: weight x ((value - centre) / scale, within -3 and 3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(allow_inf_nan=False)
+    centre: float = Field(allow_inf_nan=False)
+    scale: float = Field(gt=0, allow_inf_nan=False)
+
+
+class LesionReview(BaseModel):
+    """Second look at every candidate lesion: a logistic regression on features that a person can read.
+
+    Fitted to candidates of whole scans, each found by a network that never saw the patient.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    intercept: float = Field(allow_inf_nan=False)
+    features: dict[str, FeatureWeight] = Field(description="by name of a feature, segmentation/lesion_features.py")
+    drop_below: float = Field(ge=0, lt=1, description="a candidate whose probability is lower is no lesion")
+    lesions: int = Field(ge=1, description="number of candidates with blood in the fit")
+    false_alarms: int = Field(ge=1, description="number of candidates without")
+
+
+class OperatingPoint(BaseModel):
+    """A choice between missed hemorrhages and false alarms, with what it was measured to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decision: float = Field(gt=0, lt=1, description="lowest confidence for the answer yes")
+    sensitivity: float | None = Field(default=None, description="of scans with hemorrhage, share answered yes")
+    specificity: float | None = Field(default=None, description="of scans without, share answered no")
+    with_blood: int = Field(default=0, description="number of scans with hemorrhage")
+    without: int = Field(default=0, description="number of scans without")
+
+
 class HemorrhageCalibration(BaseModel):
-    """Calibration of the confidence by the largest lesion, assuming that half of all scans show a hemorrhage."""
+    """Calibration of the confidence, assuming that half of all scans show a hemorrhage.
+
+    A whole scan has the confidence of its most probable lesion if the card has a review of lesions, and otherwise that
+    of its largest one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     floor_ml: float = Field(gt=0, allow_inf_nan=False, description="volume that stands for a scan without a lesion")
     scan: LogisticCurve = Field(description="curve for scans of several slices, fitted to patients")
     one_slice: LogisticCurve = Field(description="curve for a single slice, fitted to slices")
+    reviewed: LogisticCurve | None = Field(
+        default=None,
+        description="curve for whole scans over the log odds of the most probable lesion, in place of the largest "
+        "lesion's logarithm; fitted to whole scans",
+    )
 
 
 class Calibration(BaseModel):
@@ -98,6 +144,10 @@ class Card(BaseModel):
     metrics: dict[str, Any] = Field(description="figures on patients who were not used for training")
     calibration: Calibration | None = Field(
         default=None, description="calibration of the confidence and the volume interval; without it both are null"
+    )
+    review: LesionReview | None = Field(default=None, description="second look at candidate lesions of whole scans")
+    operating_points: dict[str, OperatingPoint] = Field(
+        default={}, description="by name: sensitive, balanced, specific; without any, a confidence of 0.5 decides"
     )
 
 

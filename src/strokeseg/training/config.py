@@ -244,6 +244,11 @@ class Config(_ConfigModel):
     loss: LossConfig = LossConfig()
     self_training: SelfTrainingConfig | None = None
     distillation: DistillationConfig | None = None
+    average: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description="the network is not trained, but is the mean of the weights of these, by their shares: runs in "
+        "folders beside this run's, or 'model:NAME', an installed network",
+    )
 
 
 def load(path: Path) -> Config:

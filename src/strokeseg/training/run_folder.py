@@ -197,10 +197,11 @@ class MetricsFile(Logger):
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """An earlier run: its configuration and its best checkpoint."""
+    """An earlier run: its configuration, its best checkpoint, and the patients that it was trained on."""
 
     config: Config
     checkpoint: Path
+    training_patients: frozenset[str]
 
 
 def find_earlier_run(run: Path, validation: frozenset[str], field: str) -> EarlierRun:
@@ -244,7 +245,8 @@ def find_earlier_run(run: Path, validation: frozenset[str], field: str) -> Earli
             "Use the same data.split, or the same data.validation, data.validation_share and train.seed, in both runs.",
         )
     try:
-        return EarlierRun(Config.model_validate(record["config"]), checkpoint)
+        earlier_config = Config.model_validate(record["config"])
     except ValidationError as error:
         entry = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise TrainError(f"{field}: {run.name} was trained with an unknown entry {entry}") from None
+    return EarlierRun(earlier_config, checkpoint, frozenset(record.get("training_patients", ())))

@@ -23,6 +23,7 @@ from strokeseg.result import Findings, ModelInfo, Remark, Timing
 from strokeseg.scan import Planes, Scan
 from strokeseg.scan_options import BRAIN_WINDOW
 from strokeseg.segmentation import models
+from strokeseg.segmentation.lesion_review import ReviewedLesion
 from strokeseg.web.schemas import SliceGeometry
 
 SCAN_FILES = ("scan.json", "slices.bin")
@@ -70,6 +71,7 @@ class _StoredAnswer(_Stored):
     remarks: tuple[Remark, ...]
     model: ModelInfo
     infer_s: float
+    reviewed: tuple[ReviewedLesion, ...] = ()
 
 
 class _StoredFindings(_Stored):
@@ -186,7 +188,9 @@ def load_prediction(folder: Path) -> tuple[Prediction, float]:
     with np.load(folder / "answer.npz", allow_pickle=False) as arrays:
         probability = arrays["probability"]
         mask = _unpack_mask(arrays["mask"], probability.shape)
-    output = segmentation.Prediction(probability, mask, stored.dropped_specks, stored.confidence, stored.remarks)
+    output = segmentation.Prediction(
+        probability, mask, stored.dropped_specks, stored.confidence, stored.remarks, stored.reviewed
+    )
     return Prediction(output, models.load_card(stored.model.name), stored.model), stored.infer_s
 
 

@@ -9,7 +9,7 @@ from strokeseg import atomic_write, segmentation
 from strokeseg.segmentation import models
 from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.models import Card
-from strokeseg.training.calibration import figures, fit
+from strokeseg.training.calibration import figures, fit, whole_scans
 from strokeseg.training.calibration.cases import (
     Case,
     CasePrediction,
@@ -27,7 +27,9 @@ Log = Callable[[str], None]
 _REMEDY = "Make the folder of models writable."
 
 
-def calibrate_network(name: str, data_root: Path, *, unseen: Sequence[Sample] = (), log: Log = print) -> Card:
+def calibrate_network(
+    name: str, data_root: Path, *, unseen: Sequence[Sample] = (), folds: Sequence[Path] = (), log: Log = print
+) -> Card:
     """Calibrate an installed network, and write its card as data and as prose.
 
     Parameters
@@ -39,6 +41,9 @@ def calibrate_network(name: str, data_root: Path, *, unseen: Sequence[Sample] = 
     unseen : sequence of Sample, default: ()
         Slices of patients by whom neither the network, nor its threshold, nor the calibration was chosen. The card
         reports how the calibration holds for them.
+    folds : sequence of Path, default: ()
+        Runs of the network's recipe that left patients of CT-ICH out: the second look, the confidence of whole scans
+        and the operating points are fitted to their results (:mod:`strokeseg.training.calibration.whole_scans`).
     log : callable
         Called with a line of text at every step.
 
@@ -56,14 +61,16 @@ def calibrate_network(name: str, data_root: Path, *, unseen: Sequence[Sample] = 
     NotWritable, DiskFull
         `not-writable`, `disk-full`.
     """
-    card = draw_up_card(name, data_root, unseen=unseen, log=log)
+    card = draw_up_card(name, data_root, unseen=unseen, folds=folds, log=log)
     folder = models.find_folder(name)
     atomic_write.write_file(folder / f"{name}.md", render_card(card).encode(), _REMEDY)
     atomic_write.write_file(folder / f"{name}.json", (card.model_dump_json(indent=1) + "\n").encode(), _REMEDY)
     return card
 
 
-def draw_up_card(name: str, data_root: Path, *, unseen: Sequence[Sample] = (), log: Log = print) -> Card:
+def draw_up_card(
+    name: str, data_root: Path, *, unseen: Sequence[Sample] = (), folds: Sequence[Path] = (), log: Log = print
+) -> Card:
     """Calibrate an installed network without writing its card.
 
     Parameters
@@ -73,6 +80,8 @@ def draw_up_card(name: str, data_root: Path, *, unseen: Sequence[Sample] = (), l
     data_root : Path
         Folder of the data sets.
     unseen : sequence of Sample, default: ()
+        As for :func:`calibrate_network`.
+    folds : sequence of Path, default: ()
         As for :func:`calibrate_network`.
     log : callable
         Called with a line of text at every step.
@@ -95,7 +104,11 @@ def draw_up_card(name: str, data_root: Path, *, unseen: Sequence[Sample] = (), l
         log(f"{name}: segmenting {len({sample.patient for sample in unseen})} unseen patients")
         of_patients, of_slices = predict_samples(unseen, engine)
         card_figures["unseen"] = figures.compute_unseen_figures(of_patients, of_slices, fitted.calibration)
-    return fit.add_calibration(engine.card, fitted.calibration.model_copy(update={"figures": card_figures}))
+    card = fit.add_calibration(engine.card, fitted.calibration.model_copy(update={"figures": card_figures}))
+    if not folds:
+        return card
+    log(f"{name}: segmenting whole scans with the networks of the folds")
+    return whole_scans.calibrate_whole_scans(card, whole_scans.collect_scans(card, folds, data_root, log))
 
 
 def predict_samples(samples: Sequence[Sample], engine: Engine) -> tuple[list[CasePrediction], list[CasePrediction]]:

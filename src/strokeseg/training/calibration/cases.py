@@ -15,11 +15,12 @@ from strokeseg.errors import TrainError
 from strokeseg.imaging import components
 from strokeseg.scan import Scan
 from strokeseg.segmentation import models
-from strokeseg.segmentation.confidence import NOMINAL_HEAD_SQUARE_MM, NOMINAL_SLICE_MM
+from strokeseg.segmentation.confidence import NOMINAL_SLICE_MM
 from strokeseg.segmentation.engines.onnxruntime import OnnxRuntime
 from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.interval import volume_uncertainty_ml
 from strokeseg.segmentation.models import Card
+from strokeseg.segmentation.postprocess import NOMINAL_HEAD_SQUARE_MM
 from strokeseg.segmentation.preprocess import find_head_square
 from strokeseg.training import data, own_datasets
 from strokeseg.training.calibration import degradation
@@ -197,7 +198,7 @@ def load_uncalibrated_engine(engine: Engine) -> Engine:
         ONNX Runtime, one thread.
     """
     card, weights = models.load_weights(engine.card.name)
-    return OnnxRuntime(card.model_copy(update={"calibration": None}), weights, 1)
+    return OnnxRuntime(card.model_copy(update={"calibration": None, "review": None}), weights, 1)
 
 
 def predict_case(case: Case, engine: Engine, degrade: Degradation | None = None) -> CasePrediction | None:

@@ -12,7 +12,8 @@ from scipy.stats import beta
 
 from strokeseg.evaluation.detection import roc_auc
 from strokeseg.evaluation.metrics import bootstrap_interval
-from strokeseg.segmentation.confidence import DECISION_THRESHOLD, compute_probability
+from strokeseg.segmentation.confidence import compute_probability
+from strokeseg.segmentation.decision_options import DECISION_THRESHOLD
 from strokeseg.segmentation.interval import compute_nonconformity, conformal_quantile
 from strokeseg.segmentation.models import Calibration, HemorrhageCalibration, VolumeCalibration
 from strokeseg.training.calibration.cases import CasePrediction
