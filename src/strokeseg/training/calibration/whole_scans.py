@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.optimize import minimize
 from torch import nn
 
@@ -48,6 +49,7 @@ DROP_BELOW = 0.15
 RIDGE = 3.0
 """Strength of the penalty on the weights, whose features have unit variance; chosen before any patient was scored."""
 
+THICKNESS_MM = {"under 5 mm": (0, 5), "5 to 10 mm": (5, 10), "over 10 mm": (10, 1e3)}
 _SENSITIVE, _SPECIFIC = 0.97, 0.95
 _DECISIONS = np.round(np.arange(0.05, 0.951, 0.01), 2)
 
@@ -70,6 +72,10 @@ class WholeScan:
         Pixels of each candidate, and how many of them are annotated.
     annotated : int
         Annotated pixels of the scan.
+    lesion_mm : ndarray of float64, shape (lesions,)
+        Thickness of each annotated lesion: diameter of the largest circle in it on any slice.
+    touches : ndarray of bool, shape (lesions, candidates)
+        Whether a candidate shares a pixel with an annotated lesion.
     """
 
     patient: str
@@ -79,6 +85,8 @@ class WholeScan:
     pixels: NDArray[np.int64]
     hits: NDArray[np.int64]
     annotated: int
+    lesion_mm: Floats
+    touches: NDArray[np.bool_]
 
 
 class _FoldEngine:
@@ -150,9 +158,29 @@ def _segment(patient: str, scan: Scan, truth: NDArray[np.bool_], engine: _FoldEn
     pixels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     hits = np.bincount(labels[truth], minlength=count + 1)[1:]
     table = np.array([[one.features[name] for name in FEATURES] for one in candidates]).reshape(count, len(FEATURES))
+    lesions, lesion_count = components.label(truth, scan)
+    touches = np.zeros((lesion_count + 1, count + 1), dtype=bool)
+    touches[lesions.ravel(), labels.ravel()] = True
     return WholeScan(
-        patient, bool(truth.any()), table, hits >= MIN_OVERLAP * np.maximum(pixels, 1), pixels, hits, int(truth.sum())
+        patient,
+        bool(truth.any()),
+        table,
+        hits >= MIN_OVERLAP * np.maximum(pixels, 1),
+        pixels,
+        hits,
+        int(truth.sum()),
+        _measure_thickness_mm(lesions, lesion_count, scan.planes.pixel_spacing_mm),
+        touches[1:, 1:],
     )
+
+
+def _measure_thickness_mm(labels: components.Labels, count: int, spacing_mm: tuple[float, float]) -> Floats:
+    thickness = np.zeros(count)
+    for plane in labels:
+        for number in np.unique(plane[plane > 0]):
+            inside = ndimage.distance_transform_edt(np.pad(plane == number, 1), sampling=spacing_mm)
+            thickness[number - 1] = max(thickness[number - 1], 2 * float(inside.max()))
+    return thickness
 
 
 def fit_review(scans: Sequence[WholeScan], drop_below: float = DROP_BELOW) -> LesionReview:
@@ -180,7 +208,7 @@ def fit_review(scans: Sequence[WholeScan], drop_below: float = DROP_BELOW) -> Le
     lesions, false_alarms = int(truth.sum()), int((~truth).sum())
     if not lesions or not false_alarms:
         raise TrainError(f"{lesions} lesions and {false_alarms} false alarms: the second look needs both")
-    centre, scale = table.mean(0), np.maximum(table.std(0), 1e-6)
+    centre, scale = table.mean(0), np.maximum(table.std(0), 1e-3)
     deviation = np.clip((table - centre) / scale, -3, 3)
     each = np.where(truth, 0.5 / lesions, 0.5 / false_alarms) * len(truth)
 
@@ -359,5 +387,14 @@ def _compute_figures(
         "candidates": {"lesions": int(truth.sum()), "false_alarms": int((~truth).sum())},
         "lesions_kept": share_with_interval(int((truth & stays).sum()), int(truth.sum())),
         "false_alarms_dropped": share_with_interval(int((~truth & ~stays).sum()), int((~truth).sum())),
+        "lesions_found": _count_found(scans, kept),
         "whole_dice": {"before": round(float(np.mean(before)), 3), "after": round(float(np.mean(dice)), 3)},
     }
+
+
+def _count_found(scans: Sequence[WholeScan], kept: Sequence[NDArray[np.bool_]]) -> dict[str, dict[str, Any]]:
+    """Count the annotated lesions that a kept candidate touches, by their thickness."""
+    thickness = np.concatenate([scan.lesion_mm for scan in scans])
+    found = np.concatenate([scan.touches[:, keep].any(1) for scan, keep in zip(scans, kept, strict=True)])
+    classes = {name: (thickness >= low) & (thickness < high) for name, (low, high) in THICKNESS_MM.items()}
+    return {name: share_with_interval(int(found[of].sum()), int(of.sum())) for name, of in classes.items()}
