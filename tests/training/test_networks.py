@@ -20,7 +20,7 @@ from tools.encoder_weights import write_weights
 CONFIGS = Path(__file__).parents[2] / "configs"
 ZOO = sorted(path for path in (CONFIGS / "zoo").glob("*.toml") if path.stem != "common")
 ABLATION = sorted((CONFIGS / "ablation").glob("*.toml"), key=lambda path: path.stem != "base")
-DEFAULT = config.load(CONFIGS / "default-begin.toml")
+DEFAULT = config.load(CONFIGS / "single-slices-begin.toml")
 TINY = """
 extends = "{base}"
 [data]

@@ -41,7 +41,7 @@ def test_the_second_look_learns_what_tells_lesions_from_false_alarms(scans):
     assert all(abs(weight.weight) < 1e-6 for name, weight in review.features.items() if name != "slices")
     assert (review.lesions, review.false_alarms) == (8, 16)
     lesion, alarm = (one.probability for one in whole_scans.review_scan(scans[0], review))
-    assert lesion > 0.8 > 0.3 > alarm
+    assert lesion > 0.65 > 0.35 > alarm
 
 
 def test_a_second_look_needs_lesions_and_false_alarms(scans):
