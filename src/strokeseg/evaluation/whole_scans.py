@@ -8,7 +8,7 @@ from pathlib import Path
 from strokeseg.errors import InputError, TrainError
 from strokeseg.evaluation.bootstrap import Bootstrap
 from strokeseg.evaluation.image_files import Spacing
-from strokeseg.evaluation.scan_row import ScoredScan, score_scan
+from strokeseg.evaluation.scan_row import Reference, ScoredScan, score_scan
 from strokeseg.evaluation.scan_scores import score_rows
 from strokeseg.evaluation.scans import ScanCase
 from strokeseg.evaluation.schema import Evaluation, RefusedScan
@@ -72,6 +72,7 @@ def evaluate_scans(
         else:
             models[result.model.sha256] = result.model
             reference = case.read_reference(result.scan)
+            _check_blood(case, reference)
             scored.append(score_scan(case.name, case.patient, result, reference, case.blood, assumed_spacing_mm))
         if progress:
             progress(count, len(cases))
@@ -106,3 +107,11 @@ def evaluate_scans(
         as_segmented=True,
         whole_scans=score_rows(source, rows, bootstrap),
     )
+
+
+def _check_blood(case: ScanCase, reference: Reference) -> None:
+    """Refuse an annotation that contradicts what index.csv says; a scan of which no pixel is known may hold blood."""
+    if case.blood is None or not reference.known.any() or case.blood == reference.truth.any():
+        return
+    said = "holds blood, and no pixel of its mask does" if case.blood else "holds no blood, and its mask does"
+    raise TrainError(f"{case.name}: index.csv says that it {said}", "Correct one of the two.")
