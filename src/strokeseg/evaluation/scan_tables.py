@@ -113,7 +113,8 @@ def format_score(score: Score) -> str:
         return "undefined"
     if score.low is None or score.high is None:
         return f"{score.value:.3f}"
-    return f"{score.value:.3f} ({score.low:.3f}–{score.high:.3f})"
+    between = "–" if score.low >= 0 else " to "
+    return f"{score.value:.3f} ({score.low:.3f}{between}{score.high:.3f})"
 
 
 def format_number(value: float | None) -> str:
