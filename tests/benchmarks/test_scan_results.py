@@ -113,3 +113,10 @@ def test_storing_whole_scans_keeps_the_networks(tmp_path):
 def test_whole_scans_and_training_are_two_runs(tmp_path, capfd):
     assert main(["accuracy", "--whole-scans", str(tmp_path / "a.json"), "--again"]) == 2
     assert "--whole-scans excludes" in capfd.readouterr().err
+
+
+def test_the_figures_of_a_shipped_network_are_of_the_network_that_is_shipped():
+    shipped = {card.name: card.sha256 for card in accuracy_page.read_shipped_cards()}
+    for each in accuracy.read_results(ROOT / "benchmarks/accuracy.json").whole_scans:
+        for model in each.scores.models:
+            assert shipped.get(model.name, model.sha256) == model.sha256, f"{each.name}: score it again"

@@ -132,6 +132,7 @@ def test_a_bleeding_patient_without_outline_has_no_dice():
 def test_volume_errors_beside_those_of_abc2():
     """Relative differences of 0.25, -0.5 and -1; in ml of 1, -1 and -1."""
     scores = score(*five_patients())
+    assert scores.volume.median_error_relative.value == 0.5
     assert scores.volume.error_relative.value == pytest.approx(1.75 / 3)
     assert scores.volume.bias_relative.value == pytest.approx(-1.25 / 3)
     assert scores.volume.error_ml.value == pytest.approx(1.0)
@@ -246,6 +247,13 @@ def test_intervals_draw_patients():
     rows = [make_row(f"{index}", truth=1, dice=value) for index, value in enumerate(dice)]
     found = score(*rows, draws=1000).dice_with_blood
     assert (found.high - found.low) / (2 * 1.96) == pytest.approx(dice.std() / 10, rel=0.15)
+
+
+def test_a_draw_of_the_median_takes_all_scans_of_a_patient():
+    """Each of two patients has one value: the median of a draw is 1, 2 (the mean of both) or 3."""
+    found = Bootstrap(0.95, 200, 0).score_median([("a", 1.0), ("a", 1.0), ("b", 3.0), ("b", 3.0)])
+    assert (found.value, found.low, found.high) == (2.0, 1.0, 3.0)
+    assert Bootstrap(0.95, 200, 0).score_median([]).value is None
 
 
 def test_folds_that_are_joined_score_like_one_run():

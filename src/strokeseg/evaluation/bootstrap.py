@@ -48,6 +48,18 @@ class Bootstrap:
             return Score(value=None)
         return self.score(sum_by_patient(values, list(dict.fromkeys(patient for patient, _ in values))), mean_of_sums)
 
+    def score_median(self, values: Sequence[tuple[str, float]]) -> Score:
+        """Compute the median of the values of (patient, value); a draw takes all values of a patient."""
+        if not values:
+            return Score(value=None)
+        patients = list(dict.fromkeys(patient for patient, _ in values))
+        of_patients = [np.array([value for who, value in values if who == patient]) for patient in patients]
+
+        def drawn_median(drawn: NDArray[Any]) -> float:
+            return float(np.median(np.concatenate([of_patients[index] for index in drawn])))
+
+        return self.score(np.arange(len(patients)), drawn_median)
+
     def score_auc(self, items: Sequence[tuple[str, bool, float]]) -> Score:
         """Compute the area under the ROC curve of (patient, blood, score); a draw takes all items of a patient.
 

@@ -20,6 +20,8 @@ from strokeseg.evaluation.schema import (
     WholeScanScores,
 )
 
+Measure = Callable[[ScanRow], float | None]
+
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False lesions per scan: Setio et al., LUNA16, Med Image Anal 2017;42:1."""
 
@@ -96,9 +98,8 @@ def score_rows(source: Mapping[str, object], rows: Sequence[ScanRow], draws: Boo
     ]
     curves = [_ScanCurve(row) for row in rows]
 
-    def mean(of: Callable[[ScanRow], float | None], among: Iterable[ScanRow] = rows) -> Score:
-        values = [(row.patient, of(row)) for row in among]
-        return draws.score_mean([(patient, value) for patient, value in values if value is not None])
+    def mean(of: Measure, among: Iterable[ScanRow] = rows) -> Score:
+        return draws.score_mean(_list_values(among, of))
 
     healthy = [row for row in rows if not row.blood]
     points = _trace_froc(curves)
@@ -116,8 +117,8 @@ def score_rows(source: Mapping[str, object], rows: Sequence[ScanRow], draws: Boo
             "slice_auc": draws.score_auc([(who, blood, score) for who, blood, score, _ in slices]),
             "dice_empty_is_1": mean(lambda row: row.dice),
             "dice_with_blood": mean(lambda row: row.dice if row.truth_pixels else None),
-            "volume": _score_volume(mean, lambda r: r.volume_difference_relative, lambda r: r.predicted_ml),
-            "abc2": _score_volume(mean, lambda row: row.abc2_difference_relative, lambda row: row.abc2_ml),
+            "volume": _score_volume(rows, draws, lambda r: r.volume_difference_relative, lambda r: r.predicted_ml),
+            "abc2": _score_volume(rows, draws, lambda row: row.abc2_difference_relative, lambda row: row.abc2_ml),
             "false_ml": mean(lambda row: row.predicted_ml, healthy),
             "false_lesions": draws.score_mean([(each.patient, each.count_false(-1.0)) for each in curves]),
             "lesions": _score_classes(curves, points, draws),
@@ -147,24 +148,30 @@ def _score_share(hits: Sequence[tuple[str, bool]], draws: Bootstrap) -> Score:
     return Score(value=score.value) if score.low == score.high else score
 
 
+def _list_values(rows: Iterable[ScanRow], of: Measure) -> list[tuple[str, float]]:
+    values = [(row.patient, of(row)) for row in rows]
+    return [(patient, value) for patient, value in values if value is not None]
+
+
 def _score_volume(
-    mean: Callable[[Callable[[ScanRow], float | None]], Score],
-    relative: Callable[[ScanRow], float | None],
-    measured_ml: Callable[[ScanRow], float | None],
+    rows: Sequence[ScanRow], draws: Bootstrap, relative_of: Measure, measured_ml: Measure
 ) -> VolumeScores:
     def difference_ml(row: ScanRow) -> float | None:
         volume = measured_ml(row)
         return None if not row.truth_ml or volume is None else volume - row.truth_ml
 
-    def magnitude(of: Callable[[ScanRow], float | None]) -> Callable[[ScanRow], float | None]:
-        return lambda row: None if (value := of(row)) is None else abs(value)
-
+    relative, absolute = _list_values(rows, relative_of), _list_values(rows, difference_ml)
     return VolumeScores(
-        error_relative=mean(magnitude(relative)),
-        bias_relative=mean(relative),
-        error_ml=mean(magnitude(difference_ml)),
-        bias_ml=mean(difference_ml),
+        median_error_relative=draws.score_median(_drop_signs(relative)),
+        error_relative=draws.score_mean(_drop_signs(relative)),
+        bias_relative=draws.score_mean(relative),
+        error_ml=draws.score_mean(_drop_signs(absolute)),
+        bias_ml=draws.score_mean(absolute),
     )
+
+
+def _drop_signs(values: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    return [(patient, abs(value)) for patient, value in values]
 
 
 class _ScanCurve:

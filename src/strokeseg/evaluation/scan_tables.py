@@ -18,6 +18,7 @@ SCAN_HEADINGS = {
     "false_lesions": ("False lesions", "per scan"),
 }
 VOLUME_HEADINGS = {
+    "median_error_relative": "Median error, relative",
     "error_relative": "Error, relative",
     "bias_relative": "Bias, relative",
     "error_ml": "Error, ml",

@@ -130,8 +130,9 @@ class RefusedScan(_Model):
 
 
 class VolumeScores(_Model):
-    """Errors of the volume of scans with annotated blood; means over scans."""
+    """Errors of the volume of scans with annotated blood; means over scans, but for the median."""
 
+    median_error_relative: Score = Field(description="median of |volume - truth| / truth; small lesions rule the mean")
     error_relative: Score = Field(description="|volume - truth| / truth")
     bias_relative: Score = Field(description="(volume - truth) / truth")
     error_ml: Score = Field(description="|volume - truth|, ml")
