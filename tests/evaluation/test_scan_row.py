@@ -112,6 +112,18 @@ def test_slices_and_pixels_of_unknown_truth_count_for_nothing():
     assert scored.row.lesions[0].matches == [1]
 
 
+def test_a_lesion_of_mostly_unknown_truth_is_not_false():
+    """Of the 16 pixels of the small lesion 4, then 8, are known; of the large one, which matches, a tenth."""
+    known = np.ones(SHAPE, dtype=bool)
+    known[:, :, 6:15], known[5, 30:34, 31:] = False, False
+    truth = LARGE & known
+    answered = score(make_result([LARGE, SMALL]), truth, known).row.answered_lesions
+    assert [(each.id, each.pixels) for each in answered] == [(1, 30)]
+    known[5, 30:34, 31] = True
+    answered = score(make_result([LARGE, SMALL]), truth, known).row.answered_lesions
+    assert [(each.id, each.pixels) for each in answered] == [(1, 30), (2, 8)]
+
+
 def test_a_bleeding_scan_of_which_nothing_is_outlined_is_scored_by_its_answer_alone():
     nothing = np.zeros(SHAPE, dtype=bool)
     scored = score(make_result([LARGE]), nothing, known=nothing, blood=True)

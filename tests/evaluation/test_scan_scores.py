@@ -25,7 +25,7 @@ def make_row(name, truth=0, predicted=0, dice=1.0, confidence=0.1, lesions=(), a
     values = {
         "name": name,
         "patient": name,
-        "slices": len(slices),
+        "slices": len(slices) or 9,
         "blood": truth > 0,
         "hemorrhage": predicted > 0,
         "confidence": confidence,
@@ -226,6 +226,11 @@ def test_an_answer_that_must_give_way_to_another_leaves_both_lesions_found():
         make_row("a", truth=1, lesions=[annotate([1, 2]), annotate([1])], answered=[answer(1, 0.9), answer(2, 0.5)])
     ]
     assert [point.found for point in score(*rows).froc] == [0.5, 1.0]
+
+
+def test_a_scan_of_which_nothing_is_known_has_no_false_lesions_to_count():
+    scores = score(*froc_rows(), make_row("e", blood=True, dice=None, hemorrhage=True).model_copy(update={"slices": 0}))
+    assert scores.false_lesions.value == 0.75 and scores.froc[-1].false_per_scan == 0.75
 
 
 def test_lesions_of_unknown_size_are_counted_together_alone():

@@ -95,6 +95,7 @@ def score_scan(
     counts = Counts.from_masks(reference.truth, prediction.mask)
     tally, slices = _tally_scan(name, patient, prediction, scan, used, is_known_mm)
     is_outlined = bool(reference.truth.any()) or not has_blood
+    lesions = _describe_lesions(reference.truth, labels, scan, is_known_mm)
     row = ScanRow(
         name=name,
         patient=patient,
@@ -107,8 +108,8 @@ def score_scan(
         predicted_pixels=counts.true_positive + counts.false_positive,
         dice=dice(counts) if is_outlined and len(used) else None,
         spacing_assumed=assumed_mm is not None and result.scan.weights_mm is None,
-        lesions=_describe_lesions(reference.truth, labels, scan, is_known_mm),
-        answered_lesions=_describe_answer(result, labels),
+        lesions=lesions,
+        answered_lesions=_describe_answer(result, labels, {number for each in lesions for number in each.matches}),
         slice_blood=[slice_scores[index][0] for index in used],
         slice_score=[slice_scores[index][1] for index in used],
         slice_marked=[slice_scores[index][2] for index in used],
@@ -214,11 +215,11 @@ def thickness_mm(lesion: Bools, pixel_spacing_mm: tuple[float, float]) -> float:
     return thickest
 
 
-def _describe_answer(result: Result, labels: Labels) -> list[AnsweredLesion]:
-    """Describe the lesions of the answer that have a known pixel."""
+def _describe_answer(result: Result, labels: Labels, matched: set[int]) -> list[AnsweredLesion]:
+    """Describe the lesions of the answer; one that matches nothing is left out if most of its pixels are unknown."""
     sizes = np.bincount(labels.ravel(), minlength=len(result.findings.lesions) + 1)
     return [
         AnsweredLesion(id=lesion.id, pixels=int(sizes[lesion.id]), probability=lesion.probability or 0.0)
         for lesion in result.findings.lesions
-        if sizes[lesion.id]
+        if lesion.id in matched or 2 * sizes[lesion.id] >= lesion.pixels
     ]

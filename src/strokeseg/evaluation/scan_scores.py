@@ -96,7 +96,7 @@ def score_rows(source: Mapping[str, object], rows: Sequence[ScanRow], draws: Boo
         for row in rows
         for values in zip(row.slice_blood, row.slice_score, row.slice_marked, strict=True)
     ]
-    curves = [_ScanCurve(row) for row in rows]
+    curves = [_ScanCurve(row) for row in rows if row.slices]
 
     def mean(of: Measure, among: Iterable[ScanRow] = rows) -> Score:
         return draws.score_mean(_list_values(among, of))

@@ -91,7 +91,7 @@ class AnsweredLesion(_Model):
     """A lesion of the answer, as in `result.json`."""
 
     id: int
-    pixels: int
+    pixels: int = Field(description="known pixels")
     probability: float = Field(description="mean of the probability map over the lesion")
 
 
@@ -115,7 +115,9 @@ class ScanRow(_Model):
     volume_difference_relative: float | None = Field(description="(prediction - truth) / truth; needs no spacing")
     abc2_difference_relative: float | None = Field(description="(ABC/2 - truth) / truth; needs no in-plane spacing")
     lesions: list[AnnotatedLesion]
-    answered_lesions: list[AnsweredLesion]
+    answered_lesions: list[AnsweredLesion] = Field(
+        description="without those that match no annotated lesion and whose truth is mostly unknown"
+    )
     slice_blood: list[bool] = Field(description="of each slice: whether it holds blood")
     slice_score: list[float] = Field(description="of each slice: its detection score")
     slice_marked: list[bool] = Field(description="of each slice: whether the answer marks a pixel")
