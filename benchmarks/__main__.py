@@ -32,6 +32,7 @@ Examples:
   python -m benchmarks accuracy --only unet-resnet34     one network
   python -m benchmarks accuracy --no-train               scores the finished runs
   python -m benchmarks accuracy --page-only              writes the page from the stored figures
+  python -m benchmarks accuracy --whole-scans test.json  adds figures of `strokeseg evaluate --json test.json`
 """
 
 _ResultsOption = Annotated[Path, typer.Option("--results", metavar="FILE", help="File of the figures.")]
@@ -49,6 +50,16 @@ _ConfigsOption = Annotated[
 _OnlyOption = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="NAME", show_default="all", help="Name of a configuration; may be repeated."),
+]
+_WholeScansOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--whole-scans",
+        metavar="FILE",
+        show_default=False,
+        help="Train nothing; store the figures of `strokeseg evaluate --set NAME --json FILE`. Several files are the "
+        "folds of one cross-validation.",
+    ),
 ]
 _RunsOption = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Folder of the runs; many GB.")]
 _SeedsOption = Annotated[
@@ -87,18 +98,23 @@ def accuracy(
     again: _AgainOption = False,
     fresh: _FreshOption = False,
     page_only: _PageOnlyOption = False,
+    whole_scans: _WholeScansOption = None,
 ) -> None:
     """Train every network of the zoo with the same budget, score it on unseen patients, and write the page.
 
     Each finished network is stored at once. After a stop the same command continues.
     """
     from benchmarks import accuracy as benchmark
-    from benchmarks import accuracy_page
+    from benchmarks import accuracy_page, scan_results
 
-    if page_only and (again or only or fresh):
-        raise UsageError("--page-only excludes --again, --fresh and --only", "Leave them out.")
+    if (page_only or whole_scans) and (again or only or fresh):
+        name = "--page-only" if page_only else "--whole-scans"
+        raise UsageError(f"{name} excludes --again, --fresh and --only", "Leave them out.")
 
     def measure() -> None:
+        if whole_scans:
+            benchmark.store_whole_scans(results, scan_results.read_scores(whole_scans))
+            return
         paths = benchmark.find_configurations([configs / "zoo", configs / "ablation"], only or [])
         with require_training_packages(), contextlib.redirect_stdout(sys.stderr):
             benchmark.run(

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmarks.scan_results import StoredScores
 from strokeseg import atomic_write
 from strokeseg.errors import TrainError, UsageError
 from strokeseg.segmentation.models import Card
@@ -39,6 +40,7 @@ class Results(BaseModel):
 
     schema_: Literal["strokeseg.accuracy/1"] = Field(default="strokeseg.accuracy/1", alias="schema")
     rows: list[TrainedNetwork] = []
+    whole_scans: list[StoredScores] = []
 
     def select_group(self, group: str) -> list[TrainedNetwork]:
         """Return the rows of a group, the best validation Dice first."""
@@ -247,8 +249,38 @@ def _train_and_score(stored: Results, path: Path, group: str, seed: int, setting
     log(f"{group}/{name}: validation {get_validation_dice(card):.3f}")
     row = TrainedNetwork(group=group, name=name, date=datetime.date.today().isoformat(), card=card)
     # Read again: another process may have stored rows meanwhile.
-    rows = [*read_results(settings.results).exclude(group, name), row]
-    updated = Results(rows=sorted(rows, key=lambda row: (row.group, row.name)))
-    content = (updated.model_dump_json(indent=1) + "\n").encode()
-    atomic_write.write_file(settings.results, content, "Name another file with --results.")
-    return updated
+    latest = read_results(settings.results)
+    rows = sorted([*latest.exclude(group, name), row], key=lambda row: (row.group, row.name))
+    return _write_results(settings.results, latest.model_copy(update={"rows": rows}))
+
+
+def store_whole_scans(results: Path, scores: StoredScores) -> Results:
+    """Store figures of whole scans; those of the same network, set and role are replaced.
+
+    Parameters
+    ----------
+    results : Path
+        File of the figures, read and written.
+    scores : StoredScores
+        The figures.
+
+    Returns
+    -------
+    Results
+        All figures.
+
+    Raises
+    ------
+    TrainError
+        `train`, if the file cannot be read.
+    """
+    stored = read_results(results)
+    kept = [each for each in stored.whole_scans if each.key != scores.key]
+    ordered = sorted([*kept, scores], key=lambda each: tuple(part or "" for part in each.key))
+    return _write_results(results, stored.model_copy(update={"whole_scans": ordered}))
+
+
+def _write_results(path: Path, results: Results) -> Results:
+    content = (results.model_dump_json(indent=1) + "\n").encode()
+    atomic_write.write_file(path, content, "Name another file with --results.")
+    return results

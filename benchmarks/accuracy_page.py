@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.accuracy import Results, TrainedNetwork, get_validation_dice
 from benchmarks.page import render_template
+from strokeseg.evaluation.scan_tables import name_class
 from strokeseg.segmentation import models
 from strokeseg.segmentation.models import Card
 
@@ -40,6 +41,7 @@ def render_page(results: Results, shipped: Sequence[Card]) -> str:
     zoo, ablation, seeds = (results.select_group(group) for group in ("zoo", "ablation", "seeds"))
     repeated_name = seeds[0].name.rpartition("-seed-")[0] if seeds else None
     repeated = [row for row in (*zoo, *seeds) if row.name.partition("-seed-")[0] == repeated_name]
+    class_names = [name_class(each) for stored in results.whole_scans[:1] for each in stored.scores.lesions]
     base = next((row for row in ablation if row.name == "base"), None)
     return render_template(
         "results.md.j2",
@@ -53,6 +55,9 @@ def render_page(results: Results, shipped: Sequence[Card]) -> str:
         ablation=sorted(ablation, key=lambda row: (row.name != "base", row.name)),
         ablation_sources=_list_sources(ablation),
         base_dice=None if base is None else get_validation_dice(base.card),
+        tests=[each.model_dump() for each in results.whole_scans if each.is_test],
+        validations=[each.model_dump() for each in results.whole_scans if not each.is_test],
+        class_names=class_names,
         published=[(row, PREDECESSOR_FIGURES[row.name]) for row in zoo if row.name in PREDECESSOR_FIGURES],
     )
 

@@ -38,6 +38,7 @@ def render_template(name: str, **values: Any) -> str:
         "seconds": "{:.2f}".format,
         "score": format_score,
         "score_interval": format_score_interval,
+        "assumed": format_assumed_spacing,
     }
     return environment.get_template(name).render(**values)
 
@@ -51,4 +52,10 @@ def format_score_interval(score: dict[str, Any] | None) -> str:
     """Return a score of a card with its interval, or a dash where it is missing."""
     if not score or score["value"] is None or score["low"] is None:
         return format_score(score)
-    return f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
+    between = "–" if score["low"] >= 0 else " to "
+    return f"{score['value']:.3f} ({score['low']:.3f}{between}{score['high']:.3f})"
+
+
+def format_assumed_spacing(spacing_mm: tuple[float, float, float] | None) -> str:
+    """Return a spacing (slice, row, column) that is assumed, as "0.45 x 0.45 x 5 mm", or a dash."""
+    return "–" if spacing_mm is None else "{1:g} x {2:g} x {0:g} mm".format(*spacing_mm)

@@ -170,3 +170,14 @@ def test_a_normal_that_was_trained_on_is_found_too(tmp_path):
     call = ["evaluate", str(folder_of(tmp_path / "pairs", [make_head(1)])), "--window", "40,120"]
     call += ["--normals", str(tmp_path / "normals/images"), "--check-leakage", str(tmp_path / "split.csv")]
     assert isinstance(CliRunner().invoke(app, call).exception, Leakage)
+
+
+def test_a_slice_of_a_whole_scan_that_was_trained_on_is_found(tmp_path):
+    folder_of(tmp_path, [make_head(1), make_head(2)])
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "images").rename(tmp_path / "scans/p1")
+    (tmp_path / "scans/index.csv").write_text("patient,blood\np1,0\n")
+    split_file.write(rows_of([("train", make_head(2))]), tmp_path / "split.csv")
+    call = ["evaluate", str(tmp_path / "scans"), "--whole-scans", "--window", "40,120"]
+    done = CliRunner().invoke(app, [*call, "--check-leakage", str(tmp_path / "split.csv")])
+    assert isinstance(done.exception, Leakage) and "p1 as set n0" in done.exception.message

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from strokeseg import atomic_write
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
+from strokeseg.scan_options import Spacing, Window
+
+if TYPE_CHECKING:
+    from strokeseg.evaluation import Normal, Pair, ScanCase
+    from strokeseg.evaluation.image_files import Spacing as SpacingMm
 
 _FILE_REMEDY = "Name another file with --json, or - for stdout."
 
@@ -19,7 +26,28 @@ Examples:
   strokeseg evaluate mine --images ct --masks blood --patient 'p(\\d+)_' --json figures.json
   strokeseg evaluate mine --normals healthy --as-segmented
   strokeseg evaluate mine --json - | jq .per_patient.dice
+  strokeseg evaluate patients --whole-scans --normals healthy --assume-spacing 5,0.45,0.45
+  strokeseg evaluate data/ctich --set ctich --role test
+  strokeseg evaluate data/ctich --set ctich --role train --unseen splits/default.csv
 """
+
+
+class _Settings(TypedDict):
+    """Arguments of :func:`strokeseg.segment`."""
+
+    model: str
+    engine: str
+    threads: int
+    window: Window | None
+    spacing_mm: Spacing | None
+    flip: bool
+
+
+class SetName(StrEnum):
+    """Built-in sets of whole scans; the names of :data:`strokeseg.training.scan_sets.SCAN_SETS`."""
+
+    ctich = "ctich"
+    phe_sich = "phe_sich"
 
 
 _FolderArgument = Annotated[
@@ -28,7 +56,8 @@ _FolderArgument = Annotated[
         metavar="FOLDER",
         show_default=False,
         help="Holds images/ and masks/ with files of the same names (pictures or NIfTI), or NIfTI volumes "
-        "NAME.nii.gz with masks NAME_mask.nii.gz.",
+        "NAME.nii.gz with masks NAME_mask.nii.gz. With --whole-scans: a scan for each patient, a folder of pictures or "
+        "DICOM files or a volume, and its mask masks/NAME/ or masks/NAME.nii.gz.",
     ),
 ]
 _ThresholdOption = Annotated[
@@ -70,7 +99,53 @@ _NormalsOption = Annotated[
         metavar="FOLDER",
         show_default=False,
         help="Pictures or NIfTI volumes without hemorrhage, which need no masks: they count for the ROC-AUC of "
-        "detection and for the share of quiet slices.",
+        "detection and for the share of quiet slices. With --whole-scans: scans, one for each patient.",
+    ),
+]
+_WholeScansOption = Annotated[
+    bool,
+    typer.Option(
+        "--whole-scans",
+        help="Score whole scans, answered as `strokeseg segment` answers them: also sensitivity and specificity by "
+        "patient, lesions by size, volumes beside ABC/2.",
+    ),
+]
+_SetOption = Annotated[
+    SetName | None,
+    typer.Option(
+        "--set",
+        metavar="NAME",
+        show_default=False,
+        help=f"FOLDER is this public set of whole scans: {', '.join(SetName)}.",
+    ),
+]
+_RoleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--role",
+        metavar="ROLE",
+        show_default=False,
+        help="Whole scans: only the patients with this role in FOLDER/index.csv; of ctich train or test.",
+    ),
+]
+_UnseenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--unseen",
+        metavar="SPLIT.csv",
+        show_default=False,
+        help="Whole scans: leave out the patients on the training side of this split.",
+    ),
+]
+_AssumeSpacingOption = Annotated[
+    Spacing | None,
+    typer.Option(
+        "--assume-spacing",
+        parser=options.parse_spacing_option,
+        metavar="SLICE,ROW,COLUMN",
+        show_default="the set's",
+        help="Whole scans: spacing in mm for the figures in mm and ml of scans that state none. Unlike --spacing it "
+        "does not change the answers.",
     ),
 ]
 _AsSegmentedOption = Annotated[
@@ -124,6 +199,11 @@ def evaluate(
     as_segmented: _AsSegmentedOption = False,
     window: options.WindowOption = None,
     spacing: options.SpacingOption = None,
+    whole_scans: _WholeScansOption = False,
+    data_set: _SetOption = None,
+    role: _RoleOption = None,
+    unseen: _UnseenOption = None,
+    assume_spacing: _AssumeSpacingOption = None,
     flip: options.FlipOption = False,
     leaks: _LeaksOption = None,
     data: _DataOption = None,
@@ -133,10 +213,16 @@ def evaluate(
 
     Dice, IoU, average precision, precision and recall are given as the mean over slices, as the mean over patients and
     over all pixels; then lesions, surfaces, volumes, detection and calibration. docs/metrics.md defines each metric.
-    By default the probability map, cut at the threshold, is scored; with --as-segmented the final mask.
+    By default the probability map, cut at the threshold, is scored; with --as-segmented the final mask. With
+    --whole-scans or --set each scan is answered as by `strokeseg segment`, and scored as a whole.
     """
-    if as_segmented and threshold is not None:
-        raise UsageError("--as-segmented uses the model's own threshold", "Leave --threshold out.")
+    whole_scans = whole_scans or data_set is not None
+    if (as_segmented or whole_scans) and threshold is not None:
+        name = "--as-segmented" if as_segmented else "--whole-scans"
+        raise UsageError(f"{name} uses the model's own threshold", "Leave --threshold out.")
+    for name, value in (("--role", role), ("--unseen", unseen), ("--assume-spacing", assume_spacing)):
+        if value is not None and not whole_scans:
+            raise UsageError(f"{name} applies to whole scans", "Add --whole-scans or --set.")
     from strokeseg import evaluation, pipeline
     from strokeseg.segmentation import models
 
@@ -144,19 +230,40 @@ def evaluate(
     if to_file is not None:
         atomic_write.check_writable(to_file, _FILE_REMEDY, parents=False)
     cut = models.load_card(model).threshold if threshold is None else threshold
-    predict = pipeline.make_predictor(
-        model, engine=engine.value, threads=threads, window=window, spacing_mm=spacing, flip=flip
+    settings = _Settings(
+        model=model, engine=engine.value, threads=threads, window=window, spacing_mm=spacing, flip=flip
     )
-    pairs = evaluation.find_pairs(folder, images, masks, patient, ignore, picture_spacing_mm=spacing)
-    healthy = evaluation.find_normals(normals, patient, pairs, folder) if normals is not None else []
+    predict = pipeline.make_predictor(**settings)
+    checked: Sequence[Pair | Normal | ScanCase]
+    if whole_scans:
+        cases, assumed = _find_cases(folder, data_set, role, images, masks, patient, ignore, normals, unseen)
+        checked = cases
+    else:
+        pairs = evaluation.find_pairs(folder, images, masks, patient, ignore, picture_spacing_mm=spacing)
+        healthy = evaluation.find_normals(normals, patient, pairs, folder) if normals is not None else []
+        checked = [*pairs, *healthy]
     if leaks is not None:
         from strokeseg.evaluation import leakage, split_file
         from strokeseg.training.split import make_source_reader
 
         read_source = make_source_reader(data) if data is not None else None
-        leakage.check_leakage([*pairs, *healthy], split_file.read(leaks), read_source, window)
-    with terminal.show_progress("scoring", "images") as progress:
-        scores = evaluation.evaluate(pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress)
+        leakage.check_leakage(checked, split_file.read(leaks), read_source, window)
+    if whole_scans:
+        with terminal.show_progress("scoring", "scans") as progress:
+            scores = evaluation.evaluate_scans(
+                cases,
+                lambda path: pipeline.segment(path, **settings),
+                assumed_spacing_mm=assume_spacing or assumed,
+                data_set=None if data_set is None else data_set.value,
+                role=role,
+                unseen=None if unseen is None else unseen.name,
+                progress=progress,
+            )
+    else:
+        with terminal.show_progress("scoring", "images") as progress:
+            scores = evaluation.evaluate(
+                pairs, predict, cut, normals=healthy, as_segmented=as_segmented, progress=progress
+            )
     if to_file is not None:
         atomic_write.write_file(
             to_file, (scores.model_dump_json(indent=2) + "\n").encode(), _FILE_REMEDY, parents=False
@@ -165,3 +272,35 @@ def evaluate(
         terminal.print_data(scores.model_dump_json(indent=2))
     else:
         terminal.show(evaluation.render_table(scores))
+
+
+def _find_cases(
+    folder: Path,
+    data_set: SetName | None,
+    role: str | None,
+    images: str,
+    masks: str,
+    patient: str | None,
+    ignore: int | None,
+    normals: Path | None,
+    unseen: Path | None,
+) -> tuple[list[ScanCase], SpacingMm | None]:
+    """Find the whole scans to score, and the spacing that their set is assumed to have."""
+    from strokeseg import evaluation
+    from strokeseg.evaluation import split_file
+    from strokeseg.training.scan_sets import SCAN_SETS, leave_out_trained
+
+    assumed = None
+    if data_set is None:
+        cases = evaluation.find_scans(folder, images, masks, patient, ignore, role)
+    else:
+        scan_set, assumed = SCAN_SETS[data_set], SCAN_SETS[data_set].assumed_spacing_mm
+        if (images, masks, patient, ignore) != ("images", "masks", None, None):
+            raise UsageError("--set knows its images, masks and patients", "Leave these options out.")
+        if role not in (scan_set.roles or (None,)):
+            known = " or ".join(f"--role {name}" for name in scan_set.roles)
+            raise UsageError(f"--set {data_set} needs {known or 'no --role'}", f"Give {known or 'none'}.")
+        cases = scan_set.find(folder, role)
+    if normals is not None:
+        cases += evaluation.find_scans_without_blood(normals, patient)
+    return (cases if unseen is None else leave_out_trained(cases, split_file.read(unseen))), assumed

@@ -45,6 +45,8 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
+parse_spacing_option = _make_parser(parse_spacing)
+
 InputArgument = Annotated[
     Path,
     typer.Argument(
@@ -93,7 +95,7 @@ SpacingOption = Annotated[
     Spacing | None,
     typer.Option(
         "--spacing",
-        parser=_make_parser(parse_spacing),
+        parser=parse_spacing_option,
         metavar="SLICE,ROW,COLUMN",
         show_default=False,
         help="Pictures only: distances between slices, rows and columns in mm, such as 5,0.45,0.45. Without it no "

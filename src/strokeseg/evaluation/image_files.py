@@ -15,6 +15,7 @@ from strokeseg.reading.pictures.picture_file import PILLOW_FORMATS
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUME_ENDINGS = (".nii.gz", ".nii")
 
+Bools = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
 """(slice, row, column), mm."""
 
@@ -51,17 +52,18 @@ def _read_volume(path: Path) -> NDArray[Any]:
     """Read a NIfTI volume as (slices, rows, columns) with a Scan's directions: to the head, the back, the left."""
     import nibabel
 
-    image = _load_nifti(path)
+    image = load_nifti(path)
     try:
         values = np.asanyarray(image.dataobj)
-        values = values.reshape(_three_axes(values.shape))
+        values = values.reshape(three_axes(values.shape))
     except (OSError, EOFError, ValueError):
         raise TrainError(f"{path.parent.name}/{path.name}: not a complete single NIfTI volume") from None
     to_ras = nibabel.orientations.apply_orientation(values, nibabel.io_orientation(image.affine))
     return np.transpose(to_ras, (2, 1, 0))[:, ::-1, ::-1]
 
 
-def _load_nifti(path: Path) -> Any:
+def load_nifti(path: Path) -> Any:
+    """Load a NIfTI file with nibabel; raises TrainError if it cannot be read."""
     import nibabel
 
     try:
@@ -70,7 +72,8 @@ def _load_nifti(path: Path) -> Any:
         raise TrainError(f"{path.parent.name}/{path.name}: not a readable NIfTI file") from None
 
 
-def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+def three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the first three lengths of a shape, 1 for a missing third."""
     return (*shape[:3], 1)[:3]
 
 
@@ -79,9 +82,9 @@ def read_size(image: Path) -> tuple[int, ...]:
     if is_volume(image):
         import nibabel
 
-        volume = _load_nifti(image)
+        volume = load_nifti(image)
         axes = nibabel.io_orientation(volume.affine)[:, 0].argsort()
-        lengths = _three_axes(volume.shape)
+        lengths = three_axes(volume.shape)
         return tuple(int(lengths[axis]) for axis in axes[::-1])
     try:
         with Image.open(image, formats=PILLOW_FORMATS) as picture:
@@ -94,14 +97,66 @@ def read_volume_spacing_mm(volume: Path) -> Spacing:
     """Read a volume's spacing; slices along their normal, so that the product is the volume of a voxel."""
     import nibabel
 
-    image = _load_nifti(volume)
-    unit_mm = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
-    affine = np.asarray(image.affine, dtype=np.float64)[:3, :3] * unit_mm
+    image = load_nifti(volume)
+    affine = read_affine_mm(image)[:3, :3]
     column, row, _ = affine.T[nibabel.io_orientation(image.affine)[:, 0].argsort()]
     row_mm, column_mm = float(np.linalg.norm(row)), float(np.linalg.norm(column))
     return float(abs(np.linalg.det(affine)) / (row_mm * column_mm)), row_mm, column_mm
 
 
+def read_affine_mm(image: Any) -> NDArray[np.float64]:
+    """Return the affine of a NIfTI image to RAS mm, (4, 4)."""
+    unit_mm = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
+    return np.diag([unit_mm, unit_mm, unit_mm, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+
+
 def format_shape(shape: tuple[int, ...]) -> str:
     """Format a shape as "512 x 512"."""
     return " x ".join(str(length) for length in shape)
+
+
+def binarize(
+    values: NDArray[Any], label: str, ignore: int | None = None, labels: tuple[int, ...] | None = None
+) -> tuple[Bools, Bools]:
+    """Convert the values of a mask to blood and known pixels.
+
+    Parameters
+    ----------
+    values : ndarray, any shape
+        Values of a mask.
+    label : str
+        The file, for messages.
+    ignore : int, optional
+        Value for unknown pixels.
+    labels : tuple of int, optional
+        Values that are blood. By default the mask must be binary.
+
+    Returns
+    -------
+    tuple of (ndarray of bool, ndarray of bool)
+        Annotated blood, and where the truth is known.
+
+    Raises
+    ------
+    TrainError
+        `train`, if the mask is not binary (without labels).
+    """
+    known = np.ones(values.shape, dtype=bool) if ignore is None else values != ignore
+    if labels is not None:
+        return np.isin(values, labels) & known, known
+    unique = np.unique(values[known])
+    if not (np.isin(unique, (0, 255)).all() or np.isin(unique, (0, 1)).all()):
+        raise _not_binary(label, unique)
+    return (values > 0) & known, known
+
+
+def _not_binary(label: str, unique: NDArray[Any]) -> TrainError:
+    others = [f"{value:g}" for value in unique if value not in (0, 255)]
+    shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
+    if "128" in others:
+        remedy = "If 128 marks unknown pixels, ignore this value: --ignore 128."
+    elif len(others) > 3:
+        remedy = "Save masks with lossless compression (PNG, not JPEG), as 0 and 255."
+    else:
+        remedy = "Use masks of 0 and 255 (or 0 and 1); merge the classes of blood into one."
+    return TrainError(f"{label}: the mask is not binary, it holds {shown} besides 0 and 255", remedy)

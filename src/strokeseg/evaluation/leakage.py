@@ -33,6 +33,7 @@ from scipy import ndimage
 
 from strokeseg.errors import Leakage
 from strokeseg.evaluation.pairs import Normal, Pair
+from strokeseg.evaluation.scans import ScanCase
 from strokeseg.evaluation.split_file import SplitRow
 from strokeseg.segmentation.preprocess import apply_window, crop_square, find_head_square, resize
 
@@ -182,7 +183,7 @@ def _is_near_duplicate(distance: int, one: Thumbnail, other: Thumbnail | None) -
 
 
 def check_leakage(
-    images: Sequence[Pair | Normal],
+    images: Sequence[Pair | Normal | ScanCase],
     rows: Sequence[SplitRow],
     read_source: SourceReader | None = None,
     window: tuple[float, float] | None = None,
@@ -191,8 +192,8 @@ def check_leakage(
 
     Parameters
     ----------
-    images : sequence of Pair or Normal
-        Test images and normals; every slice of a volume counts.
+    images : sequence of Pair, Normal or ScanCase
+        Test images and normals, or whole scans; every slice of a volume counts.
     rows : sequence of SplitRow
         The split.
     read_source : callable, optional

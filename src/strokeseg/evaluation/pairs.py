@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from strokeseg.evaluation.image_files import (
     PICTURE_ENDINGS,
     VOLUME_ENDINGS,
     Spacing,
+    binarize,
     format_shape,
     get_stem,
     is_volume,
@@ -31,7 +31,7 @@ from strokeseg.evaluation.image_files import (
 )
 from strokeseg.evaluation.patients import list_index_columns, patient_lookup
 
-_MASK_ENDING = re.compile(r"^(.+)_(mask|seg|label)$")
+MASK_ENDING = re.compile(r"^(.+)_(mask|seg|label)$")
 
 Bools = NDArray[np.bool_]
 
@@ -107,14 +107,7 @@ class Pair:
                 f"its image {self.image.name} {format_shape(size)}",
                 "Give masks on the pixels of their images; do not resample one without the other.",
             )
-        known = np.ones(values.shape, dtype=bool) if self.ignore is None else values != self.ignore
-        if self.labels is not None:
-            truth = np.isin(values, self.labels) & known
-        else:
-            unique = np.unique(values[known])
-            if not (np.isin(unique, (0, 255)).all() or np.isin(unique, (0, 1)).all()):
-                raise _not_binary(label, unique)
-            truth = (values > 0) & known
+        truth, known = binarize(values, label, self.ignore, self.labels)
         return (truth, known) if values.ndim == 3 else (truth[None], known[None])
 
 
@@ -247,7 +240,7 @@ def _refuse_files_of_pairs(images: dict[str, Path], pairs: Sequence[Pair]) -> No
     for path in (path for pair in pairs for path in (pair.image, pair.mask)):
         known.setdefault(path.stat().st_size, []).append(path)
     for stem, image in images.items():
-        if _MASK_ENDING.match(stem):
+        if MASK_ENDING.match(stem):
             raise TrainError(f"{image.name}: a normal that is named like a mask", "Name a folder without masks.")
         for path in known.get(image.stat().st_size, []):
             if filecmp.cmp(path, image, shallow=False):
@@ -276,8 +269,8 @@ def _match_one_folder(folder: Path) -> list[tuple[str, Path, Path]]:
     if not folder.is_dir():
         raise TrainError(f"{folder}: no such folder", "Give a folder of image and mask pairs.")
     volumes = {stem: path for stem, path in _list_by_stem(folder).items() if is_volume(path)}
-    masks = {match[1]: volumes[stem] for stem in volumes if (match := _MASK_ENDING.match(stem))}
-    images = {stem: path for stem, path in volumes.items() if not _MASK_ENDING.match(stem)}
+    masks = {match[1]: volumes[stem] for stem in volumes if (match := MASK_ENDING.match(stem))}
+    images = {stem: path for stem, path in volumes.items() if not MASK_ENDING.match(stem)}
     missing = sorted(set(images) - set(masks))
     if missing:
         raise TrainError(f"{images[missing[0]].name} has no mask {missing[0]}_mask.nii.gz beside it")
@@ -295,15 +288,3 @@ def _list_by_stem(folder: Path) -> dict[str, Path]:
             )
         files[stem] = path
     return files
-
-
-def _not_binary(label: str, unique: NDArray[Any]) -> TrainError:
-    others = [f"{value:g}" for value in unique if value not in (0, 255)]
-    shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
-    if "128" in others:
-        remedy = "If 128 marks unknown pixels, ignore this value: --ignore 128."
-    elif len(others) > 3:
-        remedy = "Save masks with lossless compression (PNG, not JPEG), as 0 and 255."
-    else:
-        remedy = "Use masks of 0 and 255 (or 0 and 1); merge the classes of blood into one."
-    return TrainError(f"{label}: the mask is not binary, it holds {shown} besides 0 and 255", remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 
 from strokeseg.errors import InputError, TrainError
 from strokeseg.evaluation import metrics
+from strokeseg.evaluation.bootstrap import Bootstrap, sum_by_patient
 from strokeseg.evaluation.calibration_error import calibration_error
-from strokeseg.evaluation.detection import roc_auc
-from strokeseg.evaluation.metrics import Counts, bootstrap_interval, mean_defined
+from strokeseg.evaluation.metrics import Counts, mean_defined
 from strokeseg.evaluation.pairs import Normal, Pair
-from strokeseg.evaluation.schema import Evaluation, PatientRow, Score, ScoreRow, Scores, SingleLevelScores
+from strokeseg.evaluation.schema import (
+    Evaluation,
+    PatientRow,
+    Score,
+    ScoreRow,
+    Scores,
+    SingleLevelScores,
+    WholeScanScores,
+)
 from strokeseg.evaluation.tally import (
     COUNT_METRICS,
     ImagePrediction,
@@ -49,29 +57,13 @@ Predictor = Callable[[Path], ProbabilityMap | Prediction]
 
 
 @dataclass(frozen=True)
-class _SliceResult:
+class SliceResult:
     """The values of a slice, also of a normal, from which detection and quiet are computed."""
 
     patient: str
     blood: bool
     score: float
     predicted: bool
-
-
-@dataclass(frozen=True)
-class _Bootstrap:
-    level: float
-    number: int
-    seed: int
-
-    def score(self, values: Any, statistic: Callable[[NDArray[Any]], float], all_drawn: bool = False) -> Score:
-        """Compute a statistic of the patients' values; draw the patients for whom it is defined alone, or all."""
-        of_patients = np.asarray(values)
-        value = none_if_nan(statistic(of_patients))
-        if not all_drawn:
-            of_patients = of_patients[[not np.isnan(statistic(each[None])) for each in of_patients]]
-        low, high = bootstrap_interval(of_patients, statistic, level=self.level, n=self.number, seed=self.seed)
-        return Score(value=value, low=none_if_nan(low), high=none_if_nan(high))
 
 
 def evaluate(
@@ -127,35 +119,83 @@ def evaluate(
         raise TrainError("no pair of image and mask to evaluate", "Name a folder that holds such pairs.")
     rows: list[ScoreRow] = []
     tallies: dict[str, Tally] = {}
-    slices: list[_SliceResult] = []
+    slices: list[SliceResult] = []
     images: list[Pair | Normal] = [*pairs, *normals]
     for count, image in enumerate(images, start=1):
         prediction = _predict_image(image, predict, threshold, as_segmented)
-        slices += [_SliceResult(image.patient, *scores) for scores in prediction.score_slices()]
+        slices += [SliceResult(image.patient, *scores) for scores in prediction.score_slices()]
         if isinstance(image, Pair):
             image_rows, tally = _tally_image(image, prediction)
             rows += image_rows
             tallies[image.patient] = tallies[image.patient] + tally if image.patient in tallies else tally
         if progress:
             progress(count, len(images))
+    return assemble(
+        rows,
+        tallies,
+        slices,
+        Bootstrap(level, draws, seed),
+        threshold=threshold,
+        as_segmented=as_segmented,
+        n_normal_patients=len({image.patient for image in normals} - set(tallies)),
+    )
+
+
+def assemble(
+    rows: Sequence[ScoreRow],
+    tallies: Mapping[str, Tally],
+    slices: Sequence[SliceResult],
+    draws: Bootstrap,
+    *,
+    threshold: float,
+    as_segmented: bool,
+    n_normal_patients: int = 0,
+    whole_scans: WholeScanScores | None = None,
+) -> Evaluation:
+    """Compute all scores from those of the slices and the sums of the patients.
+
+    Parameters
+    ----------
+    rows : sequence of ScoreRow
+        Slices with a mask.
+    tallies : mapping of str to Tally
+        Sums of each patient.
+    slices : sequence of SliceResult
+        Slices with a mask, and those of normals.
+    draws : Bootstrap
+        How intervals are drawn.
+    threshold : float
+        The threshold, as reported.
+    as_segmented : bool
+        Whether the final mask was scored.
+    n_normal_patients : int, default: 0
+        Number of patients who have normals alone.
+    whole_scans : WholeScanScores, optional
+        Scores of whole scans.
+
+    Returns
+    -------
+    Evaluation
+        All scores.
+    """
     patients = [tally.to_patient_row(patient) for patient, tally in tallies.items()]
-    bootstrap = _Bootstrap(level, draws, seed)
     return Evaluation(
         threshold=threshold,
         as_segmented=as_segmented,
         n_patients=len(patients),
         n_slices=len(rows),
         n_slices_with_blood=sum(row.truth_pixels > 0 for row in rows),
-        n_normal_patients=len({image.patient for image in normals} - set(tallies)),
+        n_normal_patients=n_normal_patients,
         n_normal_slices=len(slices) - len(rows),
-        interval_level=level,
-        bootstrap_draws=draws,
-        bootstrap_seed=seed,
-        per_slice=_slice_scores(rows, list(tallies), bootstrap),
-        per_patient=_patient_scores(patients, bootstrap),
-        pooled=_pooled_scores(list(tallies.values()), bootstrap),
-        further=_single_level_scores(rows, patients, list(tallies.values()), slices, bootstrap),
-        slices=rows,
+        interval_level=draws.level,
+        bootstrap_draws=draws.number,
+        bootstrap_seed=draws.seed,
+        per_slice=_slice_scores(rows, list(tallies), draws),
+        per_patient=_patient_scores(patients, draws),
+        pooled=_pooled_scores(list(tallies.values()), draws),
+        further=_single_level_scores(rows, patients, list(tallies.values()), slices, draws),
+        whole_scans=whole_scans,
+        slices=list(rows),
         patients=patients,
     )
 
@@ -192,7 +232,7 @@ def _tally_image(pair: Pair, prediction: ImagePrediction) -> tuple[list[ScoreRow
     return rows, tally_volume(prediction, spacing_mm, whole) if pair.is_volume and spacing_mm else whole
 
 
-def _pooled_scores(tallies: list[Tally], draws: _Bootstrap) -> Scores:
+def _pooled_scores(tallies: list[Tally], draws: Bootstrap) -> Scores:
     """Compute the scores of all pixels; a draw adds up the counts of its patients."""
     counts = [(t.counts.true_positive, t.counts.false_positive, t.counts.false_negative) for t in tallies]
 
@@ -216,82 +256,42 @@ def _pooled_scores(tallies: list[Tally], draws: _Bootstrap) -> Scores:
     )
 
 
-def _patient_scores(patients: list[PatientRow], draws: _Bootstrap) -> Scores:
+def _patient_scores(patients: list[PatientRow], draws: Bootstrap) -> Scores:
     """Compute the mean over the patients for whom the metric is defined."""
     return Scores(**{metric: _patient_mean(patients, metric, draws) for metric in Scores.model_fields})
 
 
-def _patient_mean(patients: list[PatientRow], metric: str, draws: _Bootstrap) -> Score:
+def _patient_mean(patients: list[PatientRow], metric: str, draws: Bootstrap) -> Score:
     return draws.score([_or_nan(row, metric) for row in patients], mean_defined)
 
 
-def _slice_scores(rows: list[ScoreRow], patients: list[str], draws: _Bootstrap) -> Scores:
+def _slice_scores(rows: Sequence[ScoreRow], patients: list[str], draws: Bootstrap) -> Scores:
     """Compute the mean over slices; a draw takes all slices of its patients."""
     scored = {metric: [(row.patient, _or_nan(row, metric)) for row in rows] for metric in Scores.model_fields}
     return Scores(
-        **{metric: draws.score(_sum_by_patient(values, patients), mean_of_sums) for metric, values in scored.items()}
+        **{metric: draws.score(sum_by_patient(values, patients), mean_of_sums) for metric, values in scored.items()}
     )
 
 
 def _single_level_scores(
-    rows: list[ScoreRow],
+    rows: Sequence[ScoreRow],
     patients: list[PatientRow],
     tallies: list[Tally],
-    slices: list[_SliceResult],
-    draws: _Bootstrap,
+    slices: Sequence[SliceResult],
+    draws: Bootstrap,
 ) -> SingleLevelScores:
     with_blood = [(row.patient, _or_nan(row, "dice")) for row in rows if row.truth_pixels]
     without = [(each.patient, float(not each.predicted)) for each in slices if not each.blood]
     of_patients = ("lesion_f1", "hd95_mm", "surface_dice_2mm", "volume_error_ml", "volume_error_relative")
     return SingleLevelScores(
-        dice_with_blood=_slice_mean(with_blood, draws),
-        detection_auc=_detection(slices, draws),
-        quiet=_slice_mean(without, draws),
+        dice_with_blood=draws.score_mean(with_blood),
+        detection_auc=draws.score_auc([(each.patient, each.blood, each.score) for each in slices]),
+        quiet=draws.score_mean(without),
         calibration_error=draws.score(
             [tally.calibration for tally in tallies], lambda drawn: calibration_error(drawn.sum(axis=0))
         ),
         **{metric: _patient_mean(patients, metric, draws) for metric in of_patients},
     )
-
-
-def _slice_mean(values: list[tuple[str, float]], draws: _Bootstrap) -> Score:
-    """Compute the mean of the values of (patient, value)."""
-    if not values:
-        return Score(value=None)
-    return draws.score(_sum_by_patient(values, list(dict.fromkeys(patient for patient, _ in values))), mean_of_sums)
-
-
-def _detection(slices: list[_SliceResult], draws: _Bootstrap) -> Score:
-    """Compute the area under the ROC curve; a draw takes all slices of a patient as often as it draws the patient.
-
-    There is no interval with fewer than two patients with blood, or fewer than two without.
-    """
-    scored = [each for each in slices if not np.isnan(each.score)]
-    patients = list(dict.fromkeys(each.patient for each in scored))
-    index_of = {patient: index for index, patient in enumerate(patients)}
-    owner = np.array([index_of[each.patient] for each in scored], dtype=np.int64)
-    blood = np.array([each.blood for each in scored], dtype=bool)
-    # Ranks in place of scores: integers sort faster in every draw.
-    rank = np.unique([each.score for each in scored], return_inverse=True)[1]
-
-    def drawn_auc(drawn: NDArray[Any]) -> float:
-        times = np.bincount(drawn, minlength=len(patients))
-        return roc_auc(blood, rank, times[owner])
-
-    everyone = np.arange(len(patients))
-    if min(len(set(owner[blood])), len(set(owner[~blood]))) < 2:
-        return Score(value=none_if_nan(drawn_auc(everyone)))
-    return draws.score(everyone, drawn_auc, all_drawn=True)
-
-
-def _sum_by_patient(values: list[tuple[str, float]], patients: list[str]) -> NDArray[np.float64]:
-    """Sum (patient, value) up to (patients, 2): sum and number of each patient's values other than NaN."""
-    index_of = {patient: index for index, patient in enumerate(patients)}
-    sums = np.zeros((len(patients), 2))
-    for patient, value in values:
-        if not np.isnan(value):
-            sums[index_of[patient]] += (value, 1)
-    return sums
 
 
 def _or_nan(row: ScoreRow, metric: str) -> float:

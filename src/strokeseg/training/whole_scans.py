@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,20 +39,25 @@ def read_ctich(folder: Path) -> Iterator[Sample]:
     rows = [
         row for row in read_index(folder) if row["role"] == "train" and f"ctich:{row['patient']}" not in TEST_PATIENTS
     ]
-    for patient, patient_rows in _group_by_patient(rows).items():
+    for patient, patient_rows in group_by_patient(rows).items():
         slices: Slices = {}
         masks: Masks = {}
         for row in patient_rows:
             number = int(row["slice"])
             slices[number] = read_hu(folder / patient / f"{number:02d}.jpg", -20, 100)
             path = folder / "masks" / patient / f"{number:02d}.png"
-            if (int(row["mask_px"]) > 0) != path.exists():
-                raise TrainError(
-                    f"ctich: {patient} slice {number}: index.csv and masks differ", "Get the whole data set."
-                )
+            check_ctich_mask(row, path)
             shape = slices[number].shape
             masks[number] = read_mask(path, shape) if path.exists() else np.zeros(shape, np.uint8)
         yield from _make_samples("ctich", ("ctich", patient), slices, masks)
+
+
+def check_ctich_mask(row: Mapping[str, str], path: Path) -> None:
+    """Raise TrainError if a slice of CT-ICH has a mask and no row says so, or the reverse: a mask may be missing."""
+    if (int(row["mask_px"]) > 0) != path.exists():
+        raise TrainError(
+            f"ctich: {row['patient']} slice {int(row['slice'])}: index.csv and masks differ", "Get the whole data set."
+        )
 
 
 def read_phe_sich(folder: Path) -> Iterator[Sample]:
@@ -75,24 +80,70 @@ def read_phe_sich(folder: Path) -> Iterator[Sample]:
     TrainError
         `train`, if a file is missing or damaged.
     """
-    clots = folder.parent / "phe_sich_clots"
-    outlines = {(row["patient"], int(row["slice"])): row["id"] for row in read_index(clots)}
-    for patient, rows in _group_by_patient(read_index(folder)).items():
-        slices = {int(row["slice"]): read_hu(folder / patient / f"{int(row['slice']):02d}.jpg", 0, 80) for row in rows}
-        edema = {int(row["slice"]) for row in rows if int(row["edema_px_512"]) > 0}
-        labelled = edema | {number for number in slices if (patient, number) in outlines}
-        masks: Masks = {}
-        for number, hu in slices.items():
-            if (patient, number) in outlines:
-                path = find_picture(clots / "masks", outlines[patient, number])
-                masks[number] = read_mask(path, hu.shape, resample=True)
-            elif not labelled & {number - 1, number, number + 1}:
-                masks[number] = np.zeros(hu.shape, np.uint8)
-                masks[number][mark_bright_inside(hu, masks[number], limit_hu=47, margin=2)] = UNKNOWN
+    outlines = read_phe_outlines(folder)
+    for patient, rows in group_by_patient(read_index(folder)).items():
+        slices = read_phe_slices(folder, rows)
+        masks = read_phe_masks(folder, rows, slices, outlines.get(patient, {}))
         yield from _make_samples("phe_sich_whole", ("phe", patient), slices, masks)
 
 
-def _group_by_patient(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+def read_phe_outlines(folder: Path) -> dict[str, dict[int, str]]:
+    """Return the names of the masks of ``phe_sich_clots`` by patient and slice."""
+    outlines: dict[str, dict[int, str]] = {}
+    for row in read_index(_find_clots(folder)):
+        outlines.setdefault(row["patient"], {})[int(row["slice"])] = row["id"]
+    return outlines
+
+
+def read_phe_slices(folder: Path, rows: Sequence[Mapping[str, str]]) -> Slices:
+    """Read the pictures of a patient of PHE-SICH-CT-IDS."""
+    return {int(row["slice"]): read_hu(folder / row["patient"] / f"{int(row['slice']):02d}.jpg", 0, 80) for row in rows}
+
+
+def read_phe_masks(
+    folder: Path, rows: Sequence[Mapping[str, str]], slices: Slices, outlines: Mapping[int, str]
+) -> Masks:
+    """Read the masks of a patient of PHE-SICH-CT-IDS, see :func:`read_phe_sich`.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the set.
+    rows : sequence of mapping
+        Rows of the patient in ``index.csv``.
+    slices : Slices
+        Pictures of the patient.
+    outlines : mapping of int to str
+        Names of the patient's masks by slice.
+
+    Returns
+    -------
+    Masks
+        Masks by slice; a slice of which nothing is known is missing.
+
+    Raises
+    ------
+    TrainError
+        `train`, if a file is missing or damaged.
+    """
+    labelled = {int(row["slice"]) for row in rows if int(row["edema_px_512"]) > 0} | set(outlines)
+    masks: Masks = {}
+    for number, hu in slices.items():
+        if number in outlines:
+            path = find_picture(_find_clots(folder) / "masks", outlines[number])
+            masks[number] = read_mask(path, hu.shape, resample=True)
+        elif not labelled & {number - 1, number, number + 1}:
+            masks[number] = np.zeros(hu.shape, np.uint8)
+            masks[number][mark_bright_inside(hu, masks[number], limit_hu=47, margin=2)] = UNKNOWN
+    return masks
+
+
+def _find_clots(folder: Path) -> Path:
+    return folder.parent / "phe_sich_clots"
+
+
+def group_by_patient(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """Group the rows of an ``index.csv`` by their patient."""
     patients: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         patients.setdefault(row["patient"], []).append(row)
