@@ -66,6 +66,11 @@ def render_page(cards: Sequence[Card]) -> str:
         curves=curves,
         evidence=[(name, row) for name, each in calibrations for row in each.figures.get("evidence", [])],
         decision_threshold=DECISION_THRESHOLD,
+        reviewed=[
+            (card, card.calibration.figures["whole_scans"])
+            for card in cards
+            if card.calibration is not None and card.review is not None and "whole_scans" in card.calibration.figures
+        ],
         format_share=_format_share,
         find_even_volume=_find_even_volume,
     )

@@ -41,6 +41,7 @@ def render_card(card: Card) -> str:
         *_metrics_lines(card.metrics),
         "",
         *_calibration_lines(card.calibration),
+        *_whole_scan_lines(card),
         "## Trained on",
         "",
         "| set | description | training slices | validation slices | share of the samples | licence |",
@@ -122,6 +123,38 @@ def _calibration_lines(calibration: Calibration | None) -> list[str]:
         "The annotated slices of a patient are treated as a whole scan; docs/calibration.md explains what that means.",
         "",
     ]
+
+
+def _whole_scan_lines(card: Card) -> list[str]:
+    figures = card.calibration.figures.get("whole_scans") if card.calibration else None
+    if card.review is None or not figures:
+        return []
+    patients, found = figures["patients"], figures["lesions_found"]
+    lines = [
+        "## Whole scans",
+        "",
+        f"Whole CT-ICH patients, {patients['with_blood']} with hemorrhage and {patients['without']} without, each "
+        "segmented by a network of the same recipe that never saw the patient, and judged by a second look and a "
+        "curve that were fitted to the other patients:",
+        "",
+        "| operating point | lowest probability for the answer yes | sensitivity | specificity |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {point.decision:.2f} | {point.sensitivity:.2f} | {point.specificity:.2f} |"
+            for name, point in card.operating_points.items()
+            if point.sensitivity is not None and point.specificity is not None
+        ),
+        "",
+        f"ROC-AUC by patient: {figures['auc']:.3f}. The second look dropped "
+        f"{_format_share(figures['false_alarms_dropped'])} of the false lesions and kept "
+        f"{_format_share(figures['lesions_kept'])} of the true ones.",
+        "",
+        "Smallest bleed that it finds: of the annotated lesions it marked",
+        "",
+        *(f"- {name} thick: {_format_share(share)}" for name, share in found.items()),
+        "",
+    ]
+    return lines
 
 
 def _format_share(share: dict[str, Any]) -> str:
