@@ -43,6 +43,11 @@ def set_debug(on: bool) -> None:
         logging.lastResort = None
 
 
+def is_debug() -> bool:
+    """Return whether --debug is on."""
+    return _state["debug"]
+
+
 def run_app(app: typer.Typer, arguments: Sequence[str] | None, program: str = "strokeseg") -> int:
     """Run an app, print any error on stderr and return the exit code.
 

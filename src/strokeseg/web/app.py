@@ -23,6 +23,7 @@ from strokeseg.web.database import connect
 from strokeseg.web.events import EventBroadcaster
 from strokeseg.web.jobs import JobQueue
 from strokeseg.web.limits import RequestLimits
+from strokeseg.web.request_log import RequestLog
 from strokeseg.web.retention import Retention
 from strokeseg.web.routes import comparisons, results, service, studies, uploads
 from strokeseg.web.settings import ServerSettings
@@ -96,9 +97,10 @@ def create_app(settings: ServerSettings, context: AppContext | None = None) -> F
         app.include_router(module.router, prefix=API_PREFIX)
     app.add_api_route("/", _send_page, include_in_schema=False, response_class=FileResponse)
     app.mount("/static", _RevalidatedStaticFiles(directory=STATIC), name="static")
-    app.add_middleware(RequestLimits)
+    app.add_middleware(RequestLimits, min_bytes_per_s=settings.min_rate, timeout_s=settings.request_timeout_s)
     app.add_middleware(_StaticGzip)
     auth.protect(app, context.guard)
+    app.add_middleware(RequestLog)
     app.openapi = lambda: _create_openapi(app)  # type: ignore[method-assign]
     return app
 
