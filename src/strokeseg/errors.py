@@ -30,6 +30,7 @@
         ├── NotFound                  not-found
         ├── Conflict                  conflict
         ├── Busy                      busy
+        ├── UnusableDatabase          database
         └── NotDelivered              not-delivered
 
 Each error carries a stable ``code``, a sentence that names the file or field and the problem, and a ``remedy``. The
@@ -249,6 +250,13 @@ class Busy(ServiceError):
     """Too many jobs are waiting."""
 
     code = "busy"
+
+
+class UnusableDatabase(ServiceError):
+    """The database cannot be opened, is damaged, or is not the one of the storage."""
+
+    code = "database"
+    default_remedy = "Set it with --database; it must exist, run and allow writing."
 
 
 class NotDelivered(ServiceError):

@@ -16,6 +16,7 @@ from strokeseg.pacs.node import Node
 from strokeseg.pacs.settings import NodeSettings
 from strokeseg.pacs.web_jobs import WebJobQueue
 from strokeseg.web import json_log
+from strokeseg.web.database import check_storage
 from strokeseg.web.jobs import JobQueue
 from strokeseg.web.settings import ServerSettings, parse_database_url
 from strokeseg.web.storage import Storage
@@ -74,11 +75,14 @@ def start_node(settings: NodeSettings, database: str, storage: str, workers: int
         `usage`, if a port or the storage cannot be opened.
     NotWritable
         `not-writable`, if the database cannot be opened.
+    UnusableDatabase
+        `database`, if it is damaged, or has no study beside a storage with studies.
     """
     configure_json_log()
     url = parse_database_url(database)
     engine = open_database(url)
     store = Storage(storage)
+    check_storage(engine, store)
     jobs = JobQueue(ServerSettings(database=url, storage=storage, workers=workers), engine, store)
     node = Node(settings, url, WebJobQueue(jobs, store, settings.node.group))
     jobs.start()

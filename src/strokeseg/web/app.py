@@ -12,14 +12,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from strokeseg.errors import UnusableDatabase
 from strokeseg.version import __version__
 from strokeseg.web import auth, problems
 from strokeseg.web.context import AppContext
-from strokeseg.web.database import connect
+from strokeseg.web.database import check_storage, connect
 from strokeseg.web.events import EventBroadcaster
 from strokeseg.web.jobs import JobQueue
 from strokeseg.web.limits import RequestLimits
@@ -36,10 +38,30 @@ _SWEEP_S = 60.0
 
 
 def create_context(settings: ServerSettings) -> AppContext:
-    """Open the database, the storage and the job queue without starting any work."""
-    engine = connect(settings.database)
+    """Open the database, the storage and the job queue without starting any work.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        The options of `strokeseg serve`.
+
+    Returns
+    -------
+    AppContext
+        The application's parts.
+
+    Raises
+    ------
+    UnusableDatabase
+        `database`, if the database cannot be opened, is damaged, or has no study beside a storage with studies.
+    """
+    try:
+        engine = connect(settings.database)
+    except SQLAlchemyError as error:  # its own message contains the URL with a password
+        raise UnusableDatabase(f"the database cannot be opened ({type(error).__name__})") from None
     guard = auth.create_guard(settings, engine)
     storage = Storage(settings.storage)
+    check_storage(engine, storage)
     jobs = JobQueue(settings, engine, storage)
     upload_store = UploadStore(engine, storage)
     retention = Retention(settings, engine, storage, jobs, upload_store)
