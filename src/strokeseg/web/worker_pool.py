@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from strokeseg.errors import StrokesegError, TooLarge, describe_fault
+from strokeseg.errors import StrokesegError, TooLarge, describe_fault, is_out_of_memory
 
 _POLL_S = 0.3  # interval at which a waiting parent checks whether the study was cancelled
 _spawn = multiprocessing.get_context("spawn")
@@ -249,13 +249,18 @@ def _call_step(step: Callable[..., Any], arguments: tuple[Any, ...], report: Cal
         return "done", step(*arguments, report)
     except StrokesegError as error:
         return "error", error
-    except MemoryError:
-        message = "this study needs more memory than a worker process may use"
-        return "error", TooLarge(message, "Send a single series, or start the worker with a larger --memory.")
-    except OSError as error:
-        return "error", OSError(error.errno, error.strerror)  # without the file's name
     except Exception as error:
-        return "error", StrokesegError(describe_fault(error), "Report it.")
+        return "error", _translate(error)
+
+
+def _translate(error: Exception) -> Exception:
+    """Return the error to report for one that a step raised, without the names of files and without values."""
+    if is_out_of_memory(error):
+        message = "this study needs more memory than a worker process may use"
+        return TooLarge(message, "Send a single series, or start the worker with a larger --memory.")
+    if isinstance(error, OSError):
+        return OSError(error.errno, error.strerror)
+    return StrokesegError(describe_fault(error), "Report it.")
 
 
 def _exit_with_parent(parent: int) -> None:
