@@ -265,3 +265,20 @@ def test_a_response_that_nobody_reads_is_given_up(serve, monkeypatch):
             size += len(slow.recv(2**15))
             time.sleep(0.02)
         assert size > 0 and counted.count == 1, "the client that reads slowly is still served"
+
+
+@pytest.mark.parametrize(("name", "limit"), [("DISCARD_TIMEOUT_S", 0.3), ("DISCARD_BYTES", 2**20)])
+def test_the_rest_of_a_body_is_read_only_for_a_while(serve, monkeypatch, name, limit):
+    """A response that came before the body's end: a client that sends on is disconnected after a time or a size."""
+    monkeypatch.setattr(limits, name, limit)
+    port = free_port()
+    serve(answer_at_once, connections.open_listeners("127.0.0.1", port, ConnectionLimits(9, 9), is_plain=True))
+    with connect(port) as one:
+        one.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\n\r\n")
+        assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        begun, sent = time.monotonic(), 0
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 4.0:
+                sent += one.send(b"x" * 2**16)
+                time.sleep(0.01 if name == "DISCARD_TIMEOUT_S" else 0.0)
+        assert time.monotonic() - begun < 4.0 and sent < 200 * 2**20

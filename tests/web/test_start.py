@@ -10,7 +10,7 @@ import pytest
 from node_cases import preserve_logging
 from strokeseg.cli import main
 from strokeseg.errors import UnusableDatabase
-from strokeseg.web import database, leases
+from strokeseg.web import database, events, leases
 from strokeseg.web.app import create_app
 from strokeseg.web.auth import LOCAL_USER
 from strokeseg.web.storage import Storage
@@ -80,12 +80,17 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(settings)
 
 
 def test_the_rest_of_killed_uploads_is_removed(served, tmp_path):
-    """Chunks without a row, and an upload of a study that was never registered, after a day; all else stays."""
+    """Chunks without a row or of the day before, and uploads of studies that were never registered; all else stays."""
     client = served()
     context = client.app.state.context
     going_on = client.post("uploads", json={"name": "a.zip", "size": 5}).json()["id"]
+    old = client.post("uploads", json={"name": "a.zip", "size": 5}).json()["id"]
     add_study(context.engine)
+    with context.engine.begin() as connection:
+        is_old = database.uploads.c.id == old
+        connection.execute(database.uploads.update().where(is_old).values(created=time.time() - 86_401))
     keys = {
+        f"uploads/{old}/piece": False,
         f"uploads/{'1' * 32}/piece": False,
         f"uploads/{going_on}/piece": True,
         f"studies/{'2' * 32}/upload/x.zip": False,
@@ -102,6 +107,19 @@ def test_the_rest_of_killed_uploads_is_removed(served, tmp_path):
                 os.utime(path, (day_ago, day_ago))
     context.retention.sweep()
     assert {key: context.storage.exists(key) for key in keys} == keys
+
+
+def test_a_stream_without_events_is_kept_open(served, monkeypatch):
+    monkeypatch.setattr(events, "_KEEPALIVE_S", 0.05)
+    context = served().app.state.context
+
+    async def listen():
+        stream = context.events.listen(LOCAL_USER, None, None)
+        comments = [await asyncio.wait_for(anext(stream), 5) for _ in range(3)]
+        await stream.aclose()
+        return comments
+
+    assert asyncio.run(listen()) == [": connected\n\n", ": keep-alive\n\n", ": keep-alive\n\n"]
 
 
 def test_events_go_on_after_the_clock_was_set_back(served, monkeypatch):

@@ -101,6 +101,12 @@ def test_a_view_of_forty_slices_has_one_line_for_them(viewer, tmp_path):
     assert read_log(tmp_path) == [("anna", action, STUDY) for action in actions]
 
 
+def test_a_report_runs_in_a_sandbox(viewer):
+    """Its scripts get an origin of their own: they can neither use the session nor read another study."""
+    policy = viewer.get(f"studies/{STUDY}/files/report.html").headers["content-security-policy"]
+    assert policy.startswith("sandbox") and "allow-same-origin" not in policy
+
+
 def test_what_is_not_there_is_no_look(viewer, tmp_path):
     assert viewer.get(f"studies/{LATER}/result").status_code == 404
     assert viewer.get(f"studies/{'d' * 32}").status_code == 404
