@@ -195,10 +195,17 @@ def test_without_a_descriptor_one_line_a_minute_is_logged(caplog):
 
 
 def test_connections_leave_descriptors_for_everything_else(monkeypatch):
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    actual = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def refuse(*_):
+        raise PermissionError("a filter of system calls")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     assert connections.fit_to_descriptors(500) == (1024 - connections.RESERVED_DESCRIPTORS) // 2
     assert connections.fit_to_descriptors(100) == 100
+    monkeypatch.setattr(resource, "getrlimit", refuse)
+    assert connections._read_descriptor_limits() == actual
 
 
 def test_a_port_in_use_is_refused_with_a_sentence():

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from strokeseg.errors import UsageError
@@ -27,6 +28,7 @@ RESERVED_DESCRIPTORS = 200
 """Descriptors that are never given to connections: those of the database, the storage and the worker processes."""
 _MAX_DESCRIPTORS = 65_536
 _MIN_CONNECTIONS = 16
+_USUAL_LIMIT = 1024
 _LOG_S = 60.0
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 10\r\n"
@@ -231,7 +233,7 @@ def fit_to_descriptors(wanted: int) -> int:
     int
         ``wanted``, or fewer.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = _read_descriptor_limits()
     if soft != resource.RLIM_INFINITY:
         highest = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
         with contextlib.suppress(ValueError, OSError):
@@ -242,6 +244,16 @@ def fit_to_descriptors(wanted: int) -> int:
             log.warning("only %d connections at a time: the process may have %d open files", fitting, soft)
             return fitting
     return wanted
+
+
+def _read_descriptor_limits() -> tuple[int, int]:
+    """Return the soft and the hard limit, also where a filter of system calls, as in our units, forbids the call."""
+    with contextlib.suppress(OSError):
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        words = Path("/proc/self/limits").read_text().partition("Max open files")[2].split()
+        return int(words[0]), int(words[1])
+    return _USUAL_LIMIT, _USUAL_LIMIT
 
 
 def open_listeners(host: str, port: int, limits: ConnectionLimits, is_plain: bool) -> list[LimitedListener]:
