@@ -78,8 +78,8 @@ class ListeningScp:
 
 @contextlib.contextmanager
 def preserve_logging():
-    """Restore the log of this process after a node has configured it."""
-    logs = [logging.getLogger(name) for name in ("strokeseg.node", "strokeseg.serve")]
+    """Restore the log of this process after a node or a server has configured it."""
+    logs = [logging.getLogger(name) for name in ("strokeseg.node", "strokeseg.serve", "")]
     before = [(log.handlers, log.propagate, log.level) for log in logs]
     hook = threading.excepthook
     try:

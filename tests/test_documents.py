@@ -89,6 +89,17 @@ def test_the_list_of_modules_is_that_of_the_source():
     assert (ROOT / "docs/modules.md").read_text() == render_index()
 
 
+def test_every_threat_names_tests_that_exist():
+    page = (ROOT / "docs/threat-model.md").read_text().split("## A stranger")[1]
+    rows = [line for line in page.splitlines() if line.startswith("|") and not line.startswith(("| how", "|---"))]
+    assert len(rows) > 25
+    for row in rows:
+        tests = re.findall(r"`([a-z_/]+\.py)::(test_\w+)`", row)
+        assert tests, row
+        for file, name in tests:
+            assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), f"{file}::{name}"
+
+
 def test_no_page_and_no_code_names_a_machine():
     here = re.compile(r"/(?:home|root|work|Users)/\w")
     for path in ROOT.rglob("*"):

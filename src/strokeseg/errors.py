@@ -23,6 +23,7 @@
     ├── OutputError                   the results cannot be written (exit code 3)
     │   ├── DiskFull                  disk-full
     │   └── NotWritable               not-writable
+    ├── NotEnoughMemory               memory (exit code 3)
     ├── TrainError                    train: a training or evaluation set cannot be used (exit code 3)
     │   └── Leakage                   leakage
     └── ServiceError                  the web application and the node
@@ -30,6 +31,7 @@
         ├── NotFound                  not-found
         ├── Conflict                  conflict
         ├── Busy                      busy
+        ├── UnusableDatabase          database
         └── NotDelivered              not-delivered
 
 Each error carries a stable ``code``, a sentence that names the file or field and the problem, and a ``remedy``. The
@@ -38,6 +40,7 @@ sentences contain no patient data. The command line, the REST interface and the 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -207,6 +210,13 @@ class NotWritable(OutputError):
     default_remedy = "Give a writable folder with -o."
 
 
+class NotEnoughMemory(StrokesegError):
+    """The system gives this process too little memory."""
+
+    code = "memory"
+    default_remedy = "Close other programs, or raise the limit of this process (ulimit -v, or that of its container)."
+
+
 class TrainError(StrokesegError):
     """A training configuration or an evaluation set cannot be used."""
 
@@ -251,11 +261,39 @@ class Busy(ServiceError):
     code = "busy"
 
 
+class UnusableDatabase(ServiceError):
+    """The database cannot be opened, is damaged, or is not the one of the storage."""
+
+    code = "database"
+    default_remedy = "Set it with --database; it must exist, run and allow writing."
+
+
 class NotDelivered(ServiceError):
     """A message or object was not delivered to another system; it may be delivered later."""
 
     code = "not-delivered"
     default_remedy = "`strokeseg node --check` shows which peer does not answer, and why."
+
+
+_OUT_OF_MEMORY_TEXTS = (
+    "bad_alloc",
+    "bad allocation",
+    "allocate memory",
+    "failed to allocate",
+    "failed to map segment",
+    "can't start new thread",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the system refused memory: to Python, to a library's own code, for a thread or for a module.
+
+    Libraries raise their own errors, which are told by their words.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | ImportError) and any(each in text for each in _OUT_OF_MEMORY_TEXTS)
 
 
 def describe_fault(error: BaseException) -> str:

@@ -2,7 +2,10 @@
 
 import json
 import re
+import textwrap
+import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from strokeseg.pacs import conformance
 from strokeseg.pacs.settings import (
@@ -40,6 +43,20 @@ def test_every_key_of_the_file_is_in_the_page():
     ):
         for key in table.model_fields:
             assert re.search(rf"\b{key}\b", PAGE), f"{table.__name__}.{key}"
+
+
+def test_examples_contact_no_strangers():
+    """Somebody tries the example with --check: its hosts are this machine, or names that nobody can own (RFC 2606)."""
+    for block in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL):
+        for section in tomllib.loads(textwrap.dedent(block)).values():
+            for entry in section if isinstance(section, list) else [section]:
+                address = entry.get("host") or urlsplit(entry.get("url", "")).hostname
+                assert address in (None, "127.0.0.1") or address.endswith(".example"), address
+    assert 'host = "pacs.example"' in PAGE
+    texts = [path for name in ("docs", "deploy", "examples") for path in (ROOT / name).rglob("*")]
+    for path in (each for each in texts if each.suffix in (".md", ".toml", ".yaml", ".conf", ".service")):
+        hosts = re.findall(r"\bhost\b\W{1,4}((?:10|192\.168|172\.\d+)\.[\d.]+)", path.read_text())
+        assert hosts == [], path
 
 
 def _row(table, name):

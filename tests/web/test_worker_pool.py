@@ -1,5 +1,6 @@
 """The child processes that do the steps of a study, and what is left of one that was given up."""
 
+import json
 import multiprocessing
 
 import pytest
@@ -89,3 +90,19 @@ def test_an_error_of_a_step_comes_as_itself_and_its_child_goes_on(tmp_path, pool
         pool.run(worker.read, str(empty), str(out), OPTIONS)
     assert caught.value.remedy and not isinstance(caught.value, WorkerDied)
     assert segment(pool, scan, tmp_path / "again")
+
+
+class Unreadable:
+    """An argument that cannot be received: the error quotes a value."""
+
+    def __reduce__(self):
+        return int, ("Doe^Jane",)
+
+
+def test_a_worker_process_that_fails_says_where_and_not_with_which_value(capfd, pool):
+    with pytest.raises(WorkerDied):
+        pool.run(worker.read, Unreadable())
+    shown = capfd.readouterr().err
+    assert "Doe" not in shown and "Traceback" not in shown
+    lines = [json.loads(line) for line in shown.splitlines()]
+    assert [line["message"] for line in lines if "ValueError" in line["message"]]

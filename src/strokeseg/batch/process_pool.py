@@ -6,15 +6,14 @@ import multiprocessing
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from strokeseg.batch import host_resources, worker
+from strokeseg.batch import host_resources, temporary_folders, worker
 from strokeseg.batch.records import BatchSettings, StudyRecord, Task
 from strokeseg.batch.scheduler import WorkerDiedError
 from strokeseg.errors import StrokesegError
@@ -87,11 +86,12 @@ class ProcessPool:
         self._started_workers = 0
 
     def __enter__(self) -> ProcessPool:
-        self._scratch = Path(tempfile.mkdtemp(prefix="strokeseg-batch-"))
+        self._exit_stack = ExitStack()
+        self._scratch = self._exit_stack.enter_context(temporary_folders.provide_folder())
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._exit_stack.close()
 
     def get_capacity(self) -> int:
         """Return how many processes may run."""

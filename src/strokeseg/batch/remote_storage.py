@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from strokeseg.batch.records import BatchStudy
+from strokeseg.batch.temporary_folders import provide_folder
 from strokeseg.errors import UsageError
 
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "last_modified", "updated", "mtime", "created")
@@ -118,12 +119,18 @@ def fetch_study(study: BatchStudy, scratch: Path | None) -> Iterator[Path]:
     if not is_remote and not study.files:
         yield Path(study.path)
         return
-    with tempfile.TemporaryDirectory(prefix="strokeseg-batch-", dir=scratch) as folder:
+    with provide_folder() if scratch is None else _create_folder(scratch) as folder:
         try:
-            local_path = _download(study, Path(folder)) if is_remote else _copy_listed_files(study, Path(folder))
+            local_path = _download(study, folder) if is_remote else _copy_listed_files(study, folder)
         except OSError as error:
             raise FetchError(f"{study.path}: {error.strerror or type(error).__name__}") from None
         yield local_path
+
+
+@contextmanager
+def _create_folder(parent: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
 
 
 def _download(study: BatchStudy, folder: Path) -> Path:

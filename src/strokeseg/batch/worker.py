@@ -16,7 +16,7 @@ from strokeseg.batch.records import (
     record_failure,
     record_success,
 )
-from strokeseg.errors import StrokesegError, describe_fault
+from strokeseg.errors import StrokesegError, describe_fault, is_out_of_memory
 from strokeseg.outputs.folder import OUTPUT_NAMES
 
 _THREAD_VARIABLES = (
@@ -89,9 +89,9 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
         return record_failure(study, task.key, Failure.from_error(error))
     except remote_storage.FetchError as error:
         return record_failure(study, task.key, inputs.make_fetch_failure(error))
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError from None
         return record_failure(study, task.key, _make_internal_failure(error))
     return record_success(task, document)
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from strokeseg.cli import terminal
+
 EXAMPLES = """\b
 Examples:
   strokeseg serve                                      then open http://127.0.0.1:8000/
@@ -79,6 +81,17 @@ _LeaseOption = Annotated[
     float,
     typer.Option("--lease", min=1, metavar="SECONDS", help="Time after which a silent worker counts as dead."),
 ]
+_MaxConnectionsOption = Annotated[int, typer.Option("--max-connections", min=1, help="Connections at a time.")]
+_MaxPerAddressOption = Annotated[
+    int, typer.Option("--max-per-address", min=1, help="Connections at a time from one address.")
+]
+_MinRateOption = Annotated[
+    int,
+    typer.Option("--min-rate", parser=parse_size, metavar="SIZE", help="Least bytes per second of an upload."),
+]
+_RequestTimeoutOption = Annotated[
+    float, typer.Option("--request-timeout", min=1, metavar="SECONDS", help="Time for the body of one request.")
+]
 _TlsCertOption = Annotated[
     Path | None, typer.Option("--tls-cert", metavar="FILE", exists=True, dir_okay=False, help="TLS certificate.")
 ]
@@ -112,6 +125,10 @@ def serve(
     ephemeral: _EphemeralOption = False,
     memory: _MemoryOption = "8G",  # type: ignore[assignment]
     lease: _LeaseOption = 15.0,
+    max_connections: _MaxConnectionsOption = 500,
+    max_per_address: _MaxPerAddressOption = 100,
+    min_rate: _MinRateOption = "1K",  # type: ignore[assignment]
+    request_timeout: _RequestTimeoutOption = 3600.0,
     tls_cert: _TlsCertOption = None,
     tls_key: _TlsKeyOption = None,
     auth_config: _AuthConfigOption = None,
@@ -141,10 +158,15 @@ def serve(
             ephemeral=ephemeral,
             memory_bytes=memory,
             lease_s=lease,
+            max_connections=max_connections,
+            max_per_address=max_per_address,
+            min_rate=min_rate,
+            request_timeout_s=request_timeout,
             tls_cert=tls_cert,
             tls_key=tls_key,
             auth_config=auth_config,
             audit=audit,
             trusted_proxies=tuple(trusted_proxy or ()),
+            debug=terminal.is_debug(),
         )
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from strokeseg.errors import StrokesegError, describe_fault
+from strokeseg.errors import NotEnoughMemory, StrokesegError, describe_fault, is_out_of_memory
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -41,6 +41,11 @@ def set_debug(on: bool) -> None:
         # Warnings of pydicom quote identifiers of the file. A filter set by the user still comes first.
         warnings.simplefilter("ignore", append=True)
         logging.lastResort = None
+
+
+def is_debug() -> bool:
+    """Return whether --debug is on."""
+    return _state["debug"]
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None, program: str = "strokeseg") -> int:
@@ -93,7 +98,7 @@ def _run_app(app: typer.Typer, arguments: Sequence[str] | None, program: str) ->
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
-        return _print_fault(error)
+        return _print_lack_of_memory(error) if is_out_of_memory(error) else _print_fault(error)
     except SystemExit as error:
         # typer raises this when the reader of stdout has gone, as with `| head`; it has made stdout safe to flush.
         if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:
@@ -134,6 +139,12 @@ def _print_fault(error: Exception) -> int:
     _print_traceback(error)
     remedy = "Run the command again with strokeseg --debug ... and report the output. Remove patient data first."
     return _print_error("internal", describe_fault(error), remedy, FAULT)
+
+
+def _print_lack_of_memory(error: Exception) -> int:
+    _print_traceback(error)
+    refusal = NotEnoughMemory("there is too little memory for this")
+    return _print_error(refusal.code, refusal.message, refusal.remedy, refusal.exit_code)
 
 
 def _print_traceback(error: Exception) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +15,8 @@ from strokeseg.pacs.database import open_database
 from strokeseg.pacs.node import Node
 from strokeseg.pacs.settings import NodeSettings
 from strokeseg.pacs.web_jobs import WebJobQueue
+from strokeseg.web import json_log
+from strokeseg.web.database import check_storage
 from strokeseg.web.jobs import JobQueue
 from strokeseg.web.settings import ServerSettings, parse_database_url
 from strokeseg.web.storage import Storage
@@ -76,11 +75,14 @@ def start_node(settings: NodeSettings, database: str, storage: str, workers: int
         `usage`, if a port or the storage cannot be opened.
     NotWritable
         `not-writable`, if the database cannot be opened.
+    UnusableDatabase
+        `database`, if it is damaged, or has no study beside a storage with studies.
     """
     configure_json_log()
     url = parse_database_url(database)
     engine = open_database(url)
     store = Storage(storage)
+    check_storage(engine, store)
     jobs = JobQueue(ServerSettings(database=url, storage=storage, workers=workers), engine, store)
     node = Node(settings, url, WebJobQueue(jobs, store, settings.node.group))
     jobs.start()
@@ -123,34 +125,10 @@ class NodeMetrics(Collector):
 
 def configure_json_log() -> None:
     """Write the log of node and jobs to stderr, one JSON object per line, without patient data."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter())
-    for name in ("strokeseg.node", "strokeseg.serve"):
-        log = logging.getLogger(name)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-        log.handlers = [handler]
+    json_log.configure()
     # Otherwise a thread of the network library prints a traceback when a peer sends invalid data.
     threading.excepthook = lambda fault: logging.getLogger("strokeseg.node").warning(
         "a connection ended with %s", fault.exc_type.__name__
     )
     # pynetdicom's log lines quote data from peers.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "log": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info and record.exc_info[0] is not None:
-            line["exception"] = record.exc_info[0].__name__
-            trace = record.exc_info[2]
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            if trace is not None:
-                line["place"] = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
-        return json.dumps(line, ensure_ascii=False)

@@ -56,6 +56,8 @@ class InputFile:
             return io.BytesIO(self.data or b"")
         try:
             return self.opener() if self.opener else self.path.open("rb")  # type: ignore[union-attr]
+        except MemoryError:
+            raise
         except Exception as error:  # an OSError, or one of a dozen errors of a damaged archive
             raise self._make_error(error) from None
 
@@ -87,7 +89,7 @@ class InputFile:
                 try:
                     while stream.read(2**20):
                         pass
-                except StrokesegError:
+                except (StrokesegError, MemoryError):
                     raise
                 except Exception as error:  # see open
                     raise self._make_error(error) from None
@@ -99,7 +101,7 @@ class InputFile:
         with self.open() as stream:
             try:
                 return stream.read(size)
-            except StrokesegError:
+            except (StrokesegError, MemoryError):
                 raise
             except Exception as error:  # see open
                 raise self._make_error(error) from None
@@ -125,7 +127,7 @@ class _GuardedStream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self._stream.read(len(buffer))
-        except StrokesegError:
+        except (StrokesegError, MemoryError):
             raise
         except Exception as error:  # see InputFile.open
             raise self._make_error(error) from None

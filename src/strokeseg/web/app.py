@@ -12,17 +12,20 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from strokeseg.errors import UnusableDatabase
 from strokeseg.version import __version__
 from strokeseg.web import auth, problems
 from strokeseg.web.context import AppContext
-from strokeseg.web.database import connect
+from strokeseg.web.database import check_storage, connect
 from strokeseg.web.events import EventBroadcaster
 from strokeseg.web.jobs import JobQueue
 from strokeseg.web.limits import RequestLimits
+from strokeseg.web.request_log import RequestLog
 from strokeseg.web.retention import Retention
 from strokeseg.web.routes import comparisons, results, service, studies, uploads
 from strokeseg.web.settings import ServerSettings
@@ -35,10 +38,30 @@ _SWEEP_S = 60.0
 
 
 def create_context(settings: ServerSettings) -> AppContext:
-    """Open the database, the storage and the job queue without starting any work."""
-    engine = connect(settings.database)
+    """Open the database, the storage and the job queue without starting any work.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        The options of `strokeseg serve`.
+
+    Returns
+    -------
+    AppContext
+        The application's parts.
+
+    Raises
+    ------
+    UnusableDatabase
+        `database`, if the database cannot be opened, is damaged, or has no study beside a storage with studies.
+    """
+    try:
+        engine = connect(settings.database)
+    except SQLAlchemyError as error:  # its own message contains the URL with a password
+        raise UnusableDatabase(f"the database cannot be opened ({type(error).__name__})") from None
     guard = auth.create_guard(settings, engine)
     storage = Storage(settings.storage)
+    check_storage(engine, storage)
     jobs = JobQueue(settings, engine, storage)
     upload_store = UploadStore(engine, storage)
     retention = Retention(settings, engine, storage, jobs, upload_store)
@@ -96,9 +119,10 @@ def create_app(settings: ServerSettings, context: AppContext | None = None) -> F
         app.include_router(module.router, prefix=API_PREFIX)
     app.add_api_route("/", _send_page, include_in_schema=False, response_class=FileResponse)
     app.mount("/static", _RevalidatedStaticFiles(directory=STATIC), name="static")
-    app.add_middleware(RequestLimits)
+    app.add_middleware(RequestLimits, min_bytes_per_s=settings.min_rate, timeout_s=settings.request_timeout_s)
     app.add_middleware(_StaticGzip)
     auth.protect(app, context.guard)
+    app.add_middleware(RequestLog)
     app.openapi = lambda: _create_openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -10,7 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Engine, Float, Integer, MetaData, String, Table, Text, event
 
+from strokeseg.errors import UnusableDatabase
 from strokeseg.web import private_files
+from strokeseg.web.storage import Storage
 
 metadata = MetaData()
 
@@ -128,14 +130,54 @@ def connect(url: str) -> Engine:
     -------
     Engine
         The database.
+
+    Raises
+    ------
+    UnusableDatabase
+        `database`, for a damaged file of SQLite, such as one that was cut off.
+    SQLAlchemyError
+        If the database cannot be opened for another reason.
     """
     if (file := get_sqlite_file(url)) is not None:
         _make_private(file)
     engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
+        _check_sqlite(engine, str(file))
     metadata.create_all(engine)
     return engine
+
+
+def check_storage(engine: Engine, storage: Storage) -> None:
+    """Check that a database without a study does not stand beside a storage with studies.
+
+    A missing database is created. Beside the files of studies it is a wrong path or a lost file, and the worklist would
+    be empty without a word.
+
+    Parameters
+    ----------
+    engine : Engine
+        The database.
+    storage : Storage
+        The files.
+
+    Raises
+    ------
+    UnusableDatabase
+        `database`, if the storage has studies that were read, and the database none.
+    """
+    with engine.connect() as connection:
+        if connection.execute(sa.select(studies.c.id).limit(1)).first() is not None:
+            return
+    names = storage.list_names("studies")
+    # A process that was killed may have left an upload without its row, but not more.
+    count = sum("scan" in storage.list_names(f"studies/{name}") for name in names)
+    if count:
+        raise UnusableDatabase(
+            f"the database contains no study, but the storage has the files of {count}",
+            "Pass the database that belongs to this storage with --database, or restore it from a backup; for a new "
+            "start, use another --storage.",
+        )
 
 
 def get_sqlite_file(url: str) -> Path | None:
@@ -151,6 +193,21 @@ def current_time(engine: Engine) -> Any:
     return (
         sa.literal(time.time()) if engine.dialect.name == "sqlite" else sa.extract("epoch", sa.func.clock_timestamp())
     )
+
+
+def _check_sqlite(engine: Engine, file: str) -> None:
+    try:
+        with engine.connect() as connection:
+            is_whole = connection.execute(sa.text("PRAGMA quick_check(1)")).scalar() == "ok"
+    except sa.exc.DatabaseError as error:
+        if isinstance(error, sa.exc.OperationalError):  # it cannot be opened, or is locked
+            raise
+        is_whole = False
+    if not is_whole:
+        raise UnusableDatabase(
+            f"{file}: is damaged, or is not an SQLite database",
+            "Restore it from a backup of the same time as the storage; docs/deploy.md says what to back up.",
+        )
 
 
 def _make_private(file: Path) -> None:

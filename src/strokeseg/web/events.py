@@ -104,11 +104,14 @@ class EventBroadcaster:
             await asyncio.sleep(_POLL_S)
             try:
                 await self._end_revoked()
+                now = await asyncio.to_thread(self._studies.read_clock)
+                # A clock that was set back gives new changes an earlier time than those that were sent.
+                since = min(since, now)
                 changed, deleted, latest = await asyncio.to_thread(self._studies.list_changes, since - _OVERLAP_S)
             except DBAPIError as error:
                 log.warning("the database does not respond: %s", type(error).__name__)
                 continue
-            since, sent = max(since, latest), {}
+            since, sent = min(max(since, latest), now), {}
             for study, owner, group in changed:
                 sent[study.id] = format_event("study", study.model_dump(mode="json"))
                 self._send(study.id, sent[study.id], owner, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -29,6 +30,9 @@ class Leases:
 
     def __init__(self, engine: Engine, own: str, lease_s: float) -> None:
         self._engine, self._own, self._lease_s = engine, own, lease_s
+        self._unchanged: dict[
+            str, tuple[float, float]
+        ] = {}  # what each process wrote last, and since when by our clock
 
     def renew(self) -> None:
         """Renew the lease of this process."""
@@ -51,11 +55,17 @@ class Leases:
         """
         with self._engine.connect() as connection:
             late = workers.c.seen < current_time(self._engine) - self._lease_s
-            local = workers.c.machine == _identify_machine()
-            columns = (workers.c.id, workers.c.pid, workers.c.seen, late.label("late"))
-            rows = connection.execute(select(*columns).where(late | local)).all()
+            columns = (workers.c.id, workers.c.machine, workers.c.pid, workers.c.seen, late.label("late"))
+            rows = connection.execute(select(*columns)).all()
+        before, now = self._unchanged, time.monotonic()
+        self._unchanged = {}
         for row in rows:
-            if row.id != self._own and (row.late or not is_process_alive(row.pid)):
+            # A clock that was set back makes an old lease look new: it must also change.
+            seen, since = before.get(row.id, (row.seen, now))
+            self._unchanged[row.id] = (row.seen, since if seen == row.seen else now)
+            is_silent = now - self._unchanged[row.id][1] > self._lease_s
+            has_ended = row.machine == _identify_machine() and not is_process_alive(row.pid)
+            if row.id != self._own and (row.late or is_silent or has_ended):
                 recover(row.id)
                 # A process that was only slow may have renewed its lease and started on its jobs again: its row must
                 # then remain for the time when it dies.

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from strokeseg.atomic_write import is_disk_full
 from strokeseg.errors import (
@@ -118,6 +119,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HttpRefusal, _handle_refusal)
     app.add_exception_handler(HTTPException, _handle_http_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(ClientDisconnect, _handle_disconnect)
     app.add_exception_handler(OSError, _handle_system_error)
     app.add_exception_handler(DBAPIError, _handle_system_error)
     app.add_exception_handler(Exception, _handle_fault)
@@ -143,6 +145,11 @@ def _handle_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     detail = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
     return _create_problem(422, "usage", detail[:2000], "Compare the request with /api/v1/openapi.json.")
+
+
+def _handle_disconnect(_request: Request, _error: Exception) -> Response:
+    """Respond to a connection that broke before the end of its body: nobody reads it, and it is no fault."""
+    return _create_problem(408, "usage", "the connection broke before the end of the body", _REMEDIES[408])
 
 
 def _handle_system_error(request: Request, error: Exception) -> Response:

@@ -22,6 +22,7 @@ log = logging.getLogger("strokeseg.serve")
 _DAY_S = 86400.0
 _MIN_FREE_BYTES = 256 * 2**20
 _READ_AGAIN_S = 1.0
+_TIDY_S = 3600.0
 
 
 class Retention:
@@ -49,6 +50,7 @@ class Retention:
         self._lock = threading.Lock()
         self._arriving = 0
         self._stored, self._read_at = 0, -math.inf
+        self._tidied_at = -math.inf
 
     def check_space(self, size: int) -> None:
         """Check that a number of bytes fits.
@@ -122,7 +124,7 @@ class Retention:
             raise DiskFull("the server's disk is nearly full", remedy)
 
     def sweep(self) -> None:
-        """Delete old studies, uploads and idempotency keys older than a day, and rows of deleted studies."""
+        """Delete old studies, uploads and idempotency keys older than a day, rows of deleted studies, and leftovers."""
         expired = studies.c.created < current_time(self._engine) - (self._settings.keep_days or 0) * _DAY_S
         with self._engine.connect() as connection:
             query = select(studies.c.id).where(expired, ~studies.c.deleted)
@@ -135,12 +137,29 @@ class Retention:
             self._storage.remove(f"studies/{study}")  # again, in case the server ended during the deletion
         for upload in self._uploads.list_older_than(_DAY_S):
             self._uploads.delete(upload)
+        if time.monotonic() - self._tidied_at > _TIDY_S:
+            self._tidied_at = time.monotonic()
+            self._uploads.remove_abandoned()
+            self._remove_unregistered()
         with self._engine.begin() as connection:
             connection.execute(delete(studies).where(deleted_before))
             outdated = idempotency_keys.c.created < current_time(self._engine) - _DAY_S
             connection.execute(delete(idempotency_keys).where(outdated))
         if old:
             log.info("deleted %d studies that were older than %s days", len(old), self._settings.keep_days)
+
+    def _remove_unregistered(self) -> None:
+        """Delete uploads, older than a day, of studies without a row: their process was killed before it wrote the row.
+
+        A folder with more than an upload stays: its row may have been lost with an older database.
+        """
+        names = self._storage.list_names("studies")
+        with self._engine.connect() as connection:
+            known = set(connection.execute(select(studies.c.id)).scalars())
+        for name in set(names) - known:
+            age_s = self._storage.read_age_s(f"studies/{name}")
+            if self._storage.list_names(f"studies/{name}") in ([], ["upload"]) and age_s is not None and age_s > _DAY_S:
+                self._storage.remove(f"studies/{name}")
 
 
 class Arrival:

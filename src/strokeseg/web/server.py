@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from strokeseg.errors import UsageError
+from strokeseg.web import connections, json_log
 from strokeseg.web.app import create_app, create_context, start_background
 from strokeseg.web.limits import TimeoutProtocol
 from strokeseg.web.settings import ServerSettings
@@ -38,9 +39,7 @@ def run(settings: ServerSettings) -> None:
         raise UsageError("--worker-only with --workers 0 does nothing", "Use --workers 1 or more.")
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise UsageError("TLS needs a certificate and a key", "Use both --tls-cert and --tls-key.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for noisy in ("httpx", "alembic", "sqlalchemy"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    json_log.configure_server(settings.debug)
     if not settings.ephemeral:
         _run(settings)
         return
@@ -69,9 +68,12 @@ def _run(settings: ServerSettings) -> None:
         settings.base_path,
         settings.workers,
     )
+    most = connections.fit_to_descriptors(settings.max_connections)
+    limits = connections.ConnectionLimits(most, settings.max_per_address, settings.trusted_proxies)
+    listeners = connections.open_listeners(settings.host, settings.port, limits, scheme == "http")
     app = create_app(settings)
     try:
-        uvicorn.Server(create_config(settings, app)).run()
+        uvicorn.Server(create_config(settings, app)).run(sockets=list(listeners))
     finally:
         app.state.context.jobs.close()  # after a second Ctrl-C the application itself is not shut down
 
@@ -88,10 +90,11 @@ def create_config(settings: ServerSettings, app: FastAPI | None = None) -> uvico
         forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         log_config=None,
-        access_log=False,  # its lines would contain what users search for
+        access_log=False,  # its lines would contain what users search for; RequestLog writes one
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=32 * 1024,
         http=TimeoutProtocol,
+        loop="asyncio",  # it accepts by the listener's own method, which counts connections
         timeout_keep_alive=20,
     )
 

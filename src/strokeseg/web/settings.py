@@ -52,6 +52,14 @@ class ServerSettings:
         Threads of the network per worker; 0 divides the cores among the workers.
     formats : tuple of str
         The output formats written for every study that supports them.
+    max_connections : int
+        Connections at a time, in all.
+    max_per_address : int
+        Connections at a time from one address, or one /64 network of IPv6; a trusted proxy may have more.
+    min_rate : int
+        Least rate of a request's body, bytes per second.
+    request_timeout_s : float
+        Maximum time for a request's body.
     tls_cert : Path or None
         Certificate, PEM.
     tls_key : Path or None
@@ -62,6 +70,8 @@ class ServerSettings:
         File of the audit log.
     trusted_proxies : tuple of str
         Addresses whose X-Forwarded-* headers are trusted.
+    debug : bool
+        Log tracebacks and messages of other packages, which may contain values of patients.
     """
 
     host: str = "127.0.0.1"
@@ -80,11 +90,16 @@ class ServerSettings:
     lease_s: float = 15.0
     threads: int = 0
     formats: tuple[str, ...] = ("json", "nifti", "mesh", "report", "keys", "nrrd", "stl", "seg", "sr")
+    max_connections: int = 500
+    max_per_address: int = 100
+    min_rate: int = 1024
+    request_timeout_s: float = 3600.0
     tls_cert: Path | None = None
     tls_key: Path | None = None
     auth_config: Path | None = None
     audit: Path = field(default_factory=lambda: Path("strokeseg-audit.jsonl"))
     trusted_proxies: tuple[str, ...] = ()
+    debug: bool = False
 
     @property
     def is_loopback(self) -> bool:

@@ -6,7 +6,9 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -155,6 +157,14 @@ class Storage:
         if not self._files.exists(location):
             return []
         return [str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._files.ls(location, detail=False)]
+
+    def read_age_s(self, prefix: str) -> float | None:
+        """Return the seconds since the newest file under a key was stored; None if that is not known."""
+        times = []
+        for info in self._files.find(self._resolve(prefix), withdirs=self.is_local, detail=True).values():
+            stored = info.get("mtime", info.get("LastModified"))
+            times.append(stored.timestamp() if isinstance(stored, datetime) else stored)
+        return None if not times or None in times else time.time() - max(times)
 
     def sum_bytes(self, prefix: str) -> int:
         """Return the size of everything under a key, bytes."""

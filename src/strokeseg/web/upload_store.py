@@ -144,6 +144,14 @@ class UploadStore:
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
+    def remove_abandoned(self) -> None:
+        """Delete the chunks of uploads without a row, which a process left that was killed while it deleted them."""
+        names = self._storage.list_names("uploads")  # first: a row is older than its first chunk
+        with self._engine.connect() as connection:
+            known = set(connection.execute(select(uploads.c.id)).scalars())
+        for name in set(names) - known:
+            self._storage.remove(f"uploads/{name}")
+
     def sum_bytes(self) -> int:
         """Return what all uploads take of the quota, bytes: what has arrived, and for a while what was announced."""
         taken = sa.case((self._is_held(), uploads.c.size), else_=uploads.c.offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
@@ -10,12 +11,14 @@ import resource
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from strokeseg.errors import StrokesegError, TooLarge, describe_fault
+from strokeseg.errors import StrokesegError, TooLarge, describe_fault, is_out_of_memory
+from strokeseg.web import json_log
 
 _POLL_S = 0.3  # interval at which a waiting parent checks whether the study was cancelled
 _spawn = multiprocessing.get_context("spawn")
@@ -231,6 +234,22 @@ def _run_steps(pipe: Connection, memory_bytes: int, model: str) -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    _silence_values()
+    try:
+        _run_received_steps(pipe, model)
+    except Exception as error:
+        logging.getLogger("strokeseg.serve").error("a worker process: %s", describe_fault(error))
+        os._exit(1)  # multiprocessing would print the traceback
+
+
+def _silence_values() -> None:
+    """Log as the server does, and no warning of another package, which may quote a patient's values."""
+    json_log.configure()
+    logging.lastResort = None
+    warnings.simplefilter("ignore", append=True)
+
+
+def _run_received_steps(pipe: Connection, model: str) -> None:
     from strokeseg.web import worker
 
     with contextlib.suppress(Exception):
@@ -249,13 +268,18 @@ def _call_step(step: Callable[..., Any], arguments: tuple[Any, ...], report: Cal
         return "done", step(*arguments, report)
     except StrokesegError as error:
         return "error", error
-    except MemoryError:
-        message = "this study needs more memory than a worker process may use"
-        return "error", TooLarge(message, "Send a single series, or start the worker with a larger --memory.")
-    except OSError as error:
-        return "error", OSError(error.errno, error.strerror)  # without the file's name
     except Exception as error:
-        return "error", StrokesegError(describe_fault(error), "Report it.")
+        return "error", _translate(error)
+
+
+def _translate(error: Exception) -> Exception:
+    """Return the error to report for one that a step raised, without the names of files and without values."""
+    if is_out_of_memory(error):
+        message = "this study needs more memory than a worker process may use"
+        return TooLarge(message, "Send a single series, or start the worker with a larger --memory.")
+    if isinstance(error, OSError):
+        return OSError(error.errno, error.strerror)
+    return StrokesegError(describe_fault(error), "Report it.")
 
 
 def _exit_with_parent(parent: int) -> None:

@@ -48,7 +48,7 @@ def _list_members(
 ) -> list[InputFile]:
     try:
         members = list_archive(path, stack)
-    except StrokesegError:
+    except (StrokesegError, MemoryError):
         raise
     except Exception as error:  # a damaged archive raises a dozen errors: BadZipFile, zlib, lzma, struct, EOF ...
         message = f"{path.name}: the {kind} is damaged: {describe_archive_error(error)}"

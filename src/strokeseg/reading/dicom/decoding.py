@@ -52,7 +52,7 @@ def decode_hounsfield(frame: EncodedFrame, header: SliceHeader) -> NDArray[np.in
             else _decode_native(frame.data, header.pixel_format)
         )
         values = _interpret_bits(stored, header.pixel_format, intercept).reshape(header.shape)
-    except StrokesegError:
+    except (StrokesegError, MemoryError):
         raise
     except Exception as error:  # the decoders may raise any error on damaged bytes
         raise make_damaged_error(header.name, error) from None

@@ -181,7 +181,7 @@ def _reading_order(header: SliceHeader) -> tuple[int, str, int]:
 def _read_frame(reader: FrameReader, header: SliceHeader) -> EncodedFrame:
     try:
         return reader.read(header.file, header.pixel_format, header.frame_index)
-    except StrokesegError:
+    except (StrokesegError, MemoryError):
         raise
     except Exception as error:  # an OSError, or one of a dozen errors of a damaged archive
         raise make_damaged_error(header.name, error) from None

@@ -81,7 +81,7 @@ def read_pictures(file: InputFile, file_count: int = 1, expected_size: ExpectedS
             held_bytes = file.measure_bytes() if file.path is None else 0
             _check_memory(sizes, image.mode, file.name, file_count, held_bytes)
             return [_convert_picture(page, file.name) for page in ImageSequence.Iterator(image)]
-    except StrokesegError:
+    except (StrokesegError, MemoryError):
         raise
     except Image.DecompressionBombError:  # Pillow reads the size before StrokeSeg can
         raise TooLarge(f"{file.name}: more than 4096 x 4096 pixels; at most these are read") from None

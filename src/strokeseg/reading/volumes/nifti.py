@@ -50,7 +50,7 @@ def read_nifti(file: InputFile) -> Scan:
     file.check_bytes(limits.MAX_VOLUME_BYTES)
     try:
         values, scale, affine, oriented, remarks = _load_voxels(file)
-    except StrokesegError:
+    except (StrokesegError, MemoryError):
         raise
     except Exception as error:  # nibabel, gzip and zlib may raise any error on damaged bytes, and quote the header
         raise UnreadableFile(

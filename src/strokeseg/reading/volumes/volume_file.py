@@ -59,7 +59,7 @@ def read_volume(file: InputFile, files: Sequence[InputFile]) -> Scan:
     try:
         header, rest = nrrd.parse_nrrd(start) if ending in nrrd.ENDINGS else metaimage.parse_metaimage(start, file.name)
         values = _read_voxels(file, files, header, len(start) - len(rest))
-    except StrokesegError:
+    except (StrokesegError, MemoryError):
         raise
     except Exception as error:  # any word or number of a header may be wrong
         message = f"{file.name}: not a readable {format_name} file ({type(error).__name__})"

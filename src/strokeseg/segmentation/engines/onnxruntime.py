@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from strokeseg.errors import CorruptModel, EngineMissing
+from strokeseg.errors import CorruptModel, EngineMissing, is_out_of_memory
 from strokeseg.segmentation.engines import selection
 from strokeseg.segmentation.engines.protocol import Floats32, split_threads
 from strokeseg.segmentation.engines.selection import PROVIDERS
@@ -59,6 +59,8 @@ class OnnxRuntime:
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=providers)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class but Exception
+            if is_out_of_memory(error):
+                raise MemoryError from error
             raise CorruptModel(f"model {card.name!r}: ONNX Runtime cannot load it: {type(error).__name__}") from error
         if self.session.get_providers()[0] != PROVIDERS[name]:
             raise EngineMissing(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from strokeseg.errors import CorruptModel
+from strokeseg.errors import CorruptModel, is_out_of_memory
 from strokeseg.segmentation.engines import selection
 from strokeseg.segmentation.engines.protocol import Floats32, split_threads
 from strokeseg.segmentation.models import Card
@@ -62,6 +62,8 @@ class OpenVino:
             core = openvino.Core()
             compiled = core.compile_model(core.read_model(data), "CPU", settings)
         except Exception as error:  # OpenVINO's own exceptions share no base class but Exception
+            if is_out_of_memory(error):
+                raise MemoryError from error
             raise CorruptModel(f"model {card.name!r}: OpenVINO cannot load it: {type(error).__name__}") from error
         # Each request holds the activations of one slice; a thread takes an idle request and returns it afterwards.
         self._idle_requests: SimpleQueue[Any] = SimpleQueue()

@@ -1,4 +1,4 @@
-"""The audit log: who did what to which study, when, from where, and the outcome. It contains no patient data.
+"""The audit log: who did or saw what of which study, when, from where, and the outcome. It contains no patient data.
 
 One JSON object per line, appended and on the disk before the action is answered. A full file is renamed to a name with
 the time and never deleted: the hospital decides how long it must be kept.
@@ -11,7 +11,9 @@ import fcntl
 import json
 import os
 import re
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from strokeseg.errors import DiskFull, NotWritable, OutputError
 from strokeseg.web import private_files
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
+GATHER_S = 300.0
+"""Time in which repeated looks of a user at the same part of a study have one line."""
+_MAX_GATHERED = 20_000
 
 
 class AuditLog:
@@ -100,6 +105,37 @@ class AuditLog:
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+class Views:
+    """Gathers looks: one view of a study makes some forty requests, and deserves a line, not forty.
+
+    Parameters
+    ----------
+    clock : callable
+        Seconds by a clock that only goes forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._logged: dict[tuple[str | None, ...], float] = {}
+
+    def is_new(self, *look: str | None) -> bool:
+        """Return whether a look must be logged: the same one was not logged in the last five minutes."""
+        now = self._clock()
+        with self._lock:
+            if self._logged.get(look, -GATHER_S) + GATHER_S > now:
+                return False
+            if len(self._logged) >= _MAX_GATHERED:
+                self._logged = {key: at for key, at in self._logged.items() if at + GATHER_S > now}
+            return True
+
+    def remember(self, *look: str | None) -> None:
+        """Remember a look that was logged; beyond 20,000 of them in five minutes each is logged again."""
+        with self._lock:
+            if len(self._logged) < _MAX_GATHERED:
+                self._logged[look] = self._clock()
 
 
 def _to_output_error(error: OSError) -> OutputError:

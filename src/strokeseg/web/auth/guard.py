@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from strokeseg.errors import Busy, Unauthorized
 from strokeseg.web.auth import config, credentials, oidc, rate_limit, sessions, tokens
-from strokeseg.web.auth.audit import AuditLog
+from strokeseg.web.auth.audit import AuditLog, Views
 from strokeseg.web.auth.headers import SAFE_METHODS
 from strokeseg.web.auth.users import LOCAL_USER, Credential, Scope, User
 from strokeseg.web.problems import HttpRefusal
@@ -100,7 +100,7 @@ class Guard:
         self.provider = oidc.Provider(self.config.oidc) if self.config.oidc and self.mode == "oidc" else None
         self.login_path = f"{API_PREFIX}/auth/login".lstrip("/") if self.mode == "oidc" else None
         self.cookie_path = settings.base_path or "/"
-        self._audit = AuditLog(settings.audit)
+        self._audit, self._views = AuditLog(settings.audit), Views()
         credentials.create_tables(engine)
 
     def find_user(self, request: Request) -> User | None:
@@ -197,6 +197,30 @@ class Guard:
             `not-writable`, `disk-full`: an action that cannot be logged must not be carried out.
         """
         self._audit.append(user.name if user else None, action, study_id, outcome, get_client_address(request))
+
+    def audit_view(self, user: User, part: str, study_id: str | None, request: Request) -> None:
+        """Log that a user sees a part of a study, unless the same was logged in the last five minutes.
+
+        Parameters
+        ----------
+        user : User
+            The user.
+        part : str
+            A fixed word such as "result"; the action is "view-result".
+        study_id : str or None
+            The study's ID; None for the list of all that the user may see.
+        request : Request
+            The request; its address is logged.
+
+        Raises
+        ------
+        NotWritable, DiskFull
+            `not-writable`, `disk-full`: what cannot be logged must not be shown.
+        """
+        look = (user.name, part, study_id, get_client_address(request))
+        if self._views.is_new(*look):
+            self.audit(user, f"view-{part}", study_id, "done", request)
+            self._views.remember(*look)
 
 
 def create_guard(settings: GuardSettings, engine: Engine) -> Guard:

@@ -57,7 +57,7 @@ class SecurityMiddleware:
         base = scope.get("root_path", "")
         if base and not scope["path"].startswith(f"{base}/"):
             # Some proxies remove their own path; in ASGI it is part of the path, and mounted files need it.
-            scope = {**scope, "path": base + scope["path"]}
+            scope["path"] = base + scope["path"]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -47,10 +47,13 @@ def get_comparison(context: Context, comparison_id: ComparisonId, user: Reader) 
 
 
 @router.get("/comparisons/{comparison_id}/result", response_class=Response, responses=_JSON)
-def get_comparison_result(context: Context, comparison_id: ComparisonId, user: Reader) -> Response:
+def get_comparison_result(context: Context, comparison_id: ComparisonId, request: Request, user: Reader) -> Response:
     """Get `change.json` (docs/compare.md)."""
-    prefix, _ = _read_manifest(context, comparison_id, user)
-    return Response(context.storage.read(f"{prefix}/change.json"), media_type="application/json")
+    row = _get_row(context, comparison_id, user)
+    prefix, _ = _read_manifest(context, row)
+    data = context.storage.read(f"{prefix}/change.json")
+    _audit_view(context, row, request, user)
+    return Response(data, media_type="application/json")
 
 
 @router.get("/comparisons/{comparison_id}/files/{name}", response_class=Response, responses=FILE_RESPONSES)
@@ -58,8 +61,10 @@ def get_comparison_file(
     context: Context, comparison_id: ComparisonId, name: FileName, request: Request, user: Reader
 ) -> Response:
     """Get a file of a comparison."""
-    prefix, files = _read_manifest(context, comparison_id, user)
-    return send_listed_file(context, request, prefix, files, name)
+    row = _get_row(context, comparison_id, user)
+    response = send_listed_file(context, request, *_read_manifest(context, row), name)
+    _audit_view(context, row, request, user)
+    return response
 
 
 def _get_row(context: AppContext, comparison: str, user: User) -> Any:
@@ -73,8 +78,13 @@ def _get_row(context: AppContext, comparison: str, user: User) -> Any:
     return row
 
 
-def _read_manifest(context: AppContext, comparison: str, user: User) -> tuple[str, ResultFiles]:
-    row = _get_row(context, comparison, user)
+def _audit_view(context: AppContext, row: Any, request: Request, user: User) -> None:
+    """Log that a user sees a comparison, once for each of its studies."""
+    for study in (row.earlier, row.later):
+        context.guard.audit_view(user, "comparison", study, request)
+
+
+def _read_manifest(context: AppContext, row: Any) -> tuple[str, ResultFiles]:
     if row.folder is None:
         raise NotFound("this comparison has no result yet", "Wait until its status is done.")
     prefix = f"comparisons/{row.folder}"

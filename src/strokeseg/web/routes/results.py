@@ -41,10 +41,12 @@ _MASK: dict[str, Any] = {"requestBody": {"required": True, "content": {"applicat
 
 
 @router.get("/studies/{study_id}/slices", responses=document_problems(404))
-def get_slice_geometry(context: Context, study_id: StudyId, user: Reader) -> SliceGeometry:
+def get_slice_geometry(context: Context, study_id: StudyId, request: Request, user: Reader) -> SliceGeometry:
     """Get the geometry of the slices; available once `has_slices` is true."""
     context.jobs.studies.get_row(study_id, user)
-    return SliceGeometry.model_validate(_read_geometry(context, study_id))
+    geometry = SliceGeometry.model_validate(_read_geometry(context, study_id))
+    context.guard.audit_view(user, "slices", study_id, request)
+    return geometry
 
 
 @router.get(
@@ -65,6 +67,7 @@ def get_slice(
     key = f"studies/{study_id}/scan/slices.bin"
     data = b"".join(context.storage.read_range(key, offsets[index], offsets[index + 1]))
     headers = {"Content-Encoding": "gzip"}
+    context.guard.audit_view(user, "slices", study_id, request)
     return responses.send_content(request, f"{study_id}-{index}", data, "application/octet-stream", headers)
 
 
@@ -81,6 +84,7 @@ def get_thumbnail(context: Context, study_id: StudyId, request: Request, user: R
     """Get a small image: the middle slice, or the one with the most blood once there is a result."""
     row = context.jobs.studies.get_row(study_id, user)
     data = context.storage.read(f"studies/{study_id}/scan/{intermediates.PAGE_FILES[1]}")
+    context.guard.audit_view(user, "thumbnail", study_id, request)
     return responses.send_content(request, f"{study_id}-{row.version}", data, "image/png", {})
 
 
@@ -96,14 +100,19 @@ def get_mask(
     folder = context.jobs.studies.versions.get_row(study_id, version).folder
     data = context.storage.read(f"studies/{study_id}/{folder}/{LABELS}")
     headers = {"Content-Encoding": "gzip"}
+    context.guard.audit_view(user, "mask", study_id, request)
     return responses.send_content(request, folder, data, "application/octet-stream", headers)
 
 
 @router.get("/studies/{study_id}/result", response_model=ResultDocument, responses=document_problems(404))
-def get_result(context: Context, study_id: StudyId, user: Reader, version: VersionNumber = None) -> Response:
+def get_result(
+    context: Context, study_id: StudyId, request: Request, user: Reader, version: VersionNumber = None
+) -> Response:
     """Get `result.json` (docs/outputs.md)."""
     prefix, _ = _read_manifest(context, study_id, user, version)
-    return Response(context.storage.read(f"{prefix}/result.json"), media_type="application/json")
+    data = context.storage.read(f"{prefix}/result.json")
+    context.guard.audit_view(user, "result", study_id, request)
+    return Response(data, media_type="application/json")
 
 
 @router.get("/studies/{study_id}/files", responses=document_problems(404))
@@ -124,7 +133,9 @@ def get_file(
 ) -> Response:
     """Get a file, or the range of it in the Range header."""
     prefix, files = _read_manifest(context, study_id, user, version)
-    return send_listed_file(context, request, prefix, files, name)
+    response = send_listed_file(context, request, prefix, files, name)
+    context.guard.audit_view(user, "report" if name.startswith("report.") else "files", study_id, request)
+    return response
 
 
 @router.get(

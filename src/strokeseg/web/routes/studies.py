@@ -81,6 +81,7 @@ async def upload_study(
 @router.get("/studies", responses=document_problems(400))
 def list_studies(
     context: Context,
+    request: Request,
     user: Reader,
     status: Annotated[StudyStatus | Literal[""], Query(description="Only studies with this status")] = "",
     q: Annotated[str, Query(max_length=100, pattern="^[^\\x00]*$", description="Part of the name")] = "",
@@ -88,19 +89,24 @@ def list_studies(
     cursor: Annotated[str, Query(max_length=200, description="`next` of the previous page")] = "",
 ) -> StudyPage:
     """List the studies that you may see, newest first."""
-    return context.jobs.studies.list_page(user, status, q, limit, cursor)
+    page = context.jobs.studies.list_page(user, status, q, limit, cursor)
+    context.guard.audit_view(user, "list", None, request)
+    return page
 
 
 @router.get("/studies/events", response_class=StreamingResponse, responses=_STREAM)
-async def watch_studies(context: Context, user: Reader) -> StreamingResponse:
+async def watch_studies(context: Context, request: Request, user: Reader) -> StreamingResponse:
     """Watch all studies that you may see."""
+    await asyncio.to_thread(context.guard.audit_view, user, "list", None, request)
     return _stream_events(context, user, None, None)
 
 
 @router.get("/studies/{study_id}", responses=document_problems(404))
-def get_study(context: Context, study_id: StudyId, user: Reader) -> Study:
+def get_study(context: Context, study_id: StudyId, request: Request, user: Reader) -> Study:
     """Get a study."""
-    return context.jobs.studies.get_study(study_id, user)
+    study = context.jobs.studies.get_study(study_id, user)
+    context.guard.audit_view(user, "study", study_id, request)
+    return study
 
 
 @router.get(
@@ -108,9 +114,9 @@ def get_study(context: Context, study_id: StudyId, user: Reader) -> Study:
     response_class=StreamingResponse,
     responses={**_STREAM, **document_problems(404)},
 )
-async def watch_study(context: Context, study_id: StudyId, user: Reader) -> StreamingResponse:
+async def watch_study(context: Context, study_id: StudyId, request: Request, user: Reader) -> StreamingResponse:
     """Watch a study; the first event is its current state."""
-    first = await asyncio.to_thread(context.jobs.studies.get_study, study_id, user)
+    first = await asyncio.to_thread(get_study, context, study_id, request, user)
     return _stream_events(context, user, study_id, first)
 
 
