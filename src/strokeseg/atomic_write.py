@@ -1,4 +1,4 @@
-"""Write files atomically: a file is either complete or absent."""
+"""Write files atomically and durably: a file is either complete or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from strokeseg.errors import DiskFull, NotWritable
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment, even if the process is killed, the old or the new file is complete.
+    """Write a file so that at every moment, even if the power is cut, the old or the new file is complete.
+
+    When this returns, the new file would survive a power cut under its name.
 
     Parameters
     ----------
@@ -34,6 +36,48 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the content of a file is on the disk; its name is only after :func:`sync_folder`."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder are on the disk: files that were created, renamed or removed in it."""
+    if os.name != "posix":  # Windows opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
+            raise
+    finally:
+        os.close(handle)
+
+
+def create_folders(folder: Path) -> list[Path]:
+    """Create a folder and its missing parents durably, and return those that were created, from the outermost.
+
+    Raises
+    ------
+    OSError
+        As the system raises it; no folder is left then.
+    """
+    created: list[Path] = []
+    try:
+        for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            path.mkdir(exist_ok=True)
+            created.append(path)
+            sync_folder(path.parent)
+    except OSError:
+        for path in reversed(created):
+            path.rmdir()
+        raise
+    return created
 
 
 def write_file(path: Path, content: bytes, remedy: str, *, parents: bool = True) -> None:
@@ -57,7 +101,7 @@ def write_file(path: Path, content: bytes, remedy: str, *, parents: bool = True)
     """
     try:
         if parents:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_folders(path.parent)
         replace_file(path, content)
     except OSError as error:
         raise _to_output_error(path, error, remedy) from error

@@ -365,6 +365,45 @@ def test_a_kill_while_files_are_put_in_place_is_made_good(heads, tmp_path):
     assert not list(out.rglob("*.partial"))
 
 
+def test_results_that_a_power_cut_damaged_are_made_again(heads, tmp_path):
+    """A file without its bytes, one without its end, and one that is gone."""
+    out = tmp_path / "out"
+    batch.run([heads], out, workers=1)
+    whole = (out / "head_1/mask.nii.gz").read_bytes()
+    (out / "head_0/result.json").write_bytes(b"")
+    (out / "head_1/mask.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (out / "head_2/result.json").unlink()
+    summary = batch.run([heads], out, workers=1)
+    assert (summary.done, summary.before, summary.failed) == (3, 0, 0)
+    assert (out / "head_1/mask.nii.gz").read_bytes() == whole
+    assert all(json.loads((out / f"head_{number}/result.json").read_bytes())["files"] for number in range(3))
+    assert [path.name for path in out.rglob("*.changed")] == ["mask.nii.gz.changed"]
+    assert batch.run([heads], out, workers=1).done == 0
+
+
+def test_a_file_that_someone_edited_is_kept_under_another_name(heads, tmp_path):
+    out = tmp_path / "out"
+    batch.run([heads], out, workers=1)
+    path = out / "head_1/mask.nii.gz"
+    edited = path.read_bytes()[:-1] + b"!"
+    path.write_bytes(edited)
+    assert batch.run([heads], out, workers=1).done == 1
+    assert path.with_name("mask.nii.gz.changed").read_bytes() == edited != path.read_bytes()
+
+
+def test_a_journal_without_digests_is_believed_for_files_that_are_not_empty(heads, tmp_path):
+    out = tmp_path / "out"
+    batch.run([heads], out, workers=1)
+    journal = out / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        line.pop("files", None)
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines).replace('"schema": ', '"schema":'))
+    assert batch.run([heads], out, workers=1).done == 0
+    (out / "head_0/mask.nii.gz").write_bytes(b"")
+    assert batch.run([heads], out, workers=1).done == 1
+
+
 def test_a_study_beyond_its_time_is_given_up(tmp_path, store):
     summary = batch.run([], tmp_path / "out", list_file=tmp_path / "list.csv", workers=2, timeout_s=15)
     assert (summary.done, summary.failed) == (2, 1)

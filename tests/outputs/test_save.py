@@ -1,8 +1,10 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +14,7 @@ import pytest
 from phantoms.results import TIMING, make_document, make_lesion, make_planes, make_scan, make_scene
 from strokeseg import outputs
 from strokeseg.errors import DiskFull, NotWritable, UsageError
+from strokeseg.outputs.folder import OutputFolder, restore_interrupted
 from strokeseg.outputs.meshes import gltf
 from strokeseg.outputs.report import html_report
 from strokeseg.scene import Scene
@@ -150,10 +153,73 @@ def test_neither_a_kill_nor_a_full_disk_leaves_a_file_under_a_final_name(save, t
         assert (done.returncode == -9) == (end == "killed")
         left = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} if out.exists() else {}
         assert left == (before if out.name == "old" else {})
-    # What a kill leaves is hidden, and the next run does not mind it.
+    # What a kill leaves is hidden, and the next run removes it.
     hidden = {path.name for path in (tmp_path / "old").iterdir()} - set(before)
     assert all(name.startswith(".strokeseg-") for name in hidden) and bool(hidden) == (end == "killed")
     assert save(tmp_path / "old").files
+    assert not list((tmp_path / "old").glob(".strokeseg-*"))
+
+
+def write_result(out, text, files):
+    with OutputFolder(out) as folder:
+        for name in files:
+            (folder.staging / name).write_text(text)
+        document = {"schema": "strokeseg.result/1", "files": {name: name for name in files}}
+        (folder.staging / "result.json").write_text(json.dumps(document))
+        folder.commit([*files, "result.json"], last="result.json")
+
+
+def run_killed_at(number, out, text, files):
+    """Write a result in a process that is killed before its step of this number; return whether it was."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1] == signal.SIGKILL
+    steps = iter(range(1, 1000))
+
+    def step(call, *arguments, **options):
+        if next(steps) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+
+    for name in ("replace", "mkdir", "unlink", "rmdir", "fsync"):
+        setattr(os, name, partial(step, getattr(os, name)))
+    try:
+        write_result(out, text, files)
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_after_a_kill_at_any_step_the_same_command_works_and_a_result_is_whole(tmp_path):
+    """Kill a run that replaces an earlier result at every rename and removal; then look, restore and run again."""
+    number, killed, seen = 0, True, set()
+    while killed:
+        number += 1
+        out = tmp_path / str(number)
+        write_result(out, "one", ["mask.nii.gz", "ct.nii.gz"])
+        (out / "mine.txt").write_text("a note")
+        killed = run_killed_at(number, out, "two", ["mask.nii.gz", "report.html"])
+        restore_interrupted(out)
+        whole = {path.name: path.read_text() for path in out.iterdir()}
+        assert whole.pop("mine.txt") == "a note"
+        document = json.loads(whole.pop("result.json"))
+        assert set(whole) == set(document["files"]) and len(set(whole.values())) == 1
+        seen.add(whole["mask.nii.gz"])
+        write_result(out, "three", ["mask.nii.gz"])
+        assert names(out) == {"mask.nii.gz", "result.json", "mine.txt"}
+    assert number > 20 and seen == {"one", "two"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX locks")
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    with OutputFolder(tmp_path / "out") as folder:
+        restore_interrupted(tmp_path / "out")
+        with OutputFolder(tmp_path / "out") as other:
+            assert other.staging != folder.staging
+        assert folder.staging.is_dir()
+    (tmp_path / ".strokeseg-old.partial/earlier").mkdir(parents=True)
+    (tmp_path / ".strokeseg-old.partial/earlier/mask.nii.gz").write_text("of a version without plans")
+    restore_interrupted(tmp_path, ended=True)
+    assert (tmp_path / ".strokeseg-old.partial/earlier/mask.nii.gz").exists()
 
 
 def test_a_failure_keeps_the_earlier_result_whole(save, tmp_path, monkeypatch):
@@ -178,7 +244,9 @@ def test_result_json_comes_last_and_goes_first(save, tmp_path, monkeypatch):
     replace, moves = os.replace, []
 
     def watch(source, target):
-        if target.parent == tmp_path:
+        if target.name == "plan.json":
+            pass
+        elif target.parent == tmp_path:
             moves.append(("in", target.name))
         else:
             moves.append(("out", target.name))

@@ -45,7 +45,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write.create_folders(self.path.parent)
             self._stream = self.path.open("a+b")
         except OSError as error:
             raise self._to_output_error(error) from None
@@ -119,6 +119,7 @@ class Journal:
                 self._truncate(end)
             if not end:
                 self._write(_HEADER)
+                atomic_write.sync_folder(self.path.parent)
         except OSError as error:
             raise self._to_output_error(error) from None
         for line in content[len(_HEADER) : end].splitlines():

@@ -203,6 +203,13 @@ class Failure(_FrozenModel):
         return cls(code=error.code, message=escape_non_utf8(error.message), remedy=escape_non_utf8(error.remedy))
 
 
+class FileDigest(_FrozenModel):
+    """Size and digest of a file of a result."""
+
+    bytes: int
+    sha256: str
+
+
 class StudyRecord(_FrozenModel):
     """Outcome of a study: one line of the journal."""
 
@@ -212,6 +219,7 @@ class StudyRecord(_FrozenModel):
     finished: str = Field(description="UTC")
     row: ResultRow
     failure: Failure | None = None
+    files: dict[str, FileDigest] = Field(default={}, description="of the result, by name; empty before version 0.2")
 
     @property
     def is_transient(self) -> bool:
@@ -224,14 +232,15 @@ def escape_non_utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def record_success(task: Task, document: ResultDocument) -> StudyRecord:
-    """Return the record of a study whose result is saved."""
+def record_success(task: Task, document: ResultDocument, files: dict[str, FileDigest]) -> StudyRecord:
+    """Return the record of a study whose result is saved in these files."""
     return StudyRecord(
         id=task.study.id,
         path=escape_non_utf8(task.study.path),
         key=task.key,
         finished=_format_utc_now(),
         row=ResultRow.from_document(document),
+        files=files,
     )
 
 

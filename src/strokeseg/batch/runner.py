@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from strokeseg import atomic_write, outputs
-from strokeseg.batch import host_resources, inputs, manifest, result_tables, scheduler, worker
+from strokeseg.batch import host_resources, inputs, manifest, result_files, result_tables, scheduler, worker
 from strokeseg.batch.journal import Journal
 from strokeseg.batch.process_pool import ProcessPool
 from strokeseg.batch.ray_cluster import RayCluster
@@ -263,7 +263,7 @@ def _select_tasks(
         if record is None or record.key != task.key:
             tasks.append(task)
         elif record.failure is None:
-            tasks += [] if (settings.out / study.id / "result.json").is_file() else [task]
+            tasks += [task] if result_files.find_damaged_files(settings.out / study.id, record) else []
         elif retry_failed or record.is_transient:
             tasks.append(task)
     return tasks, refusals
@@ -284,7 +284,9 @@ def _run_tasks(
     try:
         if tasks:
             with pool as workers:
-                for record in scheduler.run_tasks(_clean_before_each(tasks, settings), workers, settings, timeout_s):
+                for record in scheduler.run_tasks(
+                    _clean_before_each(tasks, settings, journal), workers, settings, timeout_s
+                ):
                     journal.add(record)
                     completed, failures = completed + 1, failures + (record.failure is not None)
                     if progress is not None:
@@ -297,8 +299,11 @@ def _run_tasks(
     return completed - failures
 
 
-def _clean_before_each(tasks: Sequence[Task], settings: BatchSettings) -> Iterator[Task]:
-    """Yield each task when a worker is free, after removing partial output of a killed batch."""
+def _clean_before_each(tasks: Sequence[Task], settings: BatchSettings, journal: Journal) -> Iterator[Task]:
+    """Yield each task when a worker is free, after removing partial output of a killed batch and damaged results."""
     for task in tasks:
         worker.remove_partial_output(settings.out, task.study)
+        record = journal.records.get(task.study.id)
+        if record is not None and record.failure is None:
+            result_files.clear_damaged_result(settings.out / task.study.id, record)
         yield task

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from strokeseg import pipeline, segmentation
-from strokeseg.batch import inputs, remote_storage
+from strokeseg.batch import inputs, remote_storage, result_files
 from strokeseg.batch.records import (
     BatchSettings,
     BatchStudy,
@@ -17,7 +16,7 @@ from strokeseg.batch.records import (
     record_success,
 )
 from strokeseg.errors import StrokesegError, describe_fault, is_out_of_memory
-from strokeseg.outputs.folder import OUTPUT_NAMES
+from strokeseg.outputs.folder import restore_interrupted
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -85,6 +84,7 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
                 formats=settings.formats,
             )
             document = result.save(settings.out / study.id, settings.formats)
+            files = result_files.compute_digests(settings.out / study.id, document.files.values())
     except StrokesegError as error:
         return record_failure(study, task.key, Failure.from_error(error))
     except remote_storage.FetchError as error:
@@ -93,19 +93,13 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
         if is_out_of_memory(error):
             raise MemoryError from None
         return record_failure(study, task.key, _make_internal_failure(error))
-    return record_success(task, document)
+    return record_success(task, document, files)
 
 
 def remove_partial_output(out: Path, study: BatchStudy) -> None:
     """Remove partial output of a killed worker from a study's folder, and no other files."""
     folder = out / study.id
-    partial_folders = list(folder.glob(".strokeseg-*.partial"))
-    if partial_folders and not (folder / "result.json").exists():  # killed while files were moved into the folder
-        for file in folder.iterdir():
-            if OUTPUT_NAMES.fullmatch(file.name) and file.is_file():
-                file.unlink()
-    for partial_folder in partial_folders:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+    restore_interrupted(folder, ended=True)
     try:
         folder.rmdir()
     except OSError:  # does not exist, or holds an earlier result

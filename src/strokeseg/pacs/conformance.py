@@ -27,7 +27,10 @@ _STATUS_MEANINGS = [
     (scp.NOT_AUTHORIZED, "the peer is not allowed to send (`may` in the settings)"),
     (scp.OUT_OF_RESOURCES, "no disk space, or disk or database do not answer: send the instance again later"),
     (scp.DATASET_MISMATCH, "UIDs are missing or invalid, or SOP class or instance differ from the request"),
-    (scp.CANNOT_UNDERSTAND, "the data set cannot be parsed"),
+    (
+        scp.CANNOT_UNDERSTAND,
+        "the data set cannot be parsed, or is deflated and inflates to more than the largest object",
+    ),
 ]
 
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from email.message import Message
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import TypeVar
+from urllib.parse import quote
 
 import requests
 from authlib.common.errors import AuthlibBaseError
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.filewriter import dcmwrite
+from pydicom.dataset import Dataset
 
-from strokeseg.errors import NotDelivered
+from strokeseg.errors import NotDelivered, TooLarge
 from strokeseg.pacs import credentials
 from strokeseg.pacs.settings import DicomwebServer
 
 Answer = TypeVar("Answer")
 _CLIENT_ERRORS = (requests.RequestException, AuthlibBaseError, OSError, ValueError, KeyError, TypeError)
+_CHUNK_BYTES = 2**20
 
 
 def open_client(server: DicomwebServer) -> DICOMwebClient:
@@ -85,8 +86,12 @@ def search_series(client: DICOMwebClient, server: DicomwebServer, filters: dict[
     return [Dataset.from_json(row) for row in rows]
 
 
-def retrieve_series(client: DICOMwebClient, server: DicomwebServer, study_uid: str, series_uid: str) -> Iterator[bytes]:
+def retrieve_series(
+    client: DICOMwebClient, server: DicomwebServer, study_uid: str, series_uid: str, max_bytes: int
+) -> Iterator[bytes]:
     """Retrieve the instances of a series in their stored form (WADO-RS).
+
+    The client's own method would parse each instance, and inflate a deflated one without a limit.
 
     Parameters
     ----------
@@ -98,6 +103,8 @@ def retrieve_series(client: DICOMwebClient, server: DicomwebServer, study_uid: s
         Study instance UID.
     series_uid : str
         Series instance UID.
+    max_bytes : int
+        Limit for one instance.
 
     Yields
     ------
@@ -108,11 +115,18 @@ def retrieve_series(client: DICOMwebClient, server: DicomwebServer, study_uid: s
     ------
     NotDelivered
         `not-delivered`.
+    TooLarge
+        `too-large`.
     """
-    media_types = (("application/dicom", "*"),)
-    instances: Any = _request(server, lambda: client.iter_series(study_uid, series_uid, media_types=media_types))
-    while (instance := _request(server, lambda: next(instances, None))) is not None:
-        yield _request(server, partial(encode_file, instance))
+    url = f"{client.base_url.rstrip('/')}/studies/{quote(study_uid)}/series/{quote(series_uid)}"
+    accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    session: requests.Session = client._session
+    response = _request(server, lambda: session.get(url, headers=accept, stream=True, timeout=server.timeout_s))
+    with response:
+        _request(server, response.raise_for_status)
+        parts = _split_parts(response, max_bytes)
+        while (part := _request(server, lambda: next(parts, None))) is not None:
+            yield part
 
 
 def store_instances(client: DICOMwebClient, server: DicomwebServer, objects: Sequence[bytes]) -> None:
@@ -141,13 +155,30 @@ def store_instances(client: DICOMwebClient, server: DicomwebServer, objects: Seq
         raise NotDelivered(message)
 
 
-def encode_file(dataset: Dataset) -> bytes:
-    """Encode a data set as a file with preamble."""
-    stream = BytesIO()
-    if not isinstance(dataset, FileDataset):
-        raise TypeError("a data set without file meta information cannot be stored unchanged")
-    dcmwrite(stream, dataset, enforce_file_format=True)
-    return stream.getvalue()
+def _split_parts(response: requests.Response, max_bytes: int) -> Iterator[bytes]:
+    """Split a multipart answer into the contents of its parts while it arrives; one without parts is yielded whole."""
+    headers = Message()
+    headers["Content-Type"] = response.headers.get("Content-Type", "")
+    delimiter = b"\r\n--" + (headers.get_boundary() or "").encode()
+    is_multipart = headers.get_content_maintype() == "multipart"
+    buffer, searched, preceding = bytearray(b"\r\n"), 0, True  # what precedes the first delimiter is no part
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        buffer += chunk
+        while is_multipart and (end := buffer.find(delimiter, searched)) >= 0:
+            start = buffer.find(b"\r\n\r\n", 0, end) + 4  # after the part's headers
+            if start > 3 and not preceding:
+                with memoryview(buffer) as view:
+                    content = bytes(view[start:end])
+                yield content
+            del buffer[: end + len(delimiter)]
+            searched, preceding = 0, False
+        searched = max(0, len(buffer) - len(delimiter))
+        if len(buffer) > max_bytes + _CHUNK_BYTES:
+            raise TooLarge(f"an instance is larger than {max_bytes // 2**20} MiB")
+    if not is_multipart:
+        yield bytes(buffer[2:])
+    elif not buffer.startswith(b"--"):
+        raise ValueError("the answer breaks off")
 
 
 def _request(server: DicomwebServer, request: Callable[[], Answer]) -> Answer:

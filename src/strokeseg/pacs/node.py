@@ -12,19 +12,21 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 from sqlalchemy import ColumnElement, RowMapping, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from strokeseg.errors import NotDelivered, StrokesegError
+from strokeseg.errors import NotDelivered, StrokesegError, TooLarge
 from strokeseg.pacs import dicomweb, notices, outbox, priors, scu
 from strokeseg.pacs.completion import OpenAssociations
 from strokeseg.pacs.database import open_database, outbox_table, series_table
+from strokeseg.pacs.instance_files import parse_instance
 from strokeseg.pacs.job_queue import JobQueue
 from strokeseg.pacs.scp import StorageScp
 from strokeseg.pacs.series_processing import SeriesProcessor, read_headers
 from strokeseg.pacs.settings import DicomwebServer, NodeSettings, NoticeTarget, Peer
-from strokeseg.pacs.spool import ReceivedInstance, Spool
+from strokeseg.pacs.spool import Spool
 
 log = logging.getLogger("strokeseg.node")
 
@@ -234,9 +236,15 @@ class Node:
             # A series whose server states no number is fetched once.
             if self.spool.count_instances(series_uid) >= (remote_count or 1):
                 continue
-            for file in dicomweb.retrieve_series(client, server, study_uid, series_uid):
-                header = dcmread(BytesIO(file), stop_before_pixels=True)
-                self.spool.store(ReceivedInstance(file, header, server.name))
+            try:
+                self._fetch_series(client, server, study_uid, series_uid)
+            except TooLarge as error:  # the server's other series are fetched nevertheless
+                log.warning("poll of %s: series %s: %s", server.name, series_uid, error.message)
+
+    def _fetch_series(self, client: DICOMwebClient, server: DicomwebServer, study_uid: str, series_uid: str) -> None:
+        max_bytes = self.settings.node.most_object_bytes
+        for file in dicomweb.retrieve_series(client, server, study_uid, series_uid, max_bytes):
+            self.spool.store(parse_instance(file, server.name, max_bytes))
 
     def count_states(self) -> dict[str, dict[str, int]]:
         """Count series and deliveries by their state, for the metrics."""

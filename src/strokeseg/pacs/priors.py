@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from io import BytesIO
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from strokeseg.errors import NotDelivered
+from strokeseg.errors import NotDelivered, TooLarge
 from strokeseg.pacs import dicomweb, query_retrieve
+from strokeseg.pacs.instance_files import parse_instance
+from strokeseg.pacs.scp import CANNOT_UNDERSTAND, SUCCESS
 from strokeseg.pacs.settings import DicomwebServer, NodeSettings, Peer
 from strokeseg.pacs.spool import ReceivedInstance, Spool
 
@@ -156,13 +156,20 @@ def _read_instance_count(row: Dataset) -> int:
 def _fetch_series(
     settings: NodeSettings, archive: Peer | DicomwebServer, study_uid: str, series_uid: str, store: InstanceHandler
 ) -> None:
-    def on_instance(file: bytes, header: Dataset) -> int:
-        store(ReceivedInstance(file, header, archive.name, prior=True))
-        return 0x0000
+    max_bytes = settings.node.most_object_bytes
+
+    def on_instance(file: bytes) -> int:
+        try:
+            store(parse_instance(file, archive.name, max_bytes, prior=True))
+        except TooLarge:
+            return CANNOT_UNDERSTAND
+        return SUCCESS
 
     if isinstance(archive, DicomwebServer):
-        for file in dicomweb.retrieve_series(dicomweb.open_client(archive), archive, study_uid, series_uid):
-            on_instance(file, dcmread(BytesIO(file), stop_before_pixels=True))
+        client = dicomweb.open_client(archive)
+        for file in dicomweb.retrieve_series(client, archive, study_uid, series_uid, max_bytes):
+            if on_instance(file) != SUCCESS:
+                raise NotDelivered(f"{archive.name}: an instance of the prior is too large")
     elif archive.use == "get":
         query_retrieve.c_get(settings.node, archive, study_uid, series_uid, on_instance)
     else:

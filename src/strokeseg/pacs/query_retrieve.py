@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.events import EventHandlerType
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -91,9 +90,7 @@ def c_move(local: LocalEntity, peer: Peer, study_uid: str, series_uid: str) -> N
         _check_final_status(association.send_c_move(query, local.ae_title, information_model), peer, "C-MOVE")
 
 
-def c_get(
-    local: LocalEntity, peer: Peer, study_uid: str, series_uid: str, on_instance: Callable[[bytes, Dataset], int]
-) -> None:
+def c_get(local: LocalEntity, peer: Peer, study_uid: str, series_uid: str, on_instance: Callable[[bytes], int]) -> None:
     """Retrieve a series over one association (C-GET).
 
     Parameters
@@ -107,25 +104,34 @@ def c_get(
     series_uid : str
         Series instance UID.
     on_instance : callable
-        Is called with each instance as a file and its header, and returns the status of C-STORE.
+        Is called with each instance as a file, and returns the status of C-STORE.
 
     Raises
     ------
     NotDelivered
-        `not-delivered`, also if some instances were not sent.
+        `not-delivered`, also if some instances were not sent, or one is larger than the node's limit.
     """
     information_model = StudyRootQueryRetrieveInformationModelGet
     query = _make_series_query(study_uid, series_uid)
+    received_bytes = 0
+
+    def on_data(event: evt.Event) -> None:
+        nonlocal received_bytes
+        received_bytes += len(event.data)
+        if received_bytes > local.most_object_bytes + 2**20:
+            event.assoc.abort()
 
     def on_c_store(event: evt.Event) -> int:
-        file = event.encoded_dataset()
-        return on_instance(file, dcmread(BytesIO(file), stop_before_pixels=True))
+        nonlocal received_bytes
+        received_bytes = 0
+        return on_instance(event.encoded_dataset())
 
     contexts = {information_model: _UNCOMPRESSED_SYNTAXES} | {
         sop_class: list(ACCEPTED_SYNTAXES.values()) for sop_class in ACCEPTED_CLASSES.values()
     }
     roles = list(ACCEPTED_CLASSES.values())
-    with open_association(local, peer, contexts, roles=roles, handlers=[(evt.EVT_C_STORE, on_c_store)]) as association:
+    handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, on_c_store), (evt.EVT_DATA_RECV, on_data)]
+    with open_association(local, peer, contexts, roles=roles, handlers=handlers) as association:
         _check_final_status(association.send_c_get(query, information_model), peer, "C-GET")
 
 

@@ -6,18 +6,16 @@ without patient data.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -30,13 +28,14 @@ from pynetdicom.transport import ThreadedAssociationServer
 from sqlalchemy import insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from strokeseg.errors import DiskFull, UsageError
+from strokeseg.errors import DiskFull, TooLarge, UsageError
 from strokeseg.pacs import connection_limits, tls
 from strokeseg.pacs.completion import OpenAssociations
 from strokeseg.pacs.database import outbox_table, series_table
+from strokeseg.pacs.instance_files import parse_instance
 from strokeseg.pacs.settings import NodeSettings, Peer
-from strokeseg.pacs.sop_classes import ACCEPTED_CLASSES, ACCEPTED_SYNTAXES
-from strokeseg.pacs.spool import ReceivedInstance, Spool
+from strokeseg.pacs.sop_classes import ACCEPTED_CLASSES, ACCEPTED_SYNTAXES, SENT_SYNTAXES
+from strokeseg.pacs.spool import Spool
 
 log = logging.getLogger("strokeseg.node")
 
@@ -110,7 +109,9 @@ class StorageScp:
         for sop_class in ACCEPTED_CLASSES.values():
             ae.add_supported_context(sop_class, list(ACCEPTED_SYNTAXES.values()))
         ae.add_supported_context(Verification)
-        ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+        # Without a deflated transfer syntax: pynetdicom inflates requests without a limit.
+        syntaxes = list(SENT_SYNTAXES.values())
+        ae.add_supported_context(StorageCommitmentPushModel, syntaxes, scu_role=True, scp_role=True)
         try:
             context = tls.create_server_context(local.tls) if local.tls else None
         except (OSError, ValueError) as error:
@@ -193,7 +194,7 @@ class StorageScp:
         # The size is checked while the object arrives, not when it already fills the memory.
         key = id(event.assoc)
         self._received_bytes[key] = self._received_bytes.get(key, 0) + len(event.data)
-        if self._received_bytes[key] > self.settings.node.most_object_mb * 2**20 + 2**20:
+        if self._received_bytes[key] > self.settings.node.most_object_bytes + 2**20:
             log.warning("association aborted: an object is larger than %d MB", self.settings.node.most_object_mb)
             self.observe("store", "too-large")
             event.assoc.abort()
@@ -225,20 +226,23 @@ class StorageScp:
     def _store_instance(self, event: evt.Event, peer: Peer) -> tuple[int, str]:
         """Store the instance; return the status and the reason of a refusal."""
         try:
-            file = event.encoded_dataset()
-            header = dcmread(io.BytesIO(file), stop_before_pixels=True)
             request: Any = event.request
-            is_moved = peer.use == "move" or request.MoveOriginatorApplicationEntityTitle == self.settings.node.ae_title
-            is_fetched = str(header.get("StudyInstanceUID", "")) in self.studies_being_fetched
-            instance = ReceivedInstance(file, header, peer.name, prior=is_fetched and is_moved)
+            instance = parse_instance(event.encoded_dataset(), peer.name, self.settings.node.most_object_bytes)
             sop_uid, series_uid, study_uid = instance.uids
+            is_moved = peer.use == "move" or request.MoveOriginatorApplicationEntityTitle == self.settings.node.ae_title
+            instance = replace(instance, prior=is_moved and study_uid in self.studies_being_fetched)
+        except TooLarge as error:
+            return CANNOT_UNDERSTAND, error.message
         except Exception as error:  # a peer may send any bytes; none of them may stop the server
             return CANNOT_UNDERSTAND, f"the data set cannot be parsed ({type(error).__name__})"
         if "send" not in peer.may and not instance.prior:
             return NOT_AUTHORIZED, "this peer may not send"
         if not all(_UID.fullmatch(uid) for uid in (sop_uid, series_uid, study_uid)):
             return DATASET_MISMATCH, "SOP instance, series or study UID is missing or invalid"
-        if (sop_uid, header.get("SOPClassUID")) != (request.AffectedSOPInstanceUID, event.context.abstract_syntax):
+        if (sop_uid, instance.header.get("SOPClassUID")) != (
+            request.AffectedSOPInstanceUID,
+            event.context.abstract_syntax,
+        ):
             return DATASET_MISMATCH, "SOP class or instance differ from those of the request"
         self.associations.add(id(event.assoc), series_uid)
         try:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import RowMapping, Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +21,7 @@ from strokeseg.library_output import silence_libraries
 from strokeseg.pacs import completion, outbox, rules
 from strokeseg.pacs.completion import OpenAssociations
 from strokeseg.pacs.database import outbox_table, series_table
+from strokeseg.pacs.instance_files import read_header
 from strokeseg.pacs.job_queue import JobQueue
 from strokeseg.pacs.notices import ResultNotice
 from strokeseg.pacs.settings import NodeSettings, Rule
@@ -281,10 +281,7 @@ def read_attributes_by_series(path: Path) -> list[tuple[str, rules.SeriesAttribu
     with silence_libraries(), ExitStack() as stack:
         for file in _list_input_files(path, stack):
             try:
-                with file.open() as stream:
-                    header = dcmread(
-                        stream, stop_before_pixels=True, specific_tags=[*_HEADER_TAGS, "SeriesInstanceUID"]
-                    )
+                header = read_header(file, [*_HEADER_TAGS, "SeriesInstanceUID"])
             except Exception:  # files that are not DICOM are skipped: they never arrive over an association
                 continue
             headers_by_series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
@@ -305,7 +302,7 @@ def _list_input_files(path: Path, stack: ExitStack) -> Iterable[InputFile]:
 def read_headers(files: Sequence[Path]) -> Iterator[Dataset]:
     """Read the attributes of each file that rules and notices need."""
     for path in files:
-        yield dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        yield read_header(InputFile(path.name, path=path), _HEADER_TAGS)
 
 
 def _list_requested_formats(rule: Rule) -> tuple[str, ...]:

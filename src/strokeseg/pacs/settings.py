@@ -58,6 +58,11 @@ class LocalEntity(_Section):
     metrics_port: Port | None = None
     group: str | None = None
 
+    @property
+    def most_object_bytes(self) -> int:
+        """`most_object_mb` in bytes."""
+        return self.most_object_mb * 2**20
+
 
 class Peer(_Section):
     """`[[peer]]`: another application entity. Associations with entities that are not listed are rejected.

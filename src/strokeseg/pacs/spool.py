@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import threading
 import time
@@ -256,11 +255,5 @@ def _hash_uid(uid: str) -> str:
 
 def _write_durably(path: Path, content: bytes) -> None:
     """Write a file and return when it is on the disk under its name."""
-    path.parent.mkdir(exist_ok=True)
+    atomic_write.create_folders(path.parent)
     atomic_write.replace_file(path, content)
-    for folder in (path.parent, path.parent.parent):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -8,12 +8,14 @@ import os
 import stat
 from pathlib import Path
 
+from strokeseg import atomic_write
+
 log = logging.getLogger("strokeseg.serve")
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
 def create_folder(path: Path) -> None:
-    """Create a folder and its missing parents with mode 0700; an existing folder is not changed."""
+    """Create a folder and its missing parents durably with mode 0700; an existing folder is not changed."""
     missing = []
     while not path.exists():
         missing.append(path)
@@ -22,6 +24,7 @@ def create_folder(path: Path) -> None:
         with contextlib.suppress(FileExistsError):  # another process was faster
             folder.mkdir(FOLDER_MODE)
             set_mode(folder, FOLDER_MODE)
+            atomic_write.sync_folder(folder.parent)
 
 
 def create_file(path: Path) -> None:

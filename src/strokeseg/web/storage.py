@@ -83,6 +83,7 @@ class Storage:
             partial = target.with_name(f".{uuid4().hex}.partial")
             _move(source, partial)
             os.replace(partial, target)
+            atomic_write.sync_folder(target.parent)
         except OSError as error:
             if atomic_write.is_disk_full(error):
                 raise DiskFull("no space left for the files of studies", "Free space, or delete studies.") from error
