@@ -17,6 +17,7 @@ from strokeseg.reading.head_detection import (
     sample_slice_indices,
 )
 from strokeseg.reading.quality import check_quality
+from strokeseg.reading.scale import check_scale
 from strokeseg.result import Remark
 from strokeseg.scan import Scan
 
@@ -73,7 +74,7 @@ def check_scan(scan: Scan) -> Scan:
     scan = fill_padding(scan)
     check_hounsfield_range(scan)
     scan = align_slice_scales(scan)
-    scan = correct_hounsfield_offset(scan)
+    scan = check_scale(correct_hounsfield_offset(scan))
     if measure_head_area(scan) == 0:
         raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
     checks = (check_gantry_tilt, check_missing_slices, check_uneven_spacing, check_single_slice, check_thick_slices)

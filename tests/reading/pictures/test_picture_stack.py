@@ -5,7 +5,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from phantoms.head_series import Geometry
-from strokeseg.errors import InconsistentGeometry, NotHead, SeveralSeries, TooLarge, UnreadableFile, UsageError
+from strokeseg.errors import (
+    InconsistentGeometry,
+    NoHounsfield,
+    NotHead,
+    SeveralSeries,
+    TooLarge,
+    UnreadableFile,
+    UsageError,
+)
 from strokeseg.reading import limits, read_one
 from strokeseg.reading.pictures import picture_file
 
@@ -42,6 +50,23 @@ def test_a_picture_gives_its_window_back(tmp_path, window, given):
     assert np.abs(scan.hu[0].astype(int) - HU)[seen].max() <= 1
     assert scan.window == window and not scan.calibrated and scan.kind == "pictures"
     assert ("window-estimated" in collect_codes(scan)) != given and "uncalibrated" in collect_codes(scan)
+
+
+@pytest.mark.parametrize("stated", [(600.0, 2800.0), (127.5, 255.0), (0.0, 80.0)])
+def test_a_stated_window_that_no_brain_fits_is_refused(tmp_path, stated):
+    """Brain through the window (40, 80) would be at 320, 102 and -8 HU."""
+    path = save_picture(tmp_path / "slice.png", make_grey())
+    if stated == (0.0, 80.0):
+        assert "window-contradicted" in collect_codes(read_one(path, window=stated))
+        return
+    with pytest.raises(NoHounsfield, match="the grey levels fit centre 40, width 80"):
+        read_one(path, window=stated)
+
+
+@pytest.mark.parametrize("true", [(40.0, 120.0), (50.0, 100.0), (35.0, 100.0)])
+def test_the_true_window_is_not_doubted(tmp_path, true):
+    scan = read_one(save_picture(tmp_path / "slice.png", make_grey(true)), window=true)
+    assert "window-contradicted" not in collect_codes(scan)
 
 
 def test_no_millimetre_is_known_unless_given(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from strokeseg.errors import NoHounsfield
 from strokeseg.reading.head_detection import TissueThresholds, find_enclosed_tissue
 from strokeseg.reading.pictures.picture_file import Grey
 from strokeseg.result import Remark
@@ -18,6 +19,8 @@ CANDIDATE_OFFSETS_HU = (0, 1024, 32768)
 """Offsets above Hounsfield units that values of more than 8 bits may have."""
 
 _BRAIN_HU = 32.5
+_MAX_BRAIN_DIFFERENCE_HU, _MAX_BRAIN_ERROR_HU = 20.0, 50.0
+_SAMPLED_SLICES = 12
 
 
 def find_white_value(stack: Grey) -> float:
@@ -56,6 +59,52 @@ def estimate_window(stack: Grey, white: float) -> tuple[float, float]:
         values = [grey if grey.size else np.zeros(1)]
     level = float(np.median(np.concatenate(values))) / white
     return min(CANDIDATE_WINDOWS, key=lambda window: abs(level * window[1] + window[0] - window[1] / 2 - _BRAIN_HU))
+
+
+def check_window(stack: Grey, white: float, window: tuple[float, float]) -> Remark | None:
+    """Compare a stated window with the grey levels: brain must lie at 32.5 HU, within limits.
+
+    In pictures through their true window the median inside the skull is 18 to 61 HU (1,455 single slices of CT-ICH,
+    PHE-SICH, BHSD, MBH-Seg and CPAISD), with large hemorrhages. Pictures without a head are not checked.
+
+    Parameters
+    ----------
+    stack : ndarray, shape (slices, rows, columns)
+        Grey levels.
+    white : float
+        The value of white.
+    window : tuple of (float, float)
+        The stated (centre, width), HU.
+
+    Returns
+    -------
+    Remark or None
+        `window-contradicted`, if brain is more than 20 HU off.
+
+    Raises
+    ------
+    NoHounsfield
+        `no-hounsfield`, if brain is more than 50 HU off.
+    """
+    thresholds = TissueThresholds.for_window(white / 2, white)
+    planes = stack[:: max(1, len(stack) // _SAMPLED_SLICES)]
+    tissues = [find_enclosed_tissue(plane, thresholds) for plane in planes]
+    values = [tissue.values for tissue in tissues if tissue is not None and tissue.is_head_like]
+    if not values:
+        return None
+    centre, width = window
+    brain_hu = float(np.median(np.concatenate(values))) / white * width + centre - width / 2
+    if abs(brain_hu - _BRAIN_HU) <= _MAX_BRAIN_DIFFERENCE_HU:
+        return None
+    likely = estimate_window(planes, white)
+    message = (
+        f"the stated window, centre {centre:g} and width {width:g}, puts brain at {brain_hu:.0f} HU in place of 20 to "
+        f"45; the grey levels fit centre {likely[0]:g}, width {likely[1]:g}"
+    )
+    if abs(brain_hu - _BRAIN_HU) > _MAX_BRAIN_ERROR_HU:
+        raise NoHounsfield(message, "State the window of the pictures with --window, or leave the option out.")
+    message = message[0].upper() + message[1:] + ". Volumes may be wrong."
+    return Remark(code="window-contradicted", severity="warning", message=message)
 
 
 def map_window(stack: Grey, white: float, window: tuple[float, float]) -> NDArray[np.int16]:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from strokeseg.errors import InconsistentGeometry, SeveralSeries, UsageError
 from strokeseg.reading.input_file import InputFile
 from strokeseg.reading.pictures.annotations import check_annotations
-from strokeseg.reading.pictures.grey_levels import estimate_window, find_white_value, map_window, try_hounsfield
+from strokeseg.reading.pictures.grey_levels import (
+    check_window,
+    estimate_window,
+    find_white_value,
+    map_window,
+    try_hounsfield,
+)
 from strokeseg.reading.pictures.picture_file import (
     ExpectedSize,
     Grey,
@@ -47,9 +53,9 @@ def read_stack(files: list[InputFile], options: PictureOptions) -> Scan:
 
     Raises
     ------
-    UnreadableFile, TooLarge, InconsistentGeometry, NotHead, SeveralSeries
+    UnreadableFile, TooLarge, InconsistentGeometry, NotHead, SeveralSeries, NoHounsfield
         `unreadable`, `too-large`; `geometry` if sizes or depths differ; `not-head` for a colour picture;
-        `several-series` if they lie in several folders.
+        `several-series` if they lie in several folders; `no-hounsfield` if the stated window cannot be right.
     UsageError
         `usage`, for a window or spacing that is not above zero, or an unknown order.
     """
@@ -119,6 +125,8 @@ def _convert_to_hounsfield(
         window = estimate_window(stack, white)
         message = f"The window was estimated from the grey levels: centre {window[0]:g}, width {window[1]:g}."
         remarks.append(Remark(code="window-estimated", severity="info", message=message))
+    elif contradicted := check_window(stack, white, window):
+        remarks.append(contradicted)
     return map_window(stack, white, window), window, remarks
 
 
