@@ -25,7 +25,7 @@ from strokeseg.outputs.images import slice_images, slice_stack
 from strokeseg.outputs.report import wording
 from strokeseg.outputs.report.texts import load_texts
 from strokeseg.result import DISCLAIMER, are_sides_known
-from strokeseg.scan_options import BRAIN_WINDOW
+from strokeseg.scan_options import BRAIN_WINDOW, OperatingPointName
 from strokeseg.scene import Mesh, Scene
 
 FORMATS = {
@@ -91,11 +91,12 @@ def _ask_for_input() -> tuple[Sequence[UploadedFile] | None, dict[str, Any]]:
                 format_func=SLICE_ORDERS.get,
                 key="slice_order",
             )
-    options = {"spacing_mm": (step, row, column) if is_known else None, "order": order}
+        point = st.selectbox("Operating point", list(OperatingPointName), index=1, key="operating_point")
+    options = {"operating_point": str(point), "spacing_mm": (step, row, column) if is_known else None, "order": order}
     if files:
         st.session_state["sample"] = False
         return files, options
-    return ([], {}) if st.session_state.get("sample") else (None, options)
+    return ([], {"operating_point": str(point)}) if st.session_state.get("sample") else (None, options)
 
 
 def _segment(uploads: Sequence[UploadedFile], options: dict[str, Any]) -> None:

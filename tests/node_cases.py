@@ -107,7 +107,7 @@ class ImmediateJobs:
         self.folder = folder
         self.keys, self.documents, self.urgent, self.compared = {}, {}, [], []
 
-    def submit(self, key, name, files, *, model, urgent, formats):
+    def submit(self, key, name, files, *, model, urgent, formats, decision):
         study = self.keys.setdefault(key, f"study-{len(self.keys) + 1}")
         if study in self.documents:
             return study

@@ -17,7 +17,7 @@ DAY = 86400.0
 class Jobs(ImmediateJobs):
     """Accepts every series except those whose name contains `broken`."""
 
-    def submit(self, key, name, files, *, model, urgent, formats):
+    def submit(self, key, name, files, *, model, urgent, formats, decision):
         if "broken" in name:
             raise RuntimeError("SECRET^NAME")
         for path in files:

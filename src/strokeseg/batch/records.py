@@ -84,6 +84,12 @@ class BatchSettings:
         Distances between slices, rows and columns in mm.
     order : str, default: "auto"
         Direction of stacks of pictures.
+    operating_point : str, default: "balanced"
+        Choice between missed hemorrhages and false alarms.
+    threshold : float, optional
+        Probability threshold of the outlines; None takes that of the model.
+    smallest_ml : float, optional
+        Smaller lesions are left out, ml.
     threads : int, default: 1
         Threads of each worker; one core each is faster than all cores for each (docs/batch.md).
     """
@@ -95,6 +101,9 @@ class BatchSettings:
     window: tuple[float, float] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     order: str = "auto"
+    operating_point: str = "balanced"
+    threshold: float | None = None
+    smallest_ml: float | None = None
     threads: int = 1
 
     def compute_key(self, study: BatchStudy) -> str:
@@ -118,7 +127,9 @@ class BatchSettings:
         card = models.load_card(study.model or self.model)
         window, spacing_mm = study.window or self.window, study.spacing_mm or self.spacing_mm
         order = study.order or self.order
-        options = (study.series, window, spacing_mm, order, card.name, card.sha256, self.engine, sorted(self.formats))
+        decision = (self.operating_point, self.threshold, self.smallest_ml)
+        network = (card.name, card.sha256, self.engine)
+        options = (study.series, window, spacing_mm, order, *decision, *network, sorted(self.formats))
         text = json.dumps([study.path, study.fingerprint, study.files, *options])
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

@@ -28,6 +28,7 @@ from strokeseg.batch.records import (
 )
 from strokeseg.errors import StrokesegError, UsageError
 from strokeseg.segmentation import models
+from strokeseg.segmentation.decision_options import DecisionOptions
 
 _TABLE_INTERVAL_S = 30.0
 _REMEDY = "Name a folder with write permission with -o."
@@ -106,6 +107,9 @@ def run(
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     order: str = "auto",
+    operating_point: str = "balanced",
+    threshold: float | None = None,
+    smallest_ml: float | None = None,
     limit_memory_mb: int | None = None,
     timeout_s: float | None = None,
     retry_failed: bool = False,
@@ -141,6 +145,12 @@ def run(
         Distances between slices, rows and columns in mm, as in :func:`strokeseg.segment`.
     order : {"auto", "lowest-first", "highest-first"}, default: "auto"
         Direction of stacks of pictures, as in :func:`strokeseg.segment`.
+    operating_point : {"sensitive", "balanced", "specific"}, default: "balanced"
+        Choice between missed hemorrhages and false alarms, as in :func:`strokeseg.segment`.
+    threshold : float, optional
+        Probability threshold of the outlines, as in :func:`strokeseg.segment`.
+    smallest_ml : float, optional
+        Leave out smaller lesions, ml.
     limit_memory_mb : int, optional
         Memory limit in MB for all workers of this machine together.
     timeout_s : float, optional
@@ -167,7 +177,9 @@ def run(
         `not-writable`, `disk-full`; `conflict`, if another batch is writing into ``out``.
     """
     start = time.monotonic()
-    settings = BatchSettings(Path(out).absolute(), tuple(formats), model, engine, window, spacing_mm, order)
+    DecisionOptions(operating_point, threshold, smallest_ml).find_decision(models.load_card(model))
+    decision = (operating_point, threshold, smallest_ml)
+    settings = BatchSettings(Path(out).absolute(), tuple(formats), model, engine, window, spacing_mm, order, *decision)
     worker_count = host_resources.choose_worker_count(workers, limit_memory_mb)
     _check_arguments(settings, sources, timeout_s)
     with Journal(settings.out) as journal:

@@ -80,6 +80,9 @@ def segment_study(task: Task, settings: BatchSettings, scratch: Path | None = No
                 window=study.window or settings.window,
                 spacing_mm=study.spacing_mm or settings.spacing_mm,
                 order=study.order or settings.order,
+                operating_point=settings.operating_point,
+                threshold=settings.threshold,
+                smallest_ml=settings.smallest_ml,
                 series=study.series,
                 formats=settings.formats,
             )

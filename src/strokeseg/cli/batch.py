@@ -13,7 +13,7 @@ import typer
 
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
-from strokeseg.scan_options import SliceOrder
+from strokeseg.scan_options import OperatingPointName, SliceOrder
 
 if TYPE_CHECKING:
     from strokeseg.batch import Progress, Summary
@@ -112,6 +112,9 @@ def batch(
     spacing: options.SpacingOption = None,
     window: options.WindowOption = None,
     order: options.OrderOption = SliceOrder.auto,
+    operating_point: options.OperatingPointOption = OperatingPointName.balanced,
+    threshold: options.ThresholdOption = None,
+    smallest_ml: options.SmallestOption = None,
     limit_memory: _LimitMemoryOption = None,
     timeout: _TimeoutOption = None,
     retry_failed: _RetryFailedOption = False,
@@ -141,6 +144,9 @@ def batch(
             window=window,
             spacing_mm=spacing,
             order=order,
+            operating_point=operating_point,
+            threshold=threshold,
+            smallest_ml=smallest_ml,
             limit_memory_mb=limit_memory,
             timeout_s=timeout,
             retry_failed=retry_failed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +33,15 @@ class JobQueue(Protocol):
     """The jobs of the web application, as far as the node needs them."""
 
     def submit(
-        self, key: str, name: str, files: Sequence[Path], *, model: str, urgent: bool, formats: Sequence[str]
+        self,
+        key: str,
+        name: str,
+        files: Sequence[Path],
+        *,
+        model: str,
+        urgent: bool,
+        formats: Sequence[str],
+        decision: Mapping[str, str | float | None],
     ) -> str:
         """Submit the files of a series as a study and return its id; the same key always returns the same study."""
         ...

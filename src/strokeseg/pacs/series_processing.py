@@ -157,6 +157,7 @@ class SeriesProcessor:
             files,
             model="default" if rule is None else rule.model,
             urgent=bool(rule and rule.urgent) and not row["prior"],
+            decision={} if rule is None else rule.decision,
             formats=() if rule is None else _list_requested_formats(rule),  # also for a prior: a peer may send it later
         )
         log.info("series %s complete (%s), version %d, rule %s", row["series_uid"], reason, version, change["rule"])

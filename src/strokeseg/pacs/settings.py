@@ -240,6 +240,9 @@ class Rule(_Section):
     match: SeriesMatch = SeriesMatch()
     do: Literal["segment", "ignore"] = "segment"
     model: str = "default"
+    operating_point: Literal["sensitive", "balanced", "specific"] = "balanced"
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    smallest_ml: float | None = Field(default=None, ge=0, lt=1000)
     urgent: bool = False
     priors: bool = False
     send: tuple[ObjectDelivery, ...] = ()
@@ -250,6 +253,15 @@ class Rule(_Section):
         if self.do == "ignore" and (self.send or self.tell or self.priors):
             raise ValueError("an ignored series has nothing to send, tell or compare")
         return self
+
+    @property
+    def decision(self) -> dict[str, str | float | None]:
+        """The choice between missed hemorrhages and false alarms, as a study's options."""
+        return {
+            "operating_point": self.operating_point,
+            "threshold": self.threshold,
+            "smallest_ml": self.smallest_ml,
+        }
 
 
 class NodeSettings(_Section):

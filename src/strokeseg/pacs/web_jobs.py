@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from strokeseg.errors import NotFound
@@ -37,7 +37,15 @@ class WebJobQueue:
         self._jobs, self._storage, self._group = jobs, storage, group
 
     def submit(
-        self, key: str, name: str, files: Sequence[Path], *, model: str, urgent: bool, formats: Sequence[str]
+        self,
+        key: str,
+        name: str,
+        files: Sequence[Path],
+        *,
+        model: str,
+        urgent: bool,
+        formats: Sequence[str],
+        decision: Mapping[str, str | float | None],
     ) -> str:
         """Submit the files of a series as a study whose id is derived from the key."""
         study = hashlib.sha256(f"node {key}".encode()).hexdigest()[:32]
@@ -54,6 +62,7 @@ class WebJobQueue:
                 "spacing_mm": None,
                 "order": None,
                 "series": None,
+                **decision,
                 "formats": ["pdf-dicom" if format_name == "pdf" else format_name for format_name in formats],
             }
             new_study = NewStudy(study, name, upload.name, size, options, model, priority, key=key, fingerprint=key)

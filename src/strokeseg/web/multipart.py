@@ -18,7 +18,18 @@ from strokeseg.web.study_files import ReceivedFile, clean_path
 
 MAX_FILES = 20_000
 _MAX_FIELD_BYTES = 4096
-_FIELDS = ("name", "window", "spacing", "order", "series", "model", "priority")
+_FIELDS = (
+    "name",
+    "window",
+    "spacing",
+    "order",
+    "series",
+    "operating_point",
+    "threshold",
+    "smallest_ml",
+    "model",
+    "priority",
+)
 
 
 async def receive_form(

@@ -121,6 +121,14 @@ class StudyOptions(BaseModel):
         examples=["highest-first"],
     )
     series: str = Field(default="", max_length=64, description="Series instance UID, or its beginning")
+    operating_point: str = Field(
+        default="",
+        max_length=16,
+        description="Choice between missed hemorrhages and false alarms: sensitive, balanced or specific",
+        examples=["sensitive"],
+    )
+    threshold: str = Field(default="", max_length=16, description="Probability threshold of the outlines, 0 to 1")
+    smallest_ml: str = Field(default="", max_length=16, description="Leave out lesions smaller than this, ml")
     model: str = Field(default="default", max_length=64)
     priority: Priority = "normal"
 

@@ -76,7 +76,8 @@ class StudySteps:
         with self._step_folder("segment") as folder:
             scan, out = self._provide_scan(study, folder), folder / "out"
             threads, timeout = self._count_threads(), _SLICE_TIMEOUT_S
-            self._run(study, 0, worker.segment, scan, out, row.model, threads, progress_timeout_s=timeout)
+            options = json.loads(row.options)
+            self._run(study, 0, worker.segment, scan, out, row.model, threads, options, progress_timeout_s=timeout)
             self._storage.put_folder(out, f"studies/{study}/answer")
 
     def measure(self, study: str, version: int) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def create_study(context: AppContext, new: StudyRequest, files: list[ReceivedFil
         The study.
     """
     options, user = new.options, new.user
-    reading_options = study_files.parse_reading_options(options)
+    reading_options = study_files.parse_study_options(options)
     models.load_card(options.model)
     name = study_files.clean_text(options.name) or (files[0].name.split("/")[0] if files else "")
     upload = study_files.pack_files(files, folder)

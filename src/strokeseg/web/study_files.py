@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from strokeseg.errors import EmptyInput, UsageError
 from strokeseg.scan_options import parse_order, parse_spacing, parse_window
+from strokeseg.segmentation.decision_options import DecisionOptions
 from strokeseg.web.schemas import StudyOptions
 
 _Value = TypeVar("_Value")
@@ -115,8 +116,8 @@ def compute_fingerprint(parts: Iterable[str], options: StudyOptions) -> str:
     return digest.hexdigest()
 
 
-def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
-    """Parse the options that concern reading.
+def parse_study_options(options: StudyOptions) -> dict[str, Any]:
+    """Parse the options that concern reading and the answer.
 
     Parameters
     ----------
@@ -126,18 +127,27 @@ def parse_reading_options(options: StudyOptions) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        "window", "spacing_mm", "order" and "series"; None for those not set.
+        "window", "spacing_mm", "order", "series", "operating_point", "threshold" and "smallest_ml"; None for those not
+        set.
 
     Raises
     ------
     UsageError
         `usage`, if one is malformed.
     """
+    decision = DecisionOptions(
+        options.operating_point.strip() or "balanced",
+        _parse("threshold", options.threshold, float),
+        _parse("smallest_ml", options.smallest_ml, float),
+    )
     return {
         "window": _parse_numbers("window", options.window, parse_window),
         "spacing_mm": _parse_numbers("spacing", options.spacing, parse_spacing),
         "order": _parse("order", options.order, parse_order),
         "series": clean_text(options.series, 64) or None,
+        "operating_point": decision.operating_point if options.operating_point.strip() else None,
+        "threshold": decision.threshold,
+        "smallest_ml": decision.smallest_ml,
     }
 
 

@@ -34,7 +34,7 @@ class NewStudy:
     size : int
         Size of the upload, bytes.
     options : dict of str to object
-        Window, spacing_mm, order and series.
+        Window, spacing_mm, order, series, operating_point, threshold and smallest_ml.
     model : str
         Name of the model.
     priority : str

@@ -57,6 +57,9 @@ _LAZY_MODULES = (
 """Modules that the package imports only when it needs them."""
 
 
+_DECISION_OPTIONS = ("operating_point", "threshold", "smallest_ml")
+
+
 def preload(model: str) -> None:
     """Load what every study needs, before the first one arrives."""
     for name in _LAZY_MODULES:
@@ -74,11 +77,14 @@ def read(upload: str, out: str, options: dict[str, Any], _report: ReportProgress
     return len(scan.hu)
 
 
-def segment(scan_folder: str, out: str, model: str, threads: int, report: ReportProgress) -> None:
+def segment(
+    scan_folder: str, out: str, model: str, threads: int, options: dict[str, Any], report: ReportProgress
+) -> None:
     """Run the network; raises ModelError."""
     scan, _ = intermediates.load_scan(Path(scan_folder))
     start = time.perf_counter()
-    prediction = pipeline.predict(scan, model=model, threads=threads, progress=report)
+    chosen = {name: options[name] for name in _DECISION_OPTIONS if options.get(name) is not None}
+    prediction = pipeline.predict(scan, model=model, threads=threads, progress=report, **chosen)
     intermediates.save_prediction(Path(out), prediction, _seconds_since(start))
 
 

@@ -59,6 +59,10 @@ function optionFields() {
     el("option", { value: "" }, "Found from the anatomy"),
     el("option", { value: "lowest-first" }, "First picture is the lowest"),
     el("option", { value: "highest-first" }, "First picture is the highest"));
+  const point = el("select", { name: "operating_point" },
+    el("option", { value: "" }, "Balanced"),
+    el("option", { value: "sensitive" }, "Sensitive: fewer missed hemorrhages"),
+    el("option", { value: "specific" }, "Specific: fewer false alarms"));
   const series = el("input", { name: "series", autocomplete: "off" });
   const element = el("details", { class: "drop-options" }, el("summary", {}, "Options"),
     el("div", { class: "fields" },
@@ -66,10 +70,11 @@ function optionFields() {
       field("Spacing of pictures, mm", spacing, "Slice, row, column. Without it volumes cannot be measured."),
       field("Window of pictures", window_, "Centre, width. Default: estimated."),
       field("Order of pictures", order, "Whether a stack starts at the skull base or at the vertex."),
+      field("Operating point", point, "The model card states what each was measured to do."),
       field("DICOM series", series, "UID or its beginning; needed if there are several."),
       el("label", { class: "check" }, urgent, "Urgent: process before other studies")));
   const values = () => ({ name: name.value.trim(), spacing: spacing.value.trim(), window: window_.value.trim(),
-    order: order.value,
+    order: order.value, operating_point: point.value,
     series: series.value.trim(), priority: urgent.checked ? "urgent" : "" });
   return { element, values };
 }
