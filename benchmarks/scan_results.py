@@ -12,6 +12,7 @@ from strokeseg.errors import TrainError
 from strokeseg.evaluation.bootstrap import Bootstrap
 from strokeseg.evaluation.scan_scores import join_scores
 from strokeseg.evaluation.schema import Evaluation, WholeScanScores
+from strokeseg.result import ModelInfo
 
 TEST_ROLE = "test"
 
@@ -68,11 +69,15 @@ def read_scores(files: Sequence[Path]) -> StoredScores:
             "patients whom the network was trained on were not left out",
             "Score again with --unseen SPLIT.csv, the split of the training.",
         )
-    names = list(dict.fromkeys(model.name for model in scores.models))
+    names = list(dict.fromkeys(_name_model(model) for model in scores.models))
     name = names[0] if len(names) == 1 else f"{len(names)} folds: {', '.join(names)}"
     return StoredScores(
         name=name, date=datetime.date.today().isoformat(), scores=scores.model_copy(update={"scans": []})
     )
+
+
+def _name_model(model: ModelInfo) -> str:
+    return model.name if model.operating_point == "balanced" else f"{model.name}, {model.operating_point}"
 
 
 def _read(file: Path) -> tuple[Evaluation, WholeScanScores]:

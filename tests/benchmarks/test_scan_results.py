@@ -9,7 +9,7 @@ from strokeseg.errors import TrainError
 from strokeseg.evaluation import Evaluation
 from strokeseg.evaluation.bootstrap import Bootstrap
 from strokeseg.evaluation.schema import Score, Scores, SingleLevelScores
-from tests.evaluation.test_scan_scores import SOURCE, five_patients, froc_rows, score_rows
+from tests.evaluation.test_scan_scores import MODEL, SOURCE, five_patients, froc_rows, score_rows
 
 NONE = Score(value=None)
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,12 @@ def test_every_table_with_mm_or_ml_names_the_assumed_spacing(tmp_path):
     assert len(with_units) == 2
     for index in with_units:
         assert lines[index].endswith("assumed spacing |") and lines[index + 2].endswith("| 0.45 x 0.45 x 5 mm |")
+
+
+def test_an_operating_point_is_part_of_the_name(tmp_path):
+    model = MODEL.model_copy(update={"operating_point": "sensitive"})
+    file = write_evaluation(tmp_path / "test.json", five_patients(), role="test", models=[model])
+    assert scan_results.read_scores([file]).name == "default, sensitive"
 
 
 def test_folds_are_joined(tmp_path):

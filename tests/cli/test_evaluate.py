@@ -191,6 +191,19 @@ def test_the_figures_of_whole_scans(run, scans):
     assert report["n_slices"] == 36 and report["per_patient"]["dice"]["value"] > 0.9
 
 
+def test_options_of_segment_reach_the_answers(run, scans, tmp_path):
+    """The speck of 1.1 ml beside the lesion is left out; the threshold is the one that is stated."""
+    given = ("--whole-scans", "--window", "40,80", "--order", "lowest-first", "--json", "-")
+    report = json.loads(run("evaluate", scans, *given, "--smallest-ml", "2", "--threshold", "0.9")[1])
+    assert report["threshold"] == report["whole_scans"]["models"][0]["threshold"] == 0.9
+    rows = {row["name"]: row for row in report["whole_scans"]["scans"]}
+    assert len(rows["p3"]["answered_lesions"]) == 1
+    args = ("--smallest-ml", "2", "--threshold", "0.9", "-o", tmp_path / "out")
+    run("segment", scans / "p3.nii.gz", *args)
+    findings = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["findings"]
+    assert rows["p3"]["predicted_pixels"] == findings["lesions"][0]["pixels"]
+
+
 def test_the_tables_of_whole_scans_name_the_assumed_spacing(run, scans):
     given = ("--whole-scans", "--window", "40,80")
     assumed = "mm and ml by an assumed spacing of 0.45 x 0.4 x 5 mm"
@@ -235,7 +248,9 @@ def test_an_index_that_contradicts_a_mask(run, scans):
     [
         (("--role", "test"), "--role applies to whole scans"),
         (("--assume-spacing", "5,1,1"), "--assume-spacing applies to whole scans"),
-        (("--whole-scans", "--threshold", "0.3"), "the model's own threshold"),
+        (("--operating-point", "sensitive"), "--operating-point does not change a probability map"),
+        (("--smallest-ml", "1"), "--smallest-ml does not change a probability map"),
+        (("--whole-scans", "--operating-point", "sensitive"), "no operating point 'sensitive'"),
         (("--set", "ctich"), "--set ctich needs --role train or --role test"),
         (("--set", "ctich", "--role", "validation"), "--set ctich needs"),
         (("--set", "phe_sich", "--role", "test"), "--set phe_sich needs no --role"),

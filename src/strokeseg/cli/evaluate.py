@@ -12,7 +12,7 @@ import typer
 from strokeseg import atomic_write
 from strokeseg.cli import options, terminal
 from strokeseg.errors import UsageError
-from strokeseg.scan_options import Spacing, Window
+from strokeseg.scan_options import OperatingPointName, SliceOrder, Spacing, Window
 
 if TYPE_CHECKING:
     from strokeseg.evaluation import Normal, Pair, ScanCase
@@ -40,7 +40,11 @@ class _Settings(TypedDict):
     threads: int
     window: Window | None
     spacing_mm: Spacing | None
+    order: SliceOrder
     flip: bool
+    operating_point: OperatingPointName
+    threshold: float | None
+    smallest_ml: float | None
 
 
 class SetName(StrEnum):
@@ -68,7 +72,7 @@ _ThresholdOption = Annotated[
         max=1,
         metavar="P",
         show_default="the model's own",
-        help="Probability from which a pixel counts as hemorrhage.",
+        help="Probability from which a pixel counts as hemorrhage; with --whole-scans as for `strokeseg segment`.",
     ),
 ]
 _ImagesOption = Annotated[str, typer.Option("--images", metavar="NAME", help="Folder of the images in FOLDER.")]
@@ -204,7 +208,10 @@ def evaluate(
     role: _RoleOption = None,
     unseen: _UnseenOption = None,
     assume_spacing: _AssumeSpacingOption = None,
+    order: options.OrderOption = SliceOrder.auto,
     flip: options.FlipOption = False,
+    operating_point: options.OperatingPointOption = OperatingPointName.balanced,
+    smallest_ml: options.SmallestOption = None,
     leaks: _LeaksOption = None,
     data: _DataOption = None,
     json_to: _JsonToOption = None,
@@ -217,9 +224,12 @@ def evaluate(
     --whole-scans or --set each scan is answered as by `strokeseg segment`, and scored as a whole.
     """
     whole_scans = whole_scans or data_set is not None
-    if (as_segmented or whole_scans) and threshold is not None:
-        name = "--as-segmented" if as_segmented else "--whole-scans"
-        raise UsageError(f"{name} uses the model's own threshold", "Leave --threshold out.")
+    if as_segmented and threshold is not None:
+        raise UsageError("--as-segmented uses the model's own threshold", "Leave --threshold out.")
+    is_point_given = operating_point != OperatingPointName.balanced
+    if (is_point_given or smallest_ml is not None) and not (as_segmented or whole_scans):
+        name = "--operating-point" if is_point_given else "--smallest-ml"
+        raise UsageError(f"{name} does not change a probability map", "Add --as-segmented or --whole-scans.")
     for name, value in (("--role", role), ("--unseen", unseen), ("--assume-spacing", assume_spacing)):
         if value is not None and not whole_scans:
             raise UsageError(f"{name} applies to whole scans", "Add --whole-scans or --set.")
@@ -231,7 +241,16 @@ def evaluate(
         atomic_write.check_writable(to_file, _FILE_REMEDY, parents=False)
     cut = models.load_card(model).threshold if threshold is None else threshold
     settings = _Settings(
-        model=model, engine=engine.value, threads=threads, window=window, spacing_mm=spacing, flip=flip
+        model=model,
+        engine=engine.value,
+        threads=threads,
+        window=window,
+        spacing_mm=spacing,
+        order=order,
+        flip=flip,
+        operating_point=operating_point,
+        threshold=threshold if whole_scans else None,
+        smallest_ml=smallest_ml,
     )
     predict = pipeline.make_predictor(**settings)
     checked: Sequence[Pair | Normal | ScanCase]

@@ -65,7 +65,7 @@ class DecisionOptions:
         if self.operating_point == OperatingPointName.balanced:
             return DECISION_THRESHOLD
         raise UsageError(
-            f"the model {card.name} has no operating point {self.operating_point!r}",
+            f"the model {card.name} has no operating point {str(self.operating_point)!r}",
             "Leave --operating-point out, or calibrate the model on whole scans.",
         )
 
