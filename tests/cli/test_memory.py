@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from strokeseg.errors import is_out_of_memory
+from strokeseg.web import worker_pool
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -57,3 +58,12 @@ def test_every_librarys_words_for_it_are_known(error):
 )
 def test_other_errors_are_no_lack_of_memory(error):
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
+def test_a_study_that_needs_more_than_a_worker_may_use_is_too_large(error):
+    def step(_report):
+        raise error
+
+    kind, told = worker_pool._call_step(step, (), lambda done, total: None)
+    assert (kind, told.code) == ("error", "too-large") and "--memory" in told.remedy

@@ -109,6 +109,30 @@ def test_the_rest_of_killed_uploads_is_removed(served, tmp_path):
     assert {key: context.storage.exists(key) for key in keys} == keys
 
 
+def test_an_idempotency_key_is_valid_for_a_day(served):
+    client = served()
+    context, headers = client.app.state.context, {"Idempotency-Key": "k"}
+
+    def upload(content):
+        return client.post("studies", files={"files": ("a.zip", content)}, headers=headers).status_code
+
+    assert [upload(b"x"), upload(b"x"), upload(b"y")] == [201, 200, 409]
+    context.retention.sweep()
+    assert upload(b"y") == 409
+    with context.engine.begin() as connection:
+        connection.execute(database.idempotency_keys.update().values(created=time.time() - 86_401))
+    context.retention.sweep()
+    assert upload(b"y") == 201
+
+
+def test_some_of_the_disk_stays_free(served, monkeypatch):
+    client, free = served(), 256 * 2**20
+    storage = client.app.state.context.storage
+    for more, status in ((10 * 2**20, 201), (1000, 507)):
+        monkeypatch.setattr(storage, "read_free_bytes", lambda more=more: free + more)
+        assert client.post("studies", files={"files": ("a.zip", b"x" * 2**16)}).status_code == status
+
+
 def test_a_stream_without_events_is_kept_open(served, monkeypatch):
     monkeypatch.setattr(events, "_KEEPALIVE_S", 0.05)
     context = served().app.state.context

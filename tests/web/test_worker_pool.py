@@ -99,9 +99,13 @@ class Unreadable:
         return int, ("Doe^Jane",)
 
 
-def test_a_worker_process_that_fails_says_where_and_not_with_which_value(capfd, pool):
-    with pytest.raises(WorkerDied):
-        pool.run(worker.read, Unreadable())
+def test_a_worker_process_that_fails_says_where_and_not_with_which_value(capfd):
+    pool = WorkerPool(1, 8 * 2**30, "none")
+    try:
+        with pytest.raises(WorkerDied):
+            pool.run(worker.read, Unreadable())
+    finally:
+        pool.close()
     shown = capfd.readouterr().err
     assert "Doe" not in shown and "Traceback" not in shown
     lines = [json.loads(line) for line in shown.splitlines()]

@@ -91,7 +91,8 @@ def configure_server(debug: bool) -> None:
         handler.addFilter(_is_news)
         threading.excepthook = _log_thread_fault
     root = logging.getLogger()
-    root.handlers, root.level = [handler], logging.INFO
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
     for noisy in ("httpx", "alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
