@@ -35,11 +35,13 @@ def free_port():
 class ServerProcess:
     """`strokeseg serve` as a process that can be killed and started again."""
 
-    def __init__(self, folder, database, *options, worker_only=False):
+    def __init__(self, folder, database, *options, worker_only=False, prefix=(), environment=()):
         self.folder, self.port = folder, free_port()
         self.base = f"http://127.0.0.1:{self.port}"
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **dict(environment)}
         self.command = [
-            sys.executable, "-m", "strokeseg", "serve", "--database", database, "--storage", str(folder / "data"),
+            *prefix, sys.executable, "-m", "strokeseg", "serve",
+            "--database", database, "--storage", str(folder / "data"),
             "--audit", str(folder / "audit.jsonl"), "--port", str(self.port), *options,
         ]  # fmt: skip
         self.command += ["--worker-only"] if worker_only else []
@@ -49,9 +51,7 @@ class ServerProcess:
 
     def start(self, wait=True):
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=self.environment)
         if wait and not self.worker_only:
             self.wait_until_ready()
         return self

@@ -8,9 +8,11 @@ with success are sent again, as a modality does. At the end every series has one
 """
 
 import argparse
+import contextlib
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -61,6 +63,13 @@ class KilledNode:
         command += ["--database", self.database, "--storage", str(self.folder / "store")]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log)
 
+    def wait_until_listening(self, timeout_s=120):
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5):
+                return
+            time.sleep(0.2)
+
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
         self.process.wait(90)
@@ -100,7 +109,7 @@ def run(kills, folder=None, database=None, count=None, signals=(signal.SIGKILL,)
     order = random.Random(7)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         node = KilledNode(Path(temporary), database)
-        stored, deadline = set(), time.monotonic() + 60 + 12 * kills + 6 * count
+        stored, deadline = set(), time.monotonic() + 120 + 40 * kills + 30 * count
         series = [list(make_series(number, SLICES, GEOMETRY)) for number in range(1, count + 1)]
 
         def send_share(share):
@@ -112,6 +121,8 @@ def run(kills, folder=None, database=None, count=None, signals=(signal.SIGKILL,)
         for thread in threads:
             thread.start()
         for number in range(kills):
+            if number % 4 < 2:  # the others may end it while it starts
+                node.wait_until_listening()
             time.sleep(order.uniform(0.3, 9))
             node.kill(signals[number % len(signals)])
             node.start()
