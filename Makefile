@@ -37,8 +37,8 @@ check: $(TESTS)  ## a few minutes: format, lint, types, import rules, docstrings
 	@$(MAKE) --no-print-directory quality
 	$(PYTEST) -q -m "not slow and not browser"
 
-fuzz: $(TESTS)  ## read 10,000 damaged files of every kind, and print the outcomes
-	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress.fuzz 10000
+fuzz: $(TESTS)  ## read 20,000 damaged or wrong inputs of every kind, and print the outcomes
+	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress.fuzz 20000
 
 quality: lint types imports docstrings spelling  ## the checks that run no test
 

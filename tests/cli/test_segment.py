@@ -81,10 +81,19 @@ def test_results_inside_the_input_are_refused(run, tmp_path, monkeypatch):
     source = pictures(tmp_path / "stack", head())
     before = sorted(source.iterdir())
     monkeypatch.chdir(source)
-    for arguments in ((".",), (".", "-o", source / "deep" / "er"), (source, "-o", source)):
+    for arguments in ((".", "-o", source / "deep" / "er"), (source, "-o", source)):
         code, stdout, stderr = run("segment", *arguments)
         assert (code, stdout) == (2, "")
         assert stderr.startswith("error[usage]: the output folder lies in the input")
+    assert sorted(source.iterdir()) == before
+
+
+def test_the_results_of_the_working_folder_lie_beside_it(run, tmp_path, monkeypatch):
+    source = pictures(tmp_path / "stack", head())
+    before = sorted(source.iterdir())
+    monkeypatch.chdir(source)
+    code, _, _ = run("segment", ".", "--formats", "json")
+    assert code == 0 and (tmp_path / "stack_strokeseg/result.json").exists()
     assert sorted(source.iterdir()) == before
 
 

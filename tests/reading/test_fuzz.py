@@ -28,10 +28,24 @@ def test_a_damaged_file_ends_in_a_scan_or_in_an_error_of_ours(tmp_path, kind, ca
     assert printed.out == "" and not lines
 
 
+@pytest.mark.parametrize("kind", fuzz.MADE)
+def test_an_input_of_the_wrong_kind_ends_in_a_scan_or_in_an_error_of_ours(tmp_path, kind, capfd):
+    capfd.readouterr()
+    outcomes = fuzz.read_mutations(kind, tmp_path, 25, seed=0)
+    refusals = {
+        "wrong-scale": "no-hounsfield",
+        "foreign-slices": "geometry",
+        "bomb": "too-large",
+        "pictures": "not-head",
+    }
+    assert refusals[kind] in outcomes
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", fuzz.KINDS)
+@pytest.mark.parametrize("kind", [*fuzz.KINDS, *fuzz.MADE])
 def test_as_many_damaged_files_as_the_time_allows(kind, record_property):
-    report = fuzz.run_in_process(kind, 100_000, seed=1, budget_s=BUDGET_S / len(fuzz.KINDS))
+    report = fuzz.run_in_process(kind, 100_000, seed=1, budget_s=BUDGET_S / len(fuzz.KINDS | fuzz.MADE))
     record_property("seed", 1)
     record_property("outcomes", dict(report.outcomes))
     assert report.outcomes and not report.faults, str(report)

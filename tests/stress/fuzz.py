@@ -1,21 +1,25 @@
 """Fuzz `read` with damaged files of every kind: each must end in a scan or a StrokesegError, in time and memory.
 
-`make fuzz` reads 10,000 of them and prints the outcomes; `tests/reading/test_fuzz.py` reads some in `make test`. Every
-mutation follows from (seed, kind, number). To repeat one in tests/: `python -m stress.fuzz KIND NUMBER SEED`.
+Whole inputs of the wrong kind are read too: wrong scales, series with foreign slices, bombs, pictures of anything.
+`make fuzz` reads 20,000 in all and prints the outcomes; `tests/reading/test_fuzz.py` reads some in `make test`. Every
+input follows from (seed, kind, number). To repeat one in tests/: `python -m stress.fuzz KIND NUMBER SEED`.
 """
 
 import faulthandler
+import functools
 import gzip
 import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -25,7 +29,7 @@ from zlib import crc32
 import nibabel
 import numpy as np
 import pydicom
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from phantoms import head_series
 from strokeseg.errors import StrokesegError
@@ -34,6 +38,7 @@ from strokeseg.reading import read
 TESTS = Path(__file__).parents[1]
 MAX_S = 5.0  # processor time; on an idle machine no file took more than a second
 MAX_MIB = 1024
+MAX_BOMB_MIB, MAX_BOMB_S = 1430, 20.0  # 1.5 GB; what is just within the limits is read
 HANG_S = 30.0  # wall time after which the reading process is ended
 MAX_FAULTS = 20  # per kind; then the kind is left
 ADDRESS_LIMIT_MIB = 4096  # address space beyond that of the process at its start, whether used or not
@@ -161,6 +166,131 @@ KINDS = {
 }
 
 
+def make_wrong_scale(folder, rng):
+    """Write a noisy head in values that are mostly no Hounsfield units."""
+    hu = np.stack([SMALL.plane_hu(z) for z in (-20.0, -10.0, 0.0, 10.0, 20.0)]) + rng.normal(0, 6, (5, 90, 80))
+    if rng.random() < 0.5:
+        low, width = rng.uniform(-1100, 100), 10 ** rng.uniform(1, 4)
+        hu = np.clip((hu - low) / width, 0, 1) * rng.choice([1, 80, 100, 255, 4095, 32767])
+    if rng.random() < 0.6:
+        hu = hu * rng.choice([-1, 0, 0.01, 0.5, 0.9, 1, 1.1, 2, 30]) + rng.choice([0, rng.integers(-3000, 3000)])
+    if rng.random() < 0.3:
+        hu = np.clip(hu, *sorted(rng.uniform(-1100, 3000, 2)))
+    if rng.random() < 0.2:
+        hu[rng.random(hu.shape) < 0.2] = rng.choice([-2000, -32768, 0, 32767, np.nan, np.inf])
+    dtype = rng.choice(["i2", "f4", "u1", "i4"])
+    finite = np.nan_to_num(hu, posinf=0) if dtype != "f4" else hu
+    limits = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype != "f4" else (-np.inf, np.inf)
+    values = np.clip(finite, *limits).astype(dtype)
+    path = folder / rng.choice(["head.nii", "head.nii.gz", "head.img"])
+    image_class = nibabel.Nifti1Pair if path.suffix == ".img" else nibabel.Nifti1Image
+    image_class(values.T, np.diag([-2.1, -2.2, 10, 1])).to_filename(path)
+    return folder
+
+
+def make_foreign_slices(folder, rng):
+    """Write a series of which some slices differ in one or more attributes."""
+    z_mm = tuple(np.arange(-20.0, 30.0, 5.0))
+    slices = head_series.make_datasets(SMALL.but(z_mm=z_mm))
+    changes = {
+        "PatientID": ["OTHER", "", "SECRET-ID "],
+        "StudyInstanceUID": ["1.9"],
+        "SeriesInstanceUID": ["1.2.4", ""],
+        "AcquisitionNumber": [1, 2],
+        "RescaleIntercept": [0, -1000, 100, 1e7],
+        "RescaleSlope": [2, 0, -1],
+        "PixelSpacing": [[1, 1], [0.1, 90]],
+        "ImagePositionPatient": [[0, 0, 0], [-80, -90, 5000], [1e5, 0, 0]],
+        "ImageOrientationPatient": [[1, 0, 0, 0, 0, -1], [0, 1, 0, 1, 0, 0], [1, 0, 0, 0, 0.9, 0.436]],
+        "SliceThickness": [0.1, 90],
+        "Modality": ["OT", "MR", "SC"],
+        "ImageType": [["DERIVED", "SECONDARY"], ["ORIGINAL", "PRIMARY", "LOCALIZER"]],
+        "LossyImageCompression": ["01", "SECRET"],
+        "LossyImageCompressionRatio": [338.7, [3, 20], 0],
+        "Rows": [45],
+        "ContrastBolusAgent": ["SECRET"],
+    }
+    for index in rng.choice(len(slices), rng.integers(1, len(slices)), replace=False):
+        for keyword in rng.choice(list(changes), rng.integers(1, 4), replace=False):
+            value = changes[keyword][rng.integers(len(changes[keyword]))]
+            setattr(slices[index], keyword, value)
+        if rng.random() < 0.3:
+            slices[index].PixelData = rng.integers(0, 4096, (90, 80), dtype=np.uint16).tobytes()
+    kept = [data for data in slices if rng.random() < 0.95] or slices
+    return head_series.write_series(folder / "series", kept, order=rng.permutation(len(kept)))
+
+
+@functools.cache
+def compress_zeros(mib, wbits):
+    compressor = zlib.compressobj(9, wbits=wbits)
+    return b"".join(compressor.compress(bytes(2**20)) for _ in range(mib)) + compressor.flush()
+
+
+def make_bomb(folder, rng):
+    """Write a small file that states or inflates to a large one."""
+    sizes = [int(each) for each in 2 ** rng.integers(4, 13, 3)]
+    mib = int(rng.choice([1, 16, 128]))
+    kind = rng.choice(["nii.gz", "nrrd", "mha", "png", "zip"])
+    path = folder / f"bomb.{kind}"
+    if kind == "nii.gz":
+        header = nibabel.Nifti1Header()
+        header.set_data_shape(sizes)
+        header.set_data_dtype(rng.choice(["u1", "i2", "f8"]))
+        header["vox_offset"], header["magic"] = 352, b"n+1"
+        path.write_bytes(gzip.compress(header.binaryblock + bytes(4), mtime=0) + compress_zeros(mib, 31))
+    elif kind == "nrrd":
+        head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {sizes[0]} {sizes[1]} {sizes[2]}\nendian: little\n"
+        path.write_bytes(head.encode() + b"encoding: gzip\n\n" + compress_zeros(mib, 31))
+    elif kind == "mha":
+        head = (
+            f"NDims = 3\nDimSize = {sizes[0]} {sizes[1]} {sizes[2]}\nElementType = MET_SHORT\nCompressedData = True\n"
+        )
+        path.write_bytes(head.encode() + b"ElementDataFile = LOCAL\n" + compress_zeros(mib, 15))
+    else:
+        data = io.BytesIO()
+        Image.new(str(rng.choice(["L", "I;16", "RGB", "1"])), (sizes[0], sizes[1])).save(data, "PNG")
+        path.write_bytes(data.getvalue())
+        if kind == "zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for number in range(int(rng.integers(1, 200))):
+                    archive.writestr(zipfile.ZipInfo(f"{number}.png"), data.getvalue(), zipfile.ZIP_DEFLATED)
+    return path
+
+
+def make_pictures(folder, rng):
+    """Write pictures of anything: heads through any window, noise, shapes, writing, in any mode, size and order."""
+    columns, rows = (int(each) for each in rng.integers(1, 300, 2))
+    for number in range(int(rng.integers(1, 5))):
+        if rng.random() < 0.1:
+            columns, rows = rows, columns
+        image = Image.new("L", (columns, rows), int(rng.integers(256)))
+        if rng.random() < 0.4:
+            low, width = rng.uniform(-1100, 60), 10 ** rng.uniform(1, 3.5)
+            grey = np.clip((SMALL.plane_hu(rng.uniform(-80, 80)) - low) / width, 0, 1) * 255
+            image = Image.fromarray(grey.astype(np.uint8)).resize((columns, rows))
+        draw = ImageDraw.Draw(image)
+        for _ in range(int(rng.integers(6))):
+            corners = np.sort(rng.integers(-20, 320, (2, 2)), axis=0).ravel().tolist()
+            draw.ellipse(corners, fill=int(rng.integers(256)), outline=255)
+            draw.text(corners[:2], "SECRET", fill=255)
+        if rng.random() < 0.3:
+            image = Image.fromarray(rng.integers(0, 256, (rows, columns), dtype=np.uint8))
+        mode, ending = rng.choice(["L", "L", "RGB", "RGBA", "P", "1"]), rng.choice(["png", "png", "bmp", "tif", "webp"])
+        image.convert("RGBA" if mode == "RGBA" and ending != "bmp" else "L" if mode == "RGBA" else str(mode)).save(
+            folder / f"{number}.{ending}"
+        )
+    return folder
+
+
+MADE = {
+    "wrong-scale": make_wrong_scale,
+    "foreign-slices": make_foreign_slices,
+    "bomb": make_bomb,
+    "pictures": make_pictures,
+}
+"""Kinds whose inputs are made whole, each for a number."""
+
+
 def mutate(data, rng, tags=()):
     """Flip bytes (mostly in the header), cut, repeat, put zeros or 255 in, or lie about a tag's length or its kind.
 
@@ -206,6 +336,29 @@ def find_tags(data):
         return []
 
 
+def prepare_kind(kind, folder):
+    """Return a function that writes an input of this kind by a generator of numbers, and returns its path."""
+    if kind in MADE:
+        read(write_nifti(folder))  # warm: the clock is for the input, and not for what is imported
+
+        def write(rng):
+            shutil.rmtree(folder / "input", ignore_errors=True)
+            (folder / "input").mkdir()
+            return MADE[kind](folder / "input", rng)
+
+        return write
+    path = KINDS[kind](folder)
+    whole = path.read_bytes()
+    tags = find_tags(whole) if kind in DICOM else ()
+    read(path)  # warm
+
+    def write_mutation(rng):
+        path.write_bytes(mutate(whole, rng, tags))
+        return path
+
+    return write_mutation
+
+
 def read_mutations(kind, folder, count, seed, *, start=0, budget_s=float("inf"), hang_s=None):
     """Read mutations of one kind; gives how many ended how, and keeps that in the folder's ``state`` meanwhile.
 
@@ -216,17 +369,14 @@ def read_mutations(kind, folder, count, seed, *, start=0, budget_s=float("inf"),
     AssertionError
         that names the mutation
     """
-    path = KINDS[kind](folder)
-    whole = path.read_bytes()
-    tags = find_tags(whole) if kind in DICOM else ()
-    read(path)  # warm: the clock is for the file, and not for what is imported
+    write = prepare_kind(kind, folder)
     if hang_s:
         limit_addresses()
     outcomes, begin = Counter(), time.perf_counter()
     for number in range(start, start + count):
         if time.perf_counter() - begin > budget_s:
             break
-        path.write_bytes(mutate(whole, np.random.default_rng([seed, crc32(kind.encode()), number]), tags))
+        path = write(np.random.default_rng([seed, crc32(kind.encode()), number]))
         (folder / "state").write_text(json.dumps([number, outcomes]))
         if hang_s:
             faulthandler.dump_traceback_later(hang_s, exit=True)
@@ -242,7 +392,7 @@ def read_mutations(kind, folder, count, seed, *, start=0, budget_s=float("inf"),
         finally:
             faulthandler.cancel_dump_traceback_later()
         spent = time.process_time() - clock
-        assert spent < MAX_S, f"{kind} {number} {seed} took {spent:.1f} s"
+        assert spent < (MAX_BOMB_S if kind in MADE else MAX_S), f"{kind} {number} {seed} took {spent:.1f} s"
         outcomes[outcome] += 1
     return outcomes
 
@@ -266,7 +416,7 @@ def run_worker(kind, folder, count, seed, start, budget_s, hang_s):
     outcomes = read_mutations(kind, Path(folder), count, seed, start=start, budget_s=budget_s, hang_s=hang_s)
     peak = measure_peak_mib()
     Path(folder, "done").write_text(json.dumps([outcomes, peak]))
-    assert peak < MAX_MIB, f"{kind} {seed}: {peak} MiB"
+    assert peak < (MAX_BOMB_MIB if kind in MADE else MAX_MIB), f"{kind} {seed}: {peak} MiB"
 
 
 @dataclass
@@ -345,11 +495,12 @@ def main(arguments):
             print(read_mutations(arguments[0], Path(folder), 1, int(arguments[2]), start=int(arguments[1])))
         return 0
     total, seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 2
-    each = -(-total // len(KINDS))
-    print(f"{each} mutations of each of {len(KINDS)} kinds, seed {seed}", flush=True)
+    kinds = [*MADE, *KINDS]
+    each = -(-total // len(kinds))
+    print(f"{each} inputs of each of {len(kinds)} kinds, seed {seed}", flush=True)
     passed = True
     with ThreadPoolExecutor(2) as pool:
-        for future in as_completed([pool.submit(run_in_process, kind, each, seed) for kind in KINDS]):
+        for future in as_completed([pool.submit(run_in_process, kind, each, seed) for kind in kinds]):
             outcome = future.result()
             print(outcome, flush=True)
             passed = passed and not outcome.faults

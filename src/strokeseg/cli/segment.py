@@ -185,7 +185,9 @@ def _read_key(deidentify: bool, file: Path | None) -> bytes | None:
 
 
 def _choose_folder(source: Path, out: Path | None) -> Path:
-    """Choose the output folder; refuse one inside the input, where the next run would read its own images as slices.
+    """Choose the output folder, never inside the input, where the next run would read its own images as slices.
+
+    By default it lies in the working folder; beside the input if that is the working folder.
 
     Raises
     ------
@@ -196,7 +198,10 @@ def _choose_folder(source: Path, out: Path | None) -> Path:
     stem = path.name if path.is_dir() else path.name.removesuffix(".nii.gz")
     if stem == path.name and not path.is_dir():
         stem = path.stem
-    folder = out or Path(f"{stem or 'scan'}_strokeseg")
+    name = f"{stem or 'scan'}_strokeseg"
+    folder = out or Path(name)
+    if out is None and path.is_dir() and folder.resolve().is_relative_to(path):  # `segment .`
+        folder = path.parent / name
     if path.is_dir() and folder.resolve().is_relative_to(path):
         raise UsageError(f"the output folder lies in the input: {folder}", "Name a folder outside the input with -o.")
     return folder

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from strokeseg.errors import UnreadableFile, UnsafeArchive
 from strokeseg.library_output import silence_libraries
 from strokeseg.reading import gate, input_file
-from strokeseg.reading.archives.archive import open_archive
+from strokeseg.reading.archives.archive import is_readable_archive, open_archive
 from strokeseg.reading.dicom.header_reader import refuse_misnamed_dicom
 from strokeseg.reading.dicom.reader import read_each_series, read_preferred_series, sort_into_series
 from strokeseg.reading.dicom.series_grouping import remark_left_out
@@ -21,6 +21,8 @@ from strokeseg.result import Remark
 from strokeseg.scan import Scan
 from strokeseg.scan_options import PictureOptions, SliceOrder
 
+_MAX_LISTED = 6
+
 
 def read_all_series(
     path: Path,
@@ -29,8 +31,12 @@ def read_all_series(
     progress: Progress | None = None,
 ) -> list[Scan]:
     """Read and check every series; see :func:`strokeseg.reading.read`."""
+    path = _name_path(path)
     with silence_libraries(), _list_files(path) as files:
         inventory = sort_into_series(path, files, uid)
+        if inventory is None and (archive := _find_only_archive(path, files)):
+            scans = read_all_series(archive, uid, window, spacing_mm, progress)
+            return [scan.with_remarks(*_remark_other_files(len(files) - 1)) for scan in scans]
         if inventory is None:
             return [_read_volume_or_pictures(path, files, uid, pictures)]
         unused = _remark_unused_options(pictures)
@@ -44,12 +50,30 @@ def read_one_series(
     progress: Progress | None = None,
 ) -> Scan:
     """Choose, read and check one series; see :func:`strokeseg.reading.read_one`."""
+    path = _name_path(path)
     with silence_libraries(), _list_files(path) as files:
         inventory = sort_into_series(path, files, uid)
+        if inventory is None and (archive := _find_only_archive(path, files)):
+            scan = read_one_series(archive, uid, window, spacing_mm, progress)
+            return scan.with_remarks(*_remark_other_files(len(files) - 1))
         if inventory is None:
             return _read_volume_or_pictures(path, files, uid, pictures)
         scan = read_preferred_series(path, inventory, progress)
         return scan.with_remarks(*_remark_unused_options(pictures))
+
+
+def _name_path(path: Path) -> Path:
+    """Return the whole path where it has no name of its own ("." and ".."), so that messages can name it."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
+def _find_only_archive(path: Path, files: list[InputFile]) -> Path | None:
+    """Return the archive of a folder that holds one archive, and neither volumes nor pictures."""
+    readable = (*volume_file.ENDINGS, *picture_stack.ENDINGS)
+    if not path.is_dir() or any(file.name.lower().endswith(readable) for file in files):
+        return None
+    archives = [file.path for file in files if input_file.has_archive_name(file.name)]
+    return archives[0] if len(archives) == 1 and archives[0] is not None and is_readable_archive(archives[0]) else None
 
 
 def _read_volume_or_pictures(
@@ -60,10 +84,13 @@ def _read_volume_or_pictures(
 ) -> Scan:
     """Read input without DICOM files: one volume, or a stack of pictures; a volume goes before pictures."""
     volumes = [file for file in files if file.name.lower().endswith(volume_file.ENDINGS)]
+    if path.suffix.lower() == ".img" and (header := path.with_suffix(".hdr")).is_file():  # the voxels of a pair
+        volumes = [InputFile(header.name, path=header)]
     pictures = [file for file in files if PurePosixPath(file.name).suffix.lower() in picture_stack.ENDINGS]
     if volumes:
         if len(volumes) > 1:
-            raise UnreadableFile(f"{path.name}: holds {len(volumes)} volumes", "Give one of them.")
+            names = ", ".join(file.name for file in volumes[:_MAX_LISTED]) + ", ..." * (len(volumes) > _MAX_LISTED)
+            raise UnreadableFile(f"{path.name}: holds {len(volumes)} volumes: {names}", "Give one of them.")
         attached = [file for file in files if not file.name.lower().endswith(volume_file.DETACHED_DATA_ENDINGS)]
         remarks = _remark_unused_options(options, series=uid)
         remarks += _remark_other_files(len(attached) - 1 - len(pictures), len(pictures))
@@ -111,6 +138,8 @@ def _list_files(path: Path) -> Iterator[list[InputFile]]:
     if is_folder:
         yield input_file.list_folder(path)
         return
+    if not exists and path.is_symlink():
+        raise input_file.make_link_error(path.name, path)
     if not exists:
         raise UnreadableFile(f"{path}: no such file or folder", "Check the path.")
     if not is_file:

@@ -13,7 +13,16 @@ from strokeseg.errors import EmptyInput, StrokesegError, TooLarge, UnreadableFil
 from strokeseg.reading import limits
 
 _ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
-_SYSTEM_FOLDERS = {"__MACOSX", ".Spotlight-V100", ".Trashes", ".fseventsd", "$RECYCLE.BIN", "System Volume Information"}
+_SYSTEM_FOLDERS = {
+    ".git",
+    "__MACOSX",
+    ".Spotlight-V100",
+    ".Trashes",
+    ".fseventsd",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+}
+_ANNEX_FOLDER = ".git/annex/objects/"
 _SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -156,12 +165,14 @@ def list_folder(folder: Path) -> list[InputFile]:
     """List a folder's regular files at any depth, sorted by name.
 
     Links to files inside the folder are read as those files. Other links are not followed: an export may come from
-    anyone, and the content of a file ends up in the results.
+    anyone, and the content of a file ends up in the results. Links of git-annex (DataLad) stand for the files of a data
+    set: a folder with one that cannot be read is refused, because its scan would have holes.
 
     Raises
     ------
     EmptyInput, TooLarge, UnreadableFile
-        `empty`; `too-large`, above 20,000 files; `unreadable`, if a folder cannot be listed.
+        `empty`; `too-large`, above 20,000 files; `unreadable`, if a folder cannot be listed, or for a link of
+        git-annex.
     """
     files, pending, entry_count, link_count, root = [], [folder], 0, 0, folder.resolve()
     while pending:
@@ -178,17 +189,44 @@ def list_folder(folder: Path) -> list[InputFile]:
                         pending.append(Path(entry.path))
                     elif not is_system_file(name) and _is_file_within(entry, root):
                         files.append(InputFile(name, path=Path(entry.path)))
-                    else:
-                        link_count += entry.is_symlink()
+                    elif entry.is_symlink():
+                        link_count += 1
+                        if is_annex_link(Path(entry.path)):
+                            raise make_link_error(name, Path(entry.path))
         except OSError as error:
             message = f"{current.name}: the folder cannot be listed: {error.strerror or error}"
             raise UnreadableFile(message, "Check its permissions.") from None
     if not files and link_count:
         message = f"{folder.name or folder}: the folder holds only links to files outside the folder"
-        raise EmptyInput(message, "Give the folder that the links point to.")
+        remedy = "Give the folder that the links point to, or a copy of the files: cp -rL FOLDER COPY."
+        raise EmptyInput(message, remedy)
     if not files:
         raise EmptyInput(f"{folder.name or folder}: the folder holds no files")
     return sorted(files, key=lambda file: file.name)
+
+
+def is_annex_link(path: Path) -> bool:
+    """Whether a link points to an object of git-annex, which DataLad uses."""
+    try:
+        return _ANNEX_FOLDER in os.readlink(path).replace("\\", "/")
+    except OSError:
+        return False
+
+
+def make_link_error(name: str, path: Path) -> UnreadableFile:
+    """Return the error (`unreadable`) for a link that is not read: its file is missing or outside of the input."""
+    if not is_annex_link(path):
+        return UnreadableFile(f"{name}: a link to a file that does not exist", "Give the file itself.")
+    if path.exists():
+        return UnreadableFile(
+            f"{name}: a link of git-annex (DataLad) to a file outside of the input",
+            "Copy the files without links and give the copy: cp -rL FOLDER COPY.",
+        )
+    return UnreadableFile(
+        f"{name}: a link of git-annex (DataLad) whose file was not downloaded",
+        "Download it in the data set: datalad get FOLDER (or git annex get FOLDER). Then copy the files without links "
+        "and give the copy: cp -rL FOLDER COPY.",
+    )
 
 
 def _is_file_within(entry: os.DirEntry[str], root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import tarfile
 import time
@@ -16,7 +17,7 @@ from pydicom.fileset import FileSet
 from phantoms import head_series
 from slowdown import measure_slowdown
 from strokeseg.errors import EmptyInput, NotCT, TooLarge, UnreadableFile, UnsafeArchive
-from strokeseg.reading import input_file, limits, read_one
+from strokeseg.reading import input_file, limits, read, read_one
 from strokeseg.reading.archives.bounded_stream import BoundedStream
 
 
@@ -427,3 +428,55 @@ def test_a_huge_private_element_is_stepped_over(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packing", ["zip", "tar.gz"])
+def test_a_folder_that_holds_one_archive_is_read_as_the_archive(tmp_path, packing):
+    data = make_slice_bytes(tmp_path)
+    folder = tmp_path / "export"
+    folder.mkdir()
+    if packing == "zip":
+        make_zip(folder / "study.zip", [("a.dcm", data)])
+    else:
+        with tarfile.open(folder / "study.tar.gz", "w:gz") as archive:
+            archive.add(tmp_path / "slice.dcm", "a.dcm")
+    assert read_one(folder).shape[0] == 1
+    (folder / "README.txt").write_text("an export")
+    assert [scan.shape[0] for scan in read(folder)] == [1]
+    assert "left-out" in {remark.code for remark in read_one(folder).remarks}
+    make_zip(folder / "another.zip", [("a.dcm", data)])
+    with pytest.raises(UnreadableFile, match=r"contains no DICOM, volume or picture, but"):
+        read_one(folder)
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_links_of_git_annex_are_refused_with_a_remedy_that_works(tmp_path, fetched):
+    """A data set of DataLad: every file is a link to an object below .git."""
+    objects, study = tmp_path / ".git/annex/objects/K1", tmp_path / "sub-01/ct"
+    study.mkdir(parents=True)
+    for number, data in enumerate(head_series.make_datasets(head_series.Geometry(z_mm=(0.0, 3.0, 6.0, 9.0)))):
+        head_series.write(data, objects / f"{number}.dcm")
+        (study / f"{number}.dcm").symlink_to(f"../../.git/annex/objects/K1/{number}.dcm")
+    (study / "README").write_text("a study")
+    assert read_one(tmp_path).shape[0] == 4  # of the whole data set the links stay inside
+    if not fetched:
+        objects.rename(tmp_path / "elsewhere")
+    for path in (study, study / "0.dcm"):
+        if path != study and fetched:
+            assert read_one(path).shape[0] == 1
+            continue
+        with pytest.raises(UnreadableFile, match="a link of git-annex") as caught:
+            read_one(path)
+        assert "cp -rL" in caught.value.remedy and ("datalad get" in caught.value.remedy) != fetched
+    if not fetched:
+        (tmp_path / "elsewhere").rename(objects)
+    shutil.copytree(study, tmp_path / "copy", symlinks=False)  # as cp -rL
+    assert read_one(tmp_path / "copy").shape[0] == 4
+
+
+def test_the_present_folder_has_a_name_in_messages(tmp_path, monkeypatch):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/a.txt").write_text("nothing")
+    monkeypatch.chdir(tmp_path / "export")
+    with pytest.raises(UnreadableFile, match=r"^export: contains no DICOM"):
+        read_one(".")

@@ -5,7 +5,7 @@ import pytest
 
 from phantoms import head_series
 from phantoms.head_series import Geometry
-from strokeseg.errors import NotCT, SeveralSeries, UnreadableFile
+from strokeseg.errors import DifferentPatients, NotCT, SeveralSeries, UnreadableFile
 from strokeseg.reading import read, read_one
 from strokeseg.reading.dicom import decoding, series_decoder
 
@@ -300,3 +300,36 @@ def test_decubitus_and_oblique_heads_keep_volume_and_place(tmp_path, angle_deg):
         volume, centroid = head_series.measure_lesion(scan)
         assert volume == pytest.approx(head_series.LESION_ML, rel=0.02)
         assert np.abs(centroid - head_series.LESION_CENTRE_MM).max() < 0.6
+
+
+def test_a_slice_of_another_patient_is_left_out(tmp_path):
+    slices = head_series.make_datasets(THICK)
+    slices[5].PatientID = "OTHER-SECRET"
+    del slices[7].PatientID
+    scan = read_one(head_series.write_series(tmp_path / "one", slices))
+    assert scan.shape[0] == len(slices) - 1 and slices[5].SOPInstanceUID not in scan.sop_instance_uids
+    [remark] = [remark for remark in scan.remarks if remark.code == "left-out"]
+    assert remark.severity == "warning" and "1 slices with another patient ID" in remark.message
+    for data in slices[: len(slices) // 2]:
+        data.PatientID = "OTHER-SECRET"
+    with pytest.raises(DifferentPatients, match="2 patient IDs") as caught:
+        read_one(head_series.write_series(tmp_path / "two", slices))
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "warning"), [(None, "unknown ratio"), (4.5, None), (338.687, "339:1"), ([2, 10], "20:1")]
+)
+def test_strong_lossy_compression_is_warned_of_with_its_ratio(tmp_path, ratio, warning):
+    tags = {"LossyImageCompression": "01"} | ({} if ratio is None else {"LossyImageCompressionRatio": ratio})
+    write_series(tmp_path, "1.2.3", **tags)
+    messages = [remark.message for remark in read_one(tmp_path).remarks if remark.code == "lossy-compression"]
+    assert len(messages) == (warning is not None) and (not messages or warning in messages[0])
+
+
+@pytest.mark.parametrize("modality", ["OT", "SC"])
+def test_slices_of_another_modality_may_be_given_as_pictures(tmp_path, modality):
+    write_series(tmp_path, "1.2.3", Modality=modality)
+    with pytest.raises(NotCT, match=f"modality {modality}") as caught:
+        read_one(tmp_path)
+    assert "give them as pictures" in caught.value.remedy

@@ -257,7 +257,7 @@ def test_two_volumes_are_refused_and_one_beside_a_text_is_read(tmp_path):
     (tmp_path / "README.md").write_text("a head")
     assert read_one(tmp_path).shape == (38, 128, 110)
     save_nifti(tmp_path / "b.nii.gz", *make_head())
-    with pytest.raises(UnreadableFile, match="holds 2 volumes"):
+    with pytest.raises(UnreadableFile, match=r"holds 2 volumes: a\.nii\.gz, b\.nii\.gz"):
         read_one(tmp_path)
 
 
@@ -360,3 +360,26 @@ def test_many_values_far_below_air_are_no_padding(tmp_path):
     values[0] = np.linspace(-20_000, -10_000, 128 * 38).reshape(128, 38)
     with pytest.raises(NoHounsfield):
         read_one(save_nifti(tmp_path / "head.nii", values, affine))
+
+
+@pytest.mark.parametrize("image_class", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
+@pytest.mark.parametrize("given", ["head.hdr", "head.img", "."])
+def test_a_pair_of_header_and_voxels_is_read_as_the_single_file(tmp_path, image_class, given):
+    values, affine = make_head()
+    single = read_one(save_nifti(tmp_path / "single/head.nii", values, affine))
+    image_class(values, affine).to_filename(tmp_path / "pair/head.img")
+    scan = read_one(tmp_path / "pair" / given)
+    assert np.array_equal(scan.hu, single.hu)
+    assert np.array_equal(scan.planes.positions_mm, single.planes.positions_mm)
+    assert [remark.code for remark in scan.remarks] == [remark.code for remark in single.remarks]
+
+
+def test_half_a_pair_or_one_of_analyze_is_refused(tmp_path):
+    values, affine = make_head()
+    nibabel.Nifti1Pair(values, affine).to_filename(tmp_path / "head.img")
+    (tmp_path / "head.img").rename(tmp_path / "other.img")
+    with pytest.raises(UnreadableFile, match=r"without its voxels, head\.img"):
+        read_one(tmp_path / "head.hdr")
+    nibabel.AnalyzeImage(values.astype(np.int16), affine).to_filename(tmp_path / "old.img")
+    with pytest.raises(UnreadableFile, match="Analyze"):
+        read_one(tmp_path / "old.hdr")

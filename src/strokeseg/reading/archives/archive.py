@@ -19,6 +19,11 @@ _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR_SIGNATURE = b"ustar"  # at byte 257
 
 
+def is_readable_archive(path: Path) -> bool:
+    """Whether a file is named like a zip or tar."""
+    return path.suffix.lower() == ".zip" or has_tar_name(path)
+
+
 @contextmanager
 def open_archive(path: Path) -> Iterator[list[InputFile] | None]:
     """Open a zip or tar and list its members; None if the file is neither.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from strokeseg.errors import InconsistentGeometry, UnreadableFile
+from strokeseg.errors import DifferentPatients, InconsistentGeometry, UnreadableFile
 from strokeseg.reading.dicom.header import SliceHeader, SlicePlane
+from strokeseg.reading.dicom.source_attributes import read_lossy_ratio, read_study
 from strokeseg.result import Remark
 from strokeseg.scan import Floats
 
@@ -16,6 +18,7 @@ _COSINE_TOLERANCE = 0.005
 _SPACING_TOLERANCE_MM = 0.001
 _MIN_GROUP_SHARE = 0.7
 _MAX_GEOMETRIES = 50
+_MAX_LOSSY_RATIO = 5.0
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,14 @@ def select_consistent(headers: list[SliceHeader]) -> Series:
 
     Raises
     ------
-    InconsistentGeometry, UnreadableFile
-        `geometry`, if no size, orientation and spacing has 70 % of the slices, the slices are not axial, or two lie
-        side by side in one plane; `unreadable`, if a slice has no plane.
+    InconsistentGeometry, UnreadableFile, DifferentPatients
+        `different-patients`, if no patient ID has 70 % of the slices; `geometry`, if no size, orientation and spacing
+        has 70 % of the slices, the slices are not axial, or two lie side by side in one plane; `unreadable`, if a slice
+        has no plane.
     """
+    headers, remarks = _select_one_patient(headers)
     best, *others = _group_by_geometry(headers)
-    remarks = _check_concatenations(headers)
+    remarks += _check_concatenations(headers)
     if others:
         other = others[0][0]
         if len(best) < _MIN_GROUP_SHARE * len(headers):
@@ -138,6 +143,7 @@ def select_consistent(headers: list[SliceHeader]) -> Series:
             )
         message = f"{len(headers) - len(best)} slices of another size, orientation or spacing were left out."
         remarks.append(Remark(code="left-out", severity="warning", message=message))
+    remarks += _check_lossy_compression(best)
     normal = compute_normal(best[0])
     if abs(normal[2]) < np.cos(np.radians(45)):
         raise InconsistentGeometry(
@@ -145,6 +151,40 @@ def select_consistent(headers: list[SliceHeader]) -> Series:
         )
     best.sort(key=lambda header: (float(require_plane(header).position_mm @ normal), header.name, header.frame_index))
     return _separate_duplicates(best, normal, remarks)
+
+
+def _select_one_patient(headers: list[SliceHeader]) -> tuple[list[SliceHeader], list[Remark]]:
+    """Leave out slices with another patient ID than 70 % of the slices; slices without an ID stay."""
+    patients = [read_study(header)[1] for header in headers]
+    counts = Counter(patient for patient in patients if patient)
+    if len(counts) < 2:
+        return headers, []
+    patient, count = counts.most_common(1)[0]
+    foreign_count = counts.total() - count
+    if count < _MIN_GROUP_SHARE * counts.total():
+        raise DifferentPatients(
+            f"the slices of one series have {len(counts)} patient IDs; none has 70 % of the slices",
+            "Give the slices of one patient.",
+        )
+    message = f"{foreign_count} slices with another patient ID were left out."
+    selected = [header for header, each in zip(headers, patients, strict=True) if each in ("", patient)]
+    return selected, [Remark(code="left-out", severity="warning", message=message)]
+
+
+def _check_lossy_compression(headers: list[SliceHeader]) -> list[Remark]:
+    """Warn of lossy compression above the ratio for CT of the brain, or of an unknown ratio.
+
+    The ratio is that of the consensus of the German Röntgen Society (Loose et al., RöFo 2009, 181:32): 5 to 1.
+    """
+    ratios = [ratio for header in headers if (ratio := read_lossy_ratio(header)) is not None]
+    if not ratios or 0 < max(ratios) <= _MAX_LOSSY_RATIO:
+        return []
+    ratio = f"{max(ratios):.0f}:1" if max(ratios) else "by an unknown ratio"
+    message = (
+        f"{len(ratios)} slices were compressed with loss, {ratio} (CT of the brain: at most {_MAX_LOSSY_RATIO:.0f}:1). "
+        "Small and faint hemorrhages may be lost; use the original series."
+    )
+    return [Remark(code="lossy-compression", severity="warning", message=message)]
 
 
 def _group_by_geometry(headers: list[SliceHeader]) -> list[list[SliceHeader]]:

@@ -19,6 +19,11 @@ from strokeseg.reading.dicom.source_attributes import read_study
 from strokeseg.result import Remark
 from strokeseg.scan import Floats
 
+_PICTURE_REASONS = {"modality OT", "modality SC", "secondary capture"}
+_PICTURE_REMEDY = (
+    "If these are pictures of a head CT, give them as pictures: export them as PNG and give their folder, with "
+    "--window and --spacing if you know them."
+)
 _MIN_SINGLE_SLICES = 3
 _MAX_OVERLAP_SHARE = 0.5
 _MAX_VOLUMES = 200  # of one series; a perfusion series has about sixty phases
@@ -70,7 +75,8 @@ def group_into_series(
             series.setdefault(header.series_uid, []).append(header)
     if not series:
         file_count = len({header.file.name for header in headers})
-        raise NotCT(f"no CT slice among {file_count} DICOM files ({', '.join(sorted(set(left_out)))})")
+        message = f"no CT slice among {file_count} DICOM files ({', '.join(sorted(set(left_out)))})"
+        raise NotCT(message, _PICTURE_REMEDY if _PICTURE_REASONS.intersection(left_out) else None)
     remarks = [remark_left_out(left_out)] if left_out else []
     number = 0
     if uid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -40,6 +41,7 @@ _PATTERNS = {
 }
 _SAME_FOR_ALL_SLICES = ("StudyInstanceUID", "PatientID")
 _FRAME_OF_REFERENCE = "FrameOfReferenceUID"
+_LOSSY_RATIO = "LossyImageCompressionRatio"
 
 
 def _get_tag(keyword: str) -> BaseTag:
@@ -48,7 +50,9 @@ def _get_tag(keyword: str) -> BaseTag:
     return BaseTag(number)
 
 
-_TAGS = {keyword: _get_tag(keyword) for keyword in ("SpecificCharacterSet", *_PATTERNS, _FRAME_OF_REFERENCE)}
+_TAGS = {
+    keyword: _get_tag(keyword) for keyword in ("SpecificCharacterSet", *_PATTERNS, _FRAME_OF_REFERENCE, _LOSSY_RATIO)
+}
 
 
 def read_study(header: SliceHeader) -> tuple[str, str]:
@@ -59,6 +63,19 @@ def read_study(header: SliceHeader) -> tuple[str, str]:
         return text if re.fullmatch(_PATTERNS[keyword], text) else ""
 
     return read("StudyInstanceUID"), read("PatientID")
+
+
+def read_lossy_ratio(header: SliceHeader) -> float | None:
+    """Return the ratio of a slice's lossy compression: 0 if it is not stated, None if there was none."""
+    if _read_text(header.source_elements, "LossyImageCompression") != "01":
+        return None
+    try:
+        value = header.source_elements.get(_LOSSY_RATIO)
+        values = [float(each) for each in (value if isinstance(value, MultiValue) else [value])]
+    except Exception:  # missing, or pydicom cannot decode it
+        return 0.0
+    ratio = float(np.prod(values))  # of several compressions, one after the other
+    return ratio if np.isfinite(ratio) else 0.0
 
 
 def select_elements(data: Dataset) -> Dataset:

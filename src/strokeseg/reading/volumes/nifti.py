@@ -26,16 +26,21 @@ _MIN_SHEAR = 1e-3
 _HEADER_BYTES = {1: 348, 2: 540}  # by version; extensions behind them are skipped
 _CHUNK_BYTES = 2**20
 _MAX_DEFLATE_RATIO = 1032  # of zlib's format: no file inflates to more than this times its size
-ENDINGS = (".nii", ".nii.gz")
+_PAIR_MAGIC = (b"ni1\0", b"ni2\0")
+PAIR_ENDING = ".hdr"
+"""Of a header whose voxels lie in a file of the same name that ends in .img."""
+ENDINGS = (".nii", ".nii.gz", PAIR_ENDING)
 
 
-def read_nifti(file: InputFile) -> Scan:
+def read_nifti(file: InputFile, data_file: InputFile | None = None) -> Scan:
     """Read a NIfTI volume in Hounsfield units.
 
     Parameters
     ----------
     file : InputFile
-        The file.
+        The file, or the header of a pair.
+    data_file : InputFile, optional
+        The voxels of a pair.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def read_nifti(file: InputFile) -> Scan:
     """
     file.check_bytes(limits.MAX_VOLUME_BYTES)
     try:
-        values, scale, affine, oriented, remarks = _load_voxels(file)
+        values, scale, affine, oriented, remarks = _load_voxels(file, data_file)
     except (StrokesegError, MemoryError):
         raise
     except Exception as error:  # nibabel, gzip and zlib may raise any error on damaged bytes, and quote the header
@@ -60,7 +65,9 @@ def read_nifti(file: InputFile) -> Scan:
     return scan.with_remarks(*remarks)
 
 
-def _load_voxels(file: InputFile) -> tuple[NDArray[Any], tuple[float, float], Floats, bool, list[Remark]]:
+def _load_voxels(
+    file: InputFile, data_file: InputFile | None
+) -> tuple[NDArray[Any], tuple[float, float], Floats, bool, list[Remark]]:
     """Return the stored voxels, (slope, intercept), the affine (LPS), whether an orientation is stated, and remarks.
 
     The header is read first; nothing is decompressed that it does not announce, and nothing twice.
@@ -72,9 +79,17 @@ def _load_voxels(file: InputFile) -> tuple[NDArray[Any], tuple[float, float], Fl
         version = 2 if start[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else 1
         image_class = nibabel.Nifti2Image if version == 2 else nibabel.Nifti1Image
         header = image_class.header_class.from_fileobj(io.BytesIO(start[: _HEADER_BYTES[version]]))
-        max_bytes = file.measure_bytes() * (1 if isinstance(stream, io.BufferedReader) else _MAX_DEFLATE_RATIO)
-        values = _read_voxels(stream, start, header, max_bytes, file.name)
-        _drain(stream, file)
+        if data_file is None:
+            values = _read_voxels(stream, start, header, file)
+        elif header["magic"].item() + b"\0" not in _PAIR_MAGIC:
+            raise UnreadableFile(
+                f"{file.name}: not the header of a NIfTI pair, but perhaps of Analyze, which states no sides",
+                "Convert it to NIfTI with the program that wrote it.",
+            )
+    if data_file is not None:
+        data_file.check_bytes(limits.MAX_VOLUME_BYTES)
+        with _open_decompressed(data_file) as stream:
+            values = _read_voxels(stream, b"", header, data_file)
     slope, intercept = header.get_slope_inter()
     scale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
     oriented = bool(header["sform_code"] or header["qform_code"])
@@ -96,8 +111,10 @@ def _open_decompressed(file: InputFile) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, decompressed)
 
 
-def _read_voxels(stream: BinaryIO, start: bytes, header: Any, max_bytes: int, name: str) -> NDArray[Any]:
-    """Read the voxels into one array; ``max_bytes`` is the most that the file can hold."""
+def _read_voxels(stream: BinaryIO, start: bytes, header: Any, file: InputFile) -> NDArray[Any]:
+    """Read the voxels into one array, and the file to its end; ``start`` was read from the stream before."""
+    name = file.name
+    max_bytes = file.measure_bytes() * (1 if isinstance(stream, io.BufferedReader) else _MAX_DEFLATE_RATIO)
     shape, dtype = tuple(int(size) for size in header.get_data_shape()), header.get_data_dtype()
     offset = int(header.get_data_offset())
     if min(shape, default=0) < 1 or offset < 0 or dtype.kind not in "iuf":
@@ -119,6 +136,7 @@ def _read_voxels(stream: BinaryIO, start: bytes, header: Any, max_bytes: int, na
         done += count
     if done < len(data):
         raise too_short
+    _drain(stream, file)
     return data.view(dtype).reshape(shape, order="F")
 
 

@@ -26,7 +26,7 @@ from strokeseg.reading.volumes.volume_header import MAX_HEADER_BYTES, VolumeHead
 from strokeseg.scan import Scan
 
 ENDINGS = (*nifti.ENDINGS, *nrrd.ENDINGS, *metaimage.ENDINGS)
-DETACHED_DATA_ENDINGS = (".raw", ".zraw", ".img", ".raw.gz")
+DETACHED_DATA_ENDINGS = (".raw", ".zraw", ".img", ".raw.gz", ".img.gz")
 
 _CHUNK_BYTES = 2**20
 
@@ -53,7 +53,7 @@ def read_volume(file: InputFile, files: Sequence[InputFile]) -> Scan:
     """
     ending = PurePosixPath(file.name.lower()).suffix
     if ending not in nrrd.ENDINGS + metaimage.ENDINGS:
-        return nifti.read_nifti(file)
+        return nifti.read_nifti(file, _find_pair_data(file, files) if ending == nifti.PAIR_ENDING else None)
     format_name = "NRRD" if ending in nrrd.ENDINGS else "MetaImage"
     start = file.read_start(MAX_HEADER_BYTES + 1)
     try:
@@ -120,6 +120,18 @@ def _decode_chunks(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
         if needs_input and not chunk and not decoder.eof and not stream.peek(1):  # type: ignore[attr-defined]
             return
         yield chunk
+
+
+def _find_pair_data(file: InputFile, files: Sequence[InputFile]) -> InputFile:
+    """Find the voxels of a NIfTI pair: a file of the same name that ends in .img or .img.gz."""
+    stem = PurePosixPath(file.name).name[: -len(nifti.PAIR_ENDING)]
+    for name in (f"{stem}.img", f"{stem}.IMG", f"{stem}.img.gz"):
+        try:
+            return _find_data_file(file, files, name)
+        except UnreadableFile:
+            continue
+    message = f"{file.name}: a header without its voxels, {stem}.img"
+    raise UnreadableFile(message, "Give the folder that holds both, or save the volume as one file.")
 
 
 def _find_data_file(file: InputFile, files: Sequence[InputFile], name: str) -> InputFile:
