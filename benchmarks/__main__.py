@@ -82,6 +82,17 @@ _SamplesOption = Annotated[Path, typer.Option("--samples", metavar="FOLDER", hel
 _ScansOption = Annotated[int, typer.Option("--scans", min=20, metavar="N", help="Number of scans.")]
 _SlicesOption = Annotated[int, typer.Option("--slices", min=1, max=5, metavar="N", help="Slices per scan.")]
 _RayOption = Annotated[bool, typer.Option("--ray/--no-ray", help="Also measure Ray.")]
+_CountOption = Annotated[
+    int, typer.Option("--count", min=1, metavar="N", help="Number of inputs without a head of each kind.")
+]
+_FitOption = Annotated[bool, typer.Option("--fit", help="First fit the model that tells a head (head_model.json).")]
+_FurtherOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--non-heads", metavar="FOLDER", show_default=False, help="Further files without a head to fit: KIND/FILE."
+    ),
+]
+_JobsOption = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Number of processes of the fit.")]
 _TestOption = Annotated[bool, typer.Option("--test", help="Also score the test patients.")]
 
 
@@ -245,6 +256,38 @@ def whole_scans(
             return benchmark.render_page(benchmark.WholeScanFigures.model_validate_json(_read(results)))
 
         _write(page, render, results, None if page_only else measure)
+
+
+@app.command()
+def gate(
+    data: _DataOption = Path("data"),
+    count: _CountOption = 30,
+    fit: _FitOption = False,
+    further: _FurtherOption = None,
+    jobs: _JobsOption = 2,
+    test: _TestOption = False,
+    results: _ResultsOption = Path("benchmarks/gate.json"),
+    page: _PageOption = Path("docs/gate.md"),
+    page_only: _PageOnlyOption = False,
+) -> None:
+    """Count the heads that the gate refuses and the other inputs that it accepts, and write the page."""
+    from benchmarks import gate as benchmark
+
+    def measure() -> None:
+        if fit:
+            with require_training_packages():
+                from benchmarks import gate_fit
+
+                model = gate_fit.fit(gate_fit.collect(data, further, jobs, terminal.print_note))
+                atomic_write.write_file(gate_fit.MODEL, gate_fit.format_model(model).encode(), "Run it in a clone.")
+        figures = benchmark.measure(data, count, test, terminal.print_note)
+        atomic_write.write_file(results, (figures.model_dump_json(indent=1) + "\n").encode(), _RESULTS_REMEDY)
+
+    def render() -> str:
+        figures = benchmark.GateFigures.model_validate_json(_read(results))
+        return benchmark.insert_rates(_read(page).decode(), figures)
+
+    _write(page, render, results, None if page_only else measure)
 
 
 def _write(page: Path, render: Callable[[], str], results: Path | None, measure: Callable[[], None] | None) -> None:

@@ -1,14 +1,17 @@
 """Draw the small pictures of docs/gate.md from the analytic head of the tests: `make gate-pictures`."""
 
 import sys
+import tempfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from benchmarks import non_heads  # noqa: E402
 from phantoms import head_series  # noqa: E402
 
 OUT = ROOT / "docs/images/gate"
@@ -76,6 +79,42 @@ def make_chest():
     return hu
 
 
+def draw_kinds():
+    """Draw one input of each kind without a head that is not held out, side by side."""
+    pictures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in non_heads.KINDS:
+            if kind not in non_heads.HELD_OUT:
+                pictures.append(show_input(non_heads.draw(kind, 1000, Path(folder))))
+    half = SIDE // 2 - 1
+    whole = Image.new("RGB", (4 * half + 6, SIDE), (255, 255, 255))
+    for number, picture in enumerate(pictures):
+        column, row = number % 4, number // 4
+        whole.paste(picture.resize((half, half)), (column * (half + 2), row * (half + 2)))
+    return whole
+
+
+def show_input(path):
+    if path.suffix == ".png":
+        return Image.open(path).convert("RGB")
+    volume = np.asarray(nibabel.load(path).dataobj, float)
+    plane = volume[:, :, volume.shape[2] // 2].T
+    low, high = (-160, 240) if plane.min() < -500 else (plane.min(), plane.max() or 1)
+    return to_picture(plane, (low + high) / 2, high - low)
+
+
+def draw_head_on_body():
+    """Draw a head on a body from the front, the planes of the body in another colour."""
+    picture = Image.new("RGB", (SIDE, SIDE))
+    draw = ImageDraw.Draw(picture)
+    for box, colour in (((20, 105, 180, 260), 90), ((84, 70, 116, 120), 90), ((62, 8, 138, 96), 230)):
+        draw.ellipse(box, fill=(colour,) * 3)
+    draw.ellipse((68, 14, 132, 90), fill=(120,) * 3)
+    for y in range(12, SIDE, 8):
+        draw.line((10, y, 190, y), fill=PLANE if y < 105 else BAD)
+    return picture
+
+
 def make_vessels():
     hu = make_axial()
     rows, columns = np.mgrid[:SIDE, :SIDE]
@@ -121,6 +160,8 @@ def draw_pictures():
         "other-size": join_pictures(to_picture(head), to_picture(head).resize((120, 120)).crop((0, -40, 120, 160))),
         "hounsfield-offset": join_pictures(to_picture(head + 1024), to_picture(head)),
         "not-head": to_picture(make_chest(), 40, 400),
+        "not-head-kinds": draw_kinds(),
+        "cut-to-head": draw_head_on_body(),
         "contrast-medium": to_picture(make_vessels(), 60, 240),
         "sharp-kernel": to_picture(head + np.random.default_rng(1).normal(0, 40, head.shape), 40, 160),
         "metal": to_picture(make_metal()),

@@ -15,6 +15,22 @@ from strokeseg.reading import read_one
 from tests.cli.conftest import head, save_nifti
 
 NUMBERS = {"type": "array", "items": {"type": "number"}}
+COUNT, MEASURED = {"type": "integer", "minimum": 0}, {"type": ["number", "null"]}
+HEAD = {
+    "sampled_slices": COUNT,
+    "head_like_slices": COUNT,
+    "longest_run": COUNT,
+    "run_mm": MEASURED,
+    "probability": {"type": "number", "minimum": 0, "maximum": 1},
+    "closed_skull": MEASURED,
+    "brain_hu": MEASURED,
+    "brain_spread_hu": MEASURED,
+    "texture_hu": MEASURED,
+    "asymmetry": MEASURED,
+    "dark_outside": MEASURED,
+    "skull_radius_mm": MEASURED,
+    "brain_area_mm2": MEASURED,
+}
 SCHEMA = {
     "type": "object",
     "additionalProperties": False,
@@ -28,7 +44,7 @@ SCHEMA = {
             "items": {
                 "type": "object",
                 "additionalProperties": False,
-                "required": ["status", "input", "geometry", "remarks"],
+                "required": ["status", "input", "geometry", "head", "remarks"],
                 "properties": {
                     "name": {"type": ["string", "null"]},
                     "status": {"enum": ["accepted", "repaired"]},
@@ -42,6 +58,12 @@ SCHEMA = {
                             "step_mm": {"anyOf": [{"type": "null"}, NUMBERS]},
                             "extent_mm": {"anyOf": [{"type": "null"}, NUMBERS]},
                         },
+                    },
+                    "head": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": list(HEAD),
+                        "properties": HEAD,
                     },
                     "remarks": {"type": "array"},
                 },
@@ -72,6 +94,7 @@ def test_the_geometry_is_that_of_the_series(run, tmp_path):
     cosine = np.cos(np.radians(12))
     assert f"{3 * cosine:.2f} to {5 * cosine:.2f} mm" in stdout and "12.0 degrees (from positions)" in stdout
     assert "columns left, rows back, slices head" in stdout
+    assert "of 12 sampled" in stdout and "inner radius up to 7" in stdout
     assert "note[gantry-tilt]: " in stdout and "note[uneven-spacing]: " in stdout
 
 
@@ -84,6 +107,8 @@ def test_json_holds_its_schema_and_the_numbers(run, tmp_path):
     assert code == 0 and answer["refusal"] is None
     assert series["geometry"]["step_mm"] == pytest.approx([3 * cosine, 5 * cosine], abs=1e-4)
     assert series["geometry"]["extent_mm"][1:] == pytest.approx([180 * 1.1, 160 * 1.05])
+    assert series["head"]["head_like_slices"] > 0.6 * series["head"]["sampled_slices"]
+    assert series["head"]["skull_radius_mm"] == pytest.approx(75, abs=5) and series["head"]["closed_skull"] == 1
     assert sum(series["input"]["slice_weights_mm"]) == pytest.approx(series["geometry"]["extent_mm"][0], abs=0.01)
 
 

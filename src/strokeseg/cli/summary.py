@@ -15,6 +15,7 @@ from rich.text import Text
 from strokeseg.cli.terminal import escape_unprintable
 from strokeseg.errors import InputError
 from strokeseg.pipeline import describe_input
+from strokeseg.reading.head_check import measure_head_evidence
 from strokeseg.result import Findings, Lesion, Remark, ResultDocument, are_sides_known
 from strokeseg.scan import Scan
 from strokeseg.version import __version__
@@ -129,7 +130,7 @@ def describe_inspection(source: Path, scans: Sequence[Scan], chosen: str | None)
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
-        for heading, value in _describe_geometry(scan).items():
+        for heading, value in (_describe_geometry(scan) | _describe_head(scan)).items():
             table.add_row(f"  {heading}", value)
         lines.append(table)
         lines += [_format_coded_remark(remark) for remark in scan.remarks]
@@ -162,6 +163,20 @@ def _describe_geometry(scan: Scan) -> dict[str, str]:
         "window": "" if info.window is None else f"centre {info.window[0]:g}, width {info.window[1]:g}",
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def _describe_head(scan: Scan) -> dict[str, str]:
+    """Describe the evidence for a head."""
+    head = measure_head_evidence(scan)
+    values = {
+        "head on slices": f"{head.head_like_slices} of {head.sampled_slices} sampled, {head.longest_run} in a row"
+        f" (probability {head.probability:.2f})",
+        "skull": f"{_format_number(head.closed_skull, 2)} closed"
+        + ("" if head.skull_radius_mm is None else f", inner radius up to {head.skull_radius_mm:.0f} mm"),
+        "brain": f"{_format_number(head.brain_hu, 0)} HU, spread {_format_number(head.brain_spread_hu, 0)} HU, "
+        f"texture {_format_number(head.texture_hu, 1)} HU, asymmetry {_format_number(head.asymmetry, 2)}",
+    }
+    return values if head.head_like_slices else {"head on slices": values["head on slices"]}
 
 
 def _measure_geometry(scan: Scan) -> dict[str, Any]:
@@ -203,6 +218,7 @@ def format_inspection_json(scans: Sequence[Scan], chosen: str | None, refusal: I
             "name": scan.series_name,
             "input": describe_input(scan).model_dump(mode="json"),
             "geometry": _measure_geometry(scan),
+            "head": measure_head_evidence(scan).to_dict(),
             "remarks": [remark.model_dump(mode="json") for remark in scan.remarks],
         }
         for scan in scans

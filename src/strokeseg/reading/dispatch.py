@@ -35,7 +35,7 @@ def read_all_series(
     with silence_libraries(), _list_files(path) as files:
         inventory = sort_into_series(path, files, uid)
         if inventory is None and (archive := _find_only_archive(path, files)):
-            scans = read_all_series(archive, uid, window, spacing_mm, progress)
+            scans = read_all_series(archive, uid, pictures, progress)
             return [scan.with_remarks(*_remark_other_files(len(files) - 1)) for scan in scans]
         if inventory is None:
             return [_read_volume_or_pictures(path, files, uid, pictures)]
@@ -54,7 +54,7 @@ def read_one_series(
     with silence_libraries(), _list_files(path) as files:
         inventory = sort_into_series(path, files, uid)
         if inventory is None and (archive := _find_only_archive(path, files)):
-            scan = read_one_series(archive, uid, window, spacing_mm, progress)
+            scan = read_one_series(archive, uid, pictures, progress)
             return scan.with_remarks(*_remark_other_files(len(files) - 1))
         if inventory is None:
             return _read_volume_or_pictures(path, files, uid, pictures)

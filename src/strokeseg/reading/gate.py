@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strokeseg.errors import InconsistentGeometry, NoHounsfield, NotHead
+from strokeseg.reading.head_check import keep_head
 from strokeseg.reading.head_detection import (
     MIN_TISSUE_AREA_SHARE,
     EnclosedTissue,
@@ -63,20 +64,19 @@ def check_scan(scan: Scan) -> Scan:
     Raises
     ------
     InconsistentGeometry
-        `geometry`, if lengths cannot be measured with its spacing, direction cosines or positions.
+        `geometry`, if lengths cannot be measured with its spacing, direction cosines or positions, or the head has an
+        impossible size.
     NoHounsfield
         `no-hounsfield`, if the values cannot be Hounsfield units.
     NotHead
-        `not-head`, if no slice shows a head.
+        `not-head`, if too few slices show a head.
     """
     if fault := scan.planes.describe_fault():
         raise InconsistentGeometry(fault)
     scan = fill_padding(scan)
     check_hounsfield_range(scan)
     scan = align_slice_scales(scan)
-    scan = check_scale(correct_hounsfield_offset(scan))
-    if measure_head_area(scan) == 0:
-        raise NotHead("no slice shows brain-like tissue of a head's size inside a ring of bone")
+    scan = keep_head(check_scale(correct_hounsfield_offset(scan)))
     checks = (check_gantry_tilt, check_missing_slices, check_uneven_spacing, check_single_slice, check_thick_slices)
     remarks = [remark for check in checks if (remark := check(scan)) is not None] + check_quality(scan)
     codes = {remark.code for remark in scan.remarks}

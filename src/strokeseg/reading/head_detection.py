@@ -54,6 +54,32 @@ class TissueThresholds:
 
 
 @dataclass(frozen=True)
+class Rays:
+    """Rays from a pixel in 72 directions, in steps of one coarse pixel, as far as the picture reaches.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of int, shape (72, steps)
+        Coarse pixel of each step; (0, 0) beyond the picture.
+    in_picture : ndarray of bool, shape (72, steps)
+        Which steps lie in the picture.
+    is_bone : ndarray of bool, shape (72, steps)
+        Which steps lie in bone.
+    hits_bone : ndarray of bool, shape (72,)
+        Which rays hit bone.
+    distances : ndarray of int, shape (72,)
+        Steps to the bone; 0 without bone.
+    """
+
+    rows: NDArray[np.int_]
+    columns: NDArray[np.int_]
+    in_picture: NDArray[np.bool_]
+    is_bone: NDArray[np.bool_]
+    hits_bone: NDArray[np.bool_]
+    distances: NDArray[np.int_]
+
+
+@dataclass(frozen=True)
 class EnclosedTissue:
     """The largest component of brain-range tissue inside bone on one slice, measured on a coarse grid.
 
@@ -75,6 +101,12 @@ class EnclosedTissue:
         Share of bone along the edge of the picture.
     radius_px : float
         Mean distance to the bone, pixels of the slice.
+    coarse : ndarray of float32, shape (rows, columns)
+        The slice on the coarse grid, air and fat raised.
+    inside : ndarray of bool, shape (rows, columns)
+        The tissue on the coarse grid.
+    rays : Rays
+        The rays from its deepest point.
     """
 
     values: NDArray[np.float32]
@@ -85,6 +117,9 @@ class EnclosedTissue:
     circle_fill: float
     edge_bone_share: float
     radius_px: float
+    coarse: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    rays: Rays
 
     @property
     def is_head_like(self) -> bool:
@@ -146,17 +181,21 @@ def find_enclosed_tissue(
     inside = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
     depth = ndimage.distance_transform_edt(inside)
     row, column = np.unravel_index(int(depth.argmax()), inside.shape)
-    hits_bone, tissue_share, radius = _cast_rays(bone, brain, int(row), int(column))
+    rays = _cast_rays(bone, int(row), int(column))
+    radius = float(rays.distances[rays.hits_bone].mean()) if rays.hits_bone.any() else 0.0
     edge = np.concatenate([bone[0], bone[-1], bone[:, 0], bone[:, -1]])
     return EnclosedTissue(
         values=coarse[inside],
         area_share=float(inside.mean()),
-        ring_share=float(hits_bone.mean()),
-        tissue_share=tissue_share,
-        gap_count=int(np.count_nonzero(hits_bone & ~np.roll(hits_bone, 1))),
+        ring_share=float(rays.hits_bone.mean()),
+        tissue_share=_measure_tissue_share(rays, brain),
+        gap_count=int(np.count_nonzero(rays.hits_bone & ~np.roll(rays.hits_bone, 1))),
         circle_fill=float(inside.sum() / max(1.0, np.pi * radius**2)),
         edge_bone_share=float(edge.mean()),
         radius_px=radius * step,
+        coarse=coarse,
+        inside=inside,
+        rays=rays,
     )
 
 
@@ -168,20 +207,8 @@ def _mark_bone_on_side(bone: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return np.asarray(np.flip(marked, axis) if is_reversed else marked)
 
 
-def _cast_rays(
-    bone: NDArray[np.bool_], brain: NDArray[np.bool_], row: int, column: int
-) -> tuple[NDArray[np.bool_], float, float]:
-    """Cast rays from a pixel in 72 directions.
-
-    Returns
-    -------
-    hits_bone : ndarray of bool, shape (72,)
-        Which rays hit bone.
-    tissue_share : float
-        Share of brain-range tissue on these rays before the bone.
-    radius : float
-        Mean distance to the bone, coarse pixels.
-    """
+def _cast_rays(bone: NDArray[np.bool_], row: int, column: int) -> Rays:
+    """Cast rays from a pixel in 72 directions."""
     angles = np.linspace(0, 2 * np.pi, _DIRECTIONS, endpoint=False)
     steps = np.arange(np.hypot(*bone.shape))
     rows = np.rint(row + np.outer(np.sin(angles), steps)).astype(int)
@@ -189,9 +216,10 @@ def _cast_rays(
     in_picture = (rows >= 0) & (rows < bone.shape[0]) & (columns >= 0) & (columns < bone.shape[1])
     rows, columns = np.where(in_picture, rows, 0), np.where(in_picture, columns, 0)
     is_bone = bone[rows, columns] & in_picture
-    hits_bone = is_bone.any(axis=1)
-    if not hits_bone.any():
-        return hits_bone, 0.0, 0.0
-    before_bone = ~np.logical_or.accumulate(is_bone, axis=1) & in_picture & hits_bone[:, None]
-    tissue_share = (brain[rows, columns] & before_bone).sum() / max(1, before_bone.sum())
-    return hits_bone, float(tissue_share), float(is_bone.argmax(axis=1)[hits_bone].mean())
+    return Rays(rows, columns, in_picture, is_bone, is_bone.any(axis=1), is_bone.argmax(axis=1))
+
+
+def _measure_tissue_share(rays: Rays, brain: NDArray[np.bool_]) -> float:
+    """Return the share of brain-range tissue on the rays before the bone; 0 if none hits bone."""
+    before_bone = ~np.logical_or.accumulate(rays.is_bone, axis=1) & rays.in_picture & rays.hits_bone[:, None]
+    return float((brain[rays.rows, rays.columns] & before_bone).sum() / max(1, before_bone.sum()))

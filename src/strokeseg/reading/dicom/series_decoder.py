@@ -18,11 +18,11 @@ from strokeseg.reading.dicom.decoding import decode_hounsfield, make_damaged_err
 from strokeseg.reading.dicom.header import SliceHeader
 from strokeseg.reading.dicom.pixel_data import EncodedFrame, FrameReader
 from strokeseg.reading.dicom.series import Series, make_conflict_error, require_plane
+from strokeseg.reading.head_check import count_samples
 from strokeseg.reading.head_detection import sample_slice_indices
 from strokeseg.reading.progress import Progress
 from strokeseg.scan import Planes, Scan
 
-_PREVIEW_SLICES = 12
 _MAX_THREADS = 16
 
 
@@ -71,8 +71,9 @@ def read_series(series: Series, progress: Progress | None = None) -> Scan:
 
 
 def read_preview(series: Series) -> Scan:
-    """Read up to twelve evenly spaced slices: enough to recognize a head; raises as :func:`read_series`."""
-    indices = sample_slice_indices(len(series.slices), _PREVIEW_SLICES)
+    """Read evenly spaced slices: enough to recognize a head, as the gate does; raises as :func:`read_series`."""
+    extent_mm = float(np.linalg.norm(np.ptp(series.positions_mm, axis=0)))
+    indices = sample_slice_indices(len(series.slices), count_samples(extent_mm))
     slices = tuple(series.slices[index] for index in indices)
     return read_series(replace(series, slices=slices, duplicates=(), remarks=()))
 
