@@ -101,7 +101,7 @@ def measure(configuration: Path, packed: Path, data: Path, log: Callable[[str], 
     torch.manual_seed(0)  # the images on which batch norms are restated
     file = f"file:{packed.resolve()}"
     candidates: list[tuple[str, Callable[[], nn.Module], int]] = [
-        ("shipped, slice by slice", lambda: start(MODEL, 0), 0),
+        ("0.1.0, slice by slice", lambda: start(MODEL, 0), 0),
         ("packed run", lambda: start(file, neighbours), neighbours),
         ("packed run, the slice in place of its neighbours", lambda: start(file, 0), 0),
         (
