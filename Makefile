@@ -13,7 +13,7 @@ SOURCES := src tests tools benchmarks app.py
 # Two test processes share the cores: one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test check quality fuzz format lint types imports docstrings spelling lock module-index picture measure-pictures gate-pictures gate-table clean
+.PHONY: help demo test check quality fuzz stress format lint types imports docstrings spelling lock module-index picture measure-pictures gate-pictures gate-table clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
@@ -39,6 +39,10 @@ check: $(TESTS)  ## a few minutes: format, lint, types, import rules, docstrings
 
 fuzz: $(TESTS)  ## read 20,000 damaged or wrong inputs of every kind, and print the outcomes
 	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress.fuzz 20000
+
+stress: $(TESTS)  ## stop, flood, fill and cut the power for some hours, and write docs/reliability.md
+	cd tests && OMP_NUM_THREADS=1 ../$(PYTHON) -m stress all --json ../benchmarks/reliability.json
+	cd tests && ../$(PYTHON) -m stress page
 
 quality: lint types imports docstrings spelling  ## the checks that run no test
 

@@ -56,7 +56,7 @@ class ServerProcess:
             self.wait_until_ready()
         return self
 
-    def wait_until_ready(self, timeout_s=120):
+    def wait_until_ready(self, timeout_s=300):
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             with contextlib.suppress(httpx.HTTPError):
@@ -101,7 +101,7 @@ def list_step_processes(parent):
     return pids
 
 
-def wait_until_ended(client, study, timeout_s=240, also=lambda state: True):
+def wait_until_ended(client, study, timeout_s=600, also=lambda state: True):
     """Wait until a study has ended, and return its state."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:

@@ -1,1 +1,1 @@
-"""Kills, floods, load and fuzzing, each runnable as `python -m stress.NAME` from tests/."""
+"""Stops, floods, power cuts, load and fuzzing; `python -m stress` and `python -m stress.NAME` run them from tests/."""

@@ -24,11 +24,12 @@ def main(arguments=None):
     names = ["stops", "connections", "memory", "surroundings", "power-cut"]
     parser.add_argument("test", choices=[*names, "all", "page"])
     parser.add_argument("--count", type=int, help="stops (200), or connections (300)")
+    parser.add_argument("--only", default="", help='of stops, such as "node, postgresql"')
     parser.add_argument("--size", type=int, default=500, help="MB of each body (500)")
     parser.add_argument("--json", type=Path, help="add the figures to this file")
     options = parser.parse_args(arguments)
     tests = {
-        "stops": lambda log: stops.run(options.count or 200, log),
+        "stops": lambda log: stops.run(options.count or 200, log, options.only),
         "connections": lambda log: connections.run(options.count or 300, log),
         "memory": lambda log: memory.run(options.size, log),
         "surroundings": surroundings.run,
@@ -48,6 +49,9 @@ def main(arguments=None):
 def _add(path, name, rows):
     """Put the rows of one test into the file of figures."""
     figures = json.loads(path.read_text()) if path.exists() else {}
+    replaced = {(row.get("process"), row.get("database")) for row in rows}
+    if name == "stops" and name in figures:  # those that were left out stay
+        rows = [row for row in figures[name]["rows"] if (row["process"], row["database"]) not in replaced] + rows
     figures[name] = {
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}",

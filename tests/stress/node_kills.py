@@ -63,7 +63,7 @@ class KilledNode:
         command += ["--database", self.database, "--storage", str(self.folder / "store")]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log)
 
-    def wait_until_listening(self, timeout_s=120):
+    def wait_until_listening(self, timeout_s=300):
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5):

@@ -8,42 +8,45 @@ ROOT = Path(__file__).parents[2]
 FIGURES, PAGE = ROOT / "benchmarks/reliability.json", ROOT / "docs/reliability.md"
 HEAD = """# Reliability
 
-`cd tests && python -m stress page` writes this page from `benchmarks/reliability.json`; do not edit it. Each section names
-the command that measures its figures, run in `tests/`; `--json ../benchmarks/reliability.json` stores them. Short forms
-of all of them run in `make test`, in `tests/test_stress.py`.
+`cd tests && python -m stress page` writes this page from `benchmarks/reliability.json`; do not edit it. Each section
+names the command that measures its figures, run in `tests/`; `--json ../benchmarks/reliability.json` stores them. Short
+forms of all of them run in `make test`, in `tests/test_stress.py`.
 """
 TEXTS = {
     "stops": (
         "Stops",
         "python -m stress stops --count 200",
-        "A process is stopped at random moments, also while it starts, and started again: by SIGTERM and by SIGKILL in "
-        "turn. Studies and series arrive meanwhile. Lost: an instance or study that was answered with success and has no "
-        "result. Twice: two results, or two studies of one upload. Half: a file that is missing or differs from its SHA-256.",
+        """A process is stopped at random moments, also while it starts, and started again: by SIGTERM and by SIGKILL in
+        turn. Studies and series arrive meanwhile. Lost: an instance or study that was answered with success and has no
+        result. Twice: two results, or two studies of one upload. Half: a file that is missing or differs from its
+        SHA-256.""",
     ),
     "connections": (
         "Connections",
         "python -m stress connections --count 300",
-        "Connections from another address, without a token, to a server that may open 1,024 files. Silent ones send "
-        "nothing; slow ones send the head of an upload and then a byte every 5 s. Another user's study is sent meanwhile.",
+        """Connections from another address, without a token, to a server that may open 1,024 files. Silent ones send
+        nothing; slow ones send the head of an upload and then a byte every 5 s. Another user's study is sent
+        meanwhile.""",
     ),
     "memory": (
         "Memory",
         "python -m stress memory --size 500",
-        "Bodies without a token, with and without a stated length. The last column is the most memory that the server "
-        "has held so far; the bound is 400 MB.",
+        """Bodies without a token, with and without a stated length. The last column is the most memory that the server
+        has held so far; the bound is 400 MB.""",
     ),
     "surroundings": (
         "Disk, clock, storage folder",
         "python -m stress surroundings",
-        "The disk is filled while a study is segmented; the clock is set back by an hour while the server runs and again "
-        "after a kill; a worker with process numbers of its own, as in another container, uses the same storage folder.",
+        """The disk is filled while a study is segmented; the clock is set back by an hour while the server runs and
+        again after a kill; a worker with process numbers of its own, as in another container, uses the same storage
+        folder.""",
     ),
     "power-cut": (
         "Power cuts",
         "python -m stress power-cut",
-        "`strace` records what a program writes, syncs, renames and removes. After every system call, each state that a "
-        "file system may have kept is written into a folder and opened by the code that opens it after a restart. A fault "
-        "is a result, journal entry or instance that was promised and is not whole.",
+        """`strace` records what a program writes, syncs, renames and removes. After every system call, each state that
+        a file system may have kept is written into a folder and opened by the code that opens it after a restart. A
+        fault is a result, journal entry or instance that was promised and is not whole.""",
     ),
 }
 
@@ -79,7 +82,7 @@ def _format(value):
 
 
 def _fill(text):
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def write():

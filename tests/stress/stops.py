@@ -41,11 +41,15 @@ class Databases:
             self.server.stop()
 
 
-def run(count, log=print):
-    """Stop processes this often in all; return a row for each kind of process and database."""
+def run(count, log=print, only=""):
+    """Stop processes this often in all; return a row for each kind of process and database.
+
+    ``only`` : leave out all others, such as "node, postgresql"
+    """
     rows = []
     with closing(Databases()) as databases:
         cases = [(what, name) for name in databases.names for what in ("server and workers", "node")]
+        cases = [case for case in cases if only in ("", ", ".join(case))]
         for number, (what, database) in enumerate(cases):
             share = count // len(cases) + (number < count % len(cases))
             with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from pydicom.filereader import _read_file_meta_info, read_preamble
@@ -33,8 +34,9 @@ def open_inflated(file: InputFile) -> BinaryIO:
     max_bytes = max(_ALWAYS_ALLOWED_BYTES, limits.MAX_COMPRESSION_RATIO * file.measure_bytes())
     stream = open_header(file, min(_MAX_BYTES, max_bytes))
     if isinstance(stream, _InflatingStream):
-        stream.read()
-        stream.seek(0)
+        with _closing_on_error(stream):
+            stream.read()
+            stream.seek(0)
     return stream
 
 
@@ -57,7 +59,8 @@ def open_header(file: InputFile, max_bytes: int) -> BinaryIO:
     if not _may_be_deflated(file.read_start(1024)):
         return file.open()
     stream = file.open()
-    meta = _read_deflated_meta(stream)
+    with _closing_on_error(stream):
+        meta = _read_deflated_meta(stream)
     return stream if meta is None else _InflatingStream(meta, stream, file.name, max_bytes)
 
 
@@ -113,6 +116,15 @@ class _InflatingStream(io.BytesIO):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+
+@contextmanager
+def _closing_on_error(stream: BinaryIO) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _may_be_deflated(start: bytes) -> bool:
