@@ -261,7 +261,7 @@ def whole_scans(
 @app.command()
 def gate(
     data: _DataOption = Path("data"),
-    count: _CountOption = 30,
+    count: _CountOption = 26,
     fit: _FitOption = False,
     further: _FurtherOption = None,
     jobs: _JobsOption = 2,
@@ -280,7 +280,9 @@ def gate(
 
                 model = gate_fit.fit(gate_fit.collect(data, further, jobs, terminal.print_note))
                 atomic_write.write_file(gate_fit.MODEL, gate_fit.format_model(model).encode(), "Run it in a clone.")
-        figures = benchmark.measure(data, count, test, terminal.print_note)
+        benchmark.measure(data, count, test, terminal.print_note, store)
+
+    def store(figures: benchmark.GateFigures) -> None:
         atomic_write.write_file(results, (figures.model_dump_json(indent=1) + "\n").encode(), _RESULTS_REMEDY)
 
     def render() -> str:

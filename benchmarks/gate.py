@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchmarks import gate_fit, head_variants, non_heads
 from strokeseg.errors import InputError, TrainError
 from strokeseg.reading import gate, read
-from strokeseg.scan import Scan
 
+_SLICE_STEP = 10  # every tenth slice of the sets is read alone
 _START, _END = "<!-- rates -->\n", "<!-- end of rates -->"
 
 
@@ -51,7 +52,9 @@ class GateFigures(_FiguresModel):
     slices: list[Heads]
 
 
-def measure(data: Path, count: int, test: bool, log: Callable[[str], None]) -> GateFigures:
+def measure(
+    data: Path, count: int, test: bool, log: Callable[[str], None], store: Callable[[GateFigures], None]
+) -> None:
     """Measure both rates.
 
     Parameters
@@ -64,34 +67,36 @@ def measure(data: Path, count: int, test: bool, log: Callable[[str], None]) -> G
         Whether the CT-ICH patients of role test are counted too.
     log : callable
         Is called with a line of text for each kind and source.
-
-    Returns
-    -------
-    GateFigures
-        The figures.
+    store : callable
+        Is called with the figures so far after each kind and source.
     """
-    kinds = []
+    kinds: list[NonHeads] = []
+    scans: list[Heads] = []
+    slices: list[Heads] = []
+
+    def add(rows: list[Heads], source: str, checks: Iterable[Callable[[], object]]) -> None:
+        rows.append(count_refused(source, checks))
+        log(f"{source}: {rows[-1].refused} of {rows[-1].inputs} refused")
+        store(GateFigures(non_heads=kinds, scans=scans, slices=slices))
+
     for kind in non_heads.KINDS:
         kinds.append(measure_kind(kind, count))
         log(f"{kind}: {kinds[-1].accepted} of {kinds[-1].inputs} accepted")
-    scans = []
-    for source, paths in find_whole_scans(data, test).items():
-        scans.append(count_refused(source, [lambda path=path: read(path) for path in paths]))
-        log(f"{source}: {scans[-1].refused} of {scans[-1].inputs} refused")
+        store(GateFigures(non_heads=kinds, scans=scans, slices=slices))
     for name in gate_fit.VOLUMES:
         if (data / name).exists():
             [scan] = read(data / name)
             variants = head_variants.make_variants(scan).values()
-            source = f"changed copies of {Path(name).parent.name}"
-            scans.append(count_refused(source, [lambda scan=each: gate.check_scan(scan) for each in variants]))
-            log(f"{source}: {scans[-1].refused} of {scans[-1].inputs} refused")
-    slices = []
+            add(
+                scans,
+                f"changed copies of {Path(name).parent.name}",
+                [partial(gate.check_scan, each) for each in variants],
+            )
+    for source, paths in find_whole_scans(data, test).items():
+        add(scans, source, [partial(read, path) for path in paths])
     for pattern in gate_fit.PICTURE_SETS:
-        if paths := sorted(data.glob(pattern)):
-            source = pattern.partition("/")[0]
-            slices.append(count_refused(source, [lambda path=path: read(path) for path in paths]))
-            log(f"slices of {source}: {slices[-1].refused} of {slices[-1].inputs} refused")
-    return GateFigures(non_heads=kinds, scans=scans, slices=slices)
+        if paths := sorted(data.glob(pattern))[::_SLICE_STEP]:
+            add(slices, pattern.partition("/")[0], [partial(read, path) for path in paths])
 
 
 def measure_kind(kind: str, count: int) -> NonHeads:
@@ -99,7 +104,7 @@ def measure_kind(kind: str, count: int) -> NonHeads:
     codes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for path in non_heads.write_kind(kind, Path(folder), count):
-            codes[find_code(lambda path=path: read(path))] += 1
+            codes[find_code(partial(read, path))] += 1
     accepted = codes.pop("", 0)
     held_out = kind in non_heads.HELD_OUT
     return NonHeads(
@@ -120,7 +125,7 @@ def find_code(check: Callable[[], object]) -> str:
     return ""
 
 
-def count_refused(source: str, checks: Iterable[Callable[[], list[Scan] | Scan]]) -> Heads:
+def count_refused(source: str, checks: Iterable[Callable[[], object]]) -> Heads:
     """Count refusals."""
     codes = [find_code(check) for check in checks]
     return Heads(source=source, inputs=len(codes), refused=sum(bool(code) for code in codes))
@@ -139,11 +144,11 @@ def find_whole_scans(data: Path, test: bool) -> dict[str, list[Path]]:
     train = sorted({path.parent for path in gate_fit.find_training_slices(data)})
     others = [path for path in sorted(data.glob("ctich/[0-9]*")) if path not in train]
     sources = {
+        **{name.partition("/")[0]: [data / name] for name in gate_fit.VOLUMES if (data / name).exists()},
+        "phe_sich_stacks": sorted(data.glob("phe_sich_stacks/*/images")),
         "ctich, role train": train,
         "ctich, role test": others if test else [],
         "phe_sich": sorted(data.glob("phe_sich/[0-9]*")),
-        "phe_sich_stacks": sorted(data.glob("phe_sich_stacks/*/images")),
-        **{name.partition("/")[0]: [data / name] for name in gate_fit.VOLUMES if (data / name).exists()},
     }
     return {source: paths for source, paths in sources.items() if paths}
 

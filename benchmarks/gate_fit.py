@@ -52,7 +52,8 @@ PICTURE_SETS = (
 """Single slices."""
 VOLUMES = ("rsna_volume/series.zip", "ge_head_dicom/series.zip", "cranium/cranium_hu.nii.gz")
 _WINDOWS = {"ctich": (40.0, 120.0), "phe_sich": (40.0, 80.0)}
-_DRAWN = 80
+_DRAWN = {"abdomens and pelvises": 160, "screenshots": 320, "photographs": 200, "test patterns and noise": 160}
+_DRAWN_OF_OTHERS = 80
 _FIRST_SEED = 1000  # the benchmark draws with seeds from 0
 _TREES, _DEPTH, _RATE = 200, 4, 0.1
 
@@ -107,7 +108,9 @@ def collect(data: Path, further: Path | None, jobs: int, log: Callable[[str], No
     tasks += [(_measure_volume, (data / name,)) for name in VOLUMES]
     tasks += [(_measure_synthetic_heads, ())]
     kinds = [kind for kind in non_heads.KINDS if kind not in non_heads.HELD_OUT]
-    tasks += [(_measure_drawn, (kind, first)) for kind in kinds for first in range(0, _DRAWN, 20)]
+    tasks += [
+        (_measure_drawn, (kind, first)) for kind in kinds for first in range(0, _DRAWN.get(kind, _DRAWN_OF_OTHERS), 20)
+    ]
     if further is not None:
         tasks += [(_measure_further, (part, further)) for part in _split(_list_files(further), 20)]
     samples: list[Sample] = []
@@ -256,8 +259,8 @@ def _measure_drawn(kind: str, first: int) -> list[Sample]:
         for number in range(_FIRST_SEED + first, _FIRST_SEED + first + 20):
             path = non_heads.draw(kind, number, Path(folder))
             for scan in read_unchecked(path):
-                planes, group = scan.hu[sample_slice_indices(len(scan.hu), 12)], f"{kind} {number}"
-                found = _measure(planes, _get_thresholds(scan))
+                group = f"{kind} {number}"
+                found = _measure_with_copies(scan.hu[sample_slice_indices(len(scan.hu), 12)], _get_thresholds(scan))
                 samples += [Sample(each, False, kind, group) for each in found]
     return samples
 

@@ -1,6 +1,7 @@
 """Rates of the gate: the page shows the stored figures, they keep the promise, and a part is measured again."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_the_gate_accepts_one_in_a_hundred_others_and_refuses_one_head_in_two_hu
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [kind for kind in non_heads.KINDS if kind != "files of packages"])
 def test_the_first_inputs_of_each_kind_are_refused(kind, tmp_path):
-    codes = [gate.find_code(lambda path=path: read_one(path)) for path in non_heads.write_kind(kind, tmp_path, 2)]
+    codes = [gate.find_code(partial(read_one, path)) for path in non_heads.write_kind(kind, tmp_path, 2)]
     assert set(codes) <= {"not-head", "no-hounsfield", "geometry"}
 
 

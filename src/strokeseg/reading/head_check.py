@@ -170,14 +170,23 @@ def _measure_slices(scan: Scan) -> _HeadSlices:
 def _leave_out_bodies(
     scan: Scan, indices: NDArray[np.intp], found: Sequence[SliceEvidence | None]
 ) -> list[SliceEvidence | None]:
-    """Leave out slices that cannot show a head by the area inside their outline, or by that of the other slices."""
+    """Leave out slices that cannot show a head by the area inside their outline, or by that of the other slices.
+
+    A slice with too large a skull stays: not the slice may be wrong, but the spacing.
+    """
     if not scan.spacing_known or not any(found):
         return list(found)
     areas = np.array(
         [0.0 if each is None else _measure_outline_mm2(scan, int(i)) for i, each in zip(indices, found, strict=True)]
     )
-    max_mm2 = min(_MAX_OUTLINE_MM2, max(_MAX_HEAD_MM2, _MAX_HEAD_AREAS * float(np.median(areas[areas > 0]))))
-    return [each if area <= max_mm2 else None for each, area in zip(found, areas, strict=True)]
+    max_mm2 = max(_MAX_HEAD_MM2, _MAX_HEAD_AREAS * float(np.median(areas[areas > 0])))
+    pixel_mm = max(scan.planes.pixel_spacing_mm)
+    return [
+        None
+        if each is None or area > max_mm2 or (area > _MAX_OUTLINE_MM2 and each.radius_px * pixel_mm <= _MAX_RADIUS_MM)
+        else each
+        for each, area in zip(found, areas, strict=True)
+    ]
 
 
 def count_samples(extent_mm: float) -> int:
@@ -256,7 +265,7 @@ def _check_size(scan: Scan, evidence: HeadEvidence) -> list[Remark]:
     spacing = " x ".join(f"{length:.3g}" for length in scan.planes.pixel_spacing_mm)
     message = (
         f"the inside of the skull is {2 * radius_mm:.0f} mm wide on average, of a head about 140 mm: the pixel spacing "
-        f"({spacing} mm) is probably wrong"
+        f"({spacing} mm) is probably wrong, or this is no head"
     )
     if radius_mm > _MAX_RADIUS_MM:
         raise InconsistentGeometry(message, "Export it again with its true pixel spacing.")
