@@ -228,7 +228,7 @@ def compress_zeros(mib, wbits):
 
 def make_bomb(folder, rng):
     """Write a small file that states or inflates to a large one."""
-    sizes = [int(each) for each in 2 ** rng.integers(4, 13, 3)]
+    sizes = [int(each) for each in 2 ** rng.integers(5, 14, 3)]
     mib = int(rng.choice([1, 16, 128]))
     kind = rng.choice(["nii.gz", "nrrd", "mha", "png", "zip"])
     path = folder / f"bomb.{kind}"

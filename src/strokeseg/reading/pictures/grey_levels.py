@@ -55,8 +55,8 @@ def estimate_window(stack: Grey, white: float) -> tuple[float, float]:
         tissue.values for plane in stack if (tissue := find_enclosed_tissue(plane, thresholds)) is not None
     ]
     if not values:
-        grey = stack[(stack > thresholds.air_below) & (stack < thresholds.brain_below)]
-        values = [grey if grey.size else np.zeros(1)]
+        grey = [plane[(plane > thresholds.air_below) & (plane < thresholds.brain_below)] for plane in stack]
+        values = grey if any(each.size for each in grey) else [np.zeros(1)]
     level = float(np.median(np.concatenate(values))) / white
     return min(CANDIDATE_WINDOWS, key=lambda window: abs(level * window[1] + window[0] - window[1] / 2 - _BRAIN_HU))
 
@@ -125,10 +125,12 @@ def map_window(stack: Grey, white: float, window: tuple[float, float]) -> NDArra
         Hounsfield units.
     """
     centre, width = window
+    hu = np.empty(stack.shape, np.int16)
     if stack.dtype == np.uint8:
         table = np.rint(np.arange(256) / 255 * width + centre - width / 2).astype(np.int16)
-        return table[stack]
-    hu = np.empty(stack.shape, np.int16)
+        for plane, hu_plane in zip(stack, hu, strict=True):  # numpy makes indices of eight bytes
+            hu_plane[...] = table[plane]
+        return hu
     for plane, hu_plane in zip(stack, hu, strict=True):  # floats of a whole stack would need four times its memory
         hu_plane[...] = np.rint(np.clip(plane / white, 0, 1) * width + centre - width / 2)
     return hu
