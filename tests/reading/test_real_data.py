@@ -74,7 +74,8 @@ def test_a_folder_of_pictures_is_one_uncalibrated_stack(name, slices, window):
     scan = read_one(find_data_set(name))
     assert scan.shape[0] == slices and scan.kind == "pictures" and scan.window == window
     assert not scan.calibrated and scan.pixel_spacing_mm is None and scan.weights_mm is None
-    assert {"window-estimated", "uncalibrated", "assumed-order"} <= collect_codes(scan)
+    assert {"window-estimated", "uncalibrated"} <= collect_codes(scan)
+    assert collect_codes(scan) & {"assumed-order", "slice-order"}
     assert read_one(find_data_set(name), spacing_mm=(5, 0.45, 0.45)).weights_mm == pytest.approx([5.0] * slices)
 
 

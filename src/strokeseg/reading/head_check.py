@@ -297,7 +297,9 @@ def _cut(scan: Scan, slices: _HeadSlices) -> Scan:
 
 def _measure_outline_mm2(scan: Scan, index: int) -> float:
     """Measure the area inside the outline of the largest component of tissue, lungs and other air included."""
-    tissue = scan.hu[index, ::_BODY_STRIDE, ::_BODY_STRIDE] > _FAT_HU
+    # Pictures end at their window, where air and fat are black.
+    limit = _FAT_HU if scan.window is None else TissueThresholds.for_window(*scan.window).air_below
+    tissue = scan.hu[index, ::_BODY_STRIDE, ::_BODY_STRIDE] > limit
     labels, count = ndimage.label(ndimage.binary_fill_holes(tissue))
     largest_px = int(np.bincount(labels.ravel())[1:].max()) if count else 0
     return largest_px * scan.planes.pixel_area_mm2 * _BODY_STRIDE**2

@@ -366,6 +366,8 @@ def test_many_values_far_below_air_are_no_padding(tmp_path):
 @pytest.mark.parametrize("given", ["head.hdr", "head.img", "."])
 def test_a_pair_of_header_and_voxels_is_read_as_the_single_file(tmp_path, image_class, given):
     values, affine = make_head()
+    for folder in ("single", "pair"):
+        (tmp_path / folder).mkdir()
     single = read_one(save_nifti(tmp_path / "single/head.nii", values, affine))
     image_class(values, affine).to_filename(tmp_path / "pair/head.img")
     scan = read_one(tmp_path / "pair" / given)

@@ -78,14 +78,14 @@ def _load_voxels(
         start = stream.read(_HEADER_BYTES[2])
         version = 2 if start[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else 1
         image_class = nibabel.Nifti2Image if version == 2 else nibabel.Nifti1Image
-        header = image_class.header_class.from_fileobj(io.BytesIO(start[: _HEADER_BYTES[version]]))
-        if data_file is None:
-            values = _read_voxels(stream, start, header, file)
-        elif header["magic"].item() + b"\0" not in _PAIR_MAGIC:
+        if data_file is not None and (start[4:8] if version == 2 else start[344:348]) not in _PAIR_MAGIC:
             raise UnreadableFile(
                 f"{file.name}: not the header of a NIfTI pair, but perhaps of Analyze, which states no sides",
                 "Convert it to NIfTI with the program that wrote it.",
             )
+        header = image_class.header_class.from_fileobj(io.BytesIO(start[: _HEADER_BYTES[version]]))
+        if data_file is None:
+            values = _read_voxels(stream, start, header, file)
     if data_file is not None:
         data_file.check_bytes(limits.MAX_VOLUME_BYTES)
         with _open_decompressed(data_file) as stream:
