@@ -68,7 +68,7 @@ class ServerProcess:
 
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(120)
 
     def create_client(self):
         return httpx.Client(base_url=f"{self.base}/api/v1", timeout=60)

@@ -41,7 +41,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def sync_file(path: Path) -> None:
     """Return when the content of a file is on the disk; its name is only after :func:`sync_folder`."""
-    with path.open("rb") as stream:
+    with path.open("r+b") as stream:  # Windows syncs only what may be written
         os.fsync(stream.fileno())
 
 

@@ -324,3 +324,15 @@ def test_a_read_only_folder_is_refused(plain_user):
     with pytest.raises(NotWritable):
         outputs.check(folder, ("json",))
     assert list(folder.iterdir()) == []
+
+
+def test_a_plan_cannot_name_other_files(tmp_path):
+    """Such as one in a folder that someone sent: it would take a file of the user away."""
+    staging = tmp_path / ".strokeseg-x.partial"
+    staging.mkdir()
+    (tmp_path / "mine.txt").write_text("a note")
+    (staging / "result.json").write_text("{}")
+    plan = {"names": ["mine.txt", "result.json"], "earlier": [], "last": "result.json"}
+    (staging / "plan.json").write_text(json.dumps(plan))
+    restore_interrupted(tmp_path, ended=True)
+    assert (tmp_path / "mine.txt").read_text() == "a note"

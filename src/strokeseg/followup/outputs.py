@@ -23,6 +23,8 @@ _OUTPUT_NAMES = re.compile(r"change\.json|change\.schema\.json|change\.html|chan
 class _ComparisonFolder(OutputFolder):
     """An output folder whose earlier files are those listed by an earlier `change.json`."""
 
+    output_names = _OUTPUT_NAMES
+
     def _list_earlier_files(self) -> set[str]:
         try:
             document = json.loads((self.out / DOCUMENT_NAME).read_text("utf-8"))
@@ -31,7 +33,7 @@ class _ComparisonFolder(OutputFolder):
             listed = {DOCUMENT_NAME, *document["files"].values()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return set()
-        return {name for name in listed if _OUTPUT_NAMES.fullmatch(str(name)) and (self.out / name).is_file()}
+        return {name for name in listed if self.output_names.fullmatch(str(name)) and (self.out / name).is_file()}
 
 
 def check(out: str | Path, formats: Sequence[str]) -> None:

@@ -46,6 +46,7 @@ class OutputFolder:
     """
 
     staging: Path
+    output_names = OUTPUT_NAMES
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -57,7 +58,7 @@ class OutputFolder:
             if self.out.exists() and not self.out.is_dir():
                 raise NotWritable(f"{self.out} is a file, not a folder", "Pass a folder with -o.")
             self._created = atomic_write.create_folders(self.out)
-            restore_interrupted(self.out)
+            restore_interrupted(self.out, self.output_names)
             self.staging, self._lock = _create_staging(self.out)
         except OSError as error:
             self._remove_created()
@@ -135,7 +136,7 @@ class OutputFolder:
             listed = {"result.json", *document["files"].values()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return set()
-        return {name for name in listed if OUTPUT_NAMES.fullmatch(str(name)) and (self.out / name).is_file()}
+        return {name for name in listed if self.output_names.fullmatch(str(name)) and (self.out / name).is_file()}
 
     def _remove_created(self) -> None:
         for path in reversed(self._created):
@@ -161,7 +162,7 @@ class _Plan(NamedTuple):
     last: str
 
 
-def restore_interrupted(out: Path, *, ended: bool = False) -> None:
+def restore_interrupted(out: Path, output_names: re.Pattern[str] = OUTPUT_NAMES, *, ended: bool = False) -> None:
     """Remove what killed processes have left in a folder of results, and restore the earlier result.
 
     Only staging folders are touched, the files that the plan of one of them names, and only if its process has ended:
@@ -171,6 +172,8 @@ def restore_interrupted(out: Path, *, ended: bool = False) -> None:
     ----------
     out : Path
         Folder of the results; may be missing.
+    output_names : re.Pattern, optional
+        Names that a plan may contain; anyone could edit a plan.
     ended : bool, default: False
         Whether the caller knows that no process is writing into the folder.
 
@@ -187,11 +190,11 @@ def restore_interrupted(out: Path, *, ended: bool = False) -> None:
         if lock is None and not ended:
             continue
         with lock or contextlib.nullcontext():
-            plan = _read_plan(staging)
+            plan = _read_plan(staging, output_names)
             if plan is not None and (staging / plan.last).exists():
                 _take_back(out, staging, plan)
-            elif plan is None and (staging / _BACKUP).is_dir() and any((staging / _BACKUP).iterdir()):
-                continue  # holds files of a result, and it is not known where they belong
+            elif plan is None and ((staging / _PLAN).exists() or any((staging / _BACKUP).glob("*"))):
+                continue  # may hold files of a result, and it is not known where they belong
         _remove_staging(staging)
 
 
@@ -221,15 +224,15 @@ def _remove_staging(staging: Path) -> None:
         staging.rmdir()
 
 
-def _read_plan(staging: Path) -> _Plan | None:
-    """Return the plan of a staging folder; None before its commit, when no file has been renamed."""
+def _read_plan(staging: Path, output_names: re.Pattern[str]) -> _Plan | None:
+    """Return the plan of a staging folder; None before its commit, or if it names files that cannot be ours."""
     try:
         content = json.loads((staging / _PLAN).read_bytes())
         plan = _Plan(tuple(content["names"]), tuple(content["earlier"]), content["last"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_plain = all(isinstance(name, str) and Path(name).name == name for name in (*plan.names, *plan.earlier))
-    return plan if is_plain and plan.last in plan.names else None
+    is_ours = all(output_names.fullmatch(str(name)) for name in (*plan.names, *plan.earlier))
+    return plan if is_ours and plan.last in plan.names else None
 
 
 def _create_staging(out: Path) -> tuple[Path, BufferedIOBase]:

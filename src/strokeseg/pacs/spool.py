@@ -30,7 +30,7 @@ class ReceivedInstance:
     file : bytes
         The file with preamble and meta group.
     header : Dataset
-        The header without pixels.
+        Its UIDs and SOP class, and the number of instances of its series if the sender states it.
     sender : str
         Name of the peer or DICOMweb server.
     prior : bool, default: False
