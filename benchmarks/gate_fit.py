@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,7 +296,7 @@ def fit(samples: list[Sample]) -> dict[str, object]:
     return export(model, features)
 
 
-def make_classifier():  # type: ignore[no-untyped-def]
+def make_classifier() -> Any:
     """Return the classifier of scikit-learn that is fitted."""
     from sklearn.ensemble import GradientBoostingClassifier
 

@@ -25,6 +25,7 @@ _PACKAGES = {
     "nilearn": ("datasets/data", (".nii.gz",)),
     "skimage": ("data", (".png", ".jpg", ".tif")),
 }
+_HEADS = ("693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm")  # files of pydicom: CT of a head, by their headers
 
 
 def write_kind(kind: str, folder: Path, count: int) -> Iterator[Path]:
@@ -63,7 +64,7 @@ def find_package_files() -> list[Path]:
         if spec is None or spec.origin is None:
             continue
         paths = sorted((Path(spec.origin).parent / inside).iterdir())
-        found += [path for path in paths if path.name.lower().endswith(endings)]
+        found += [path for path in paths if path.name.lower().endswith(endings) and path.name not in _HEADS]
     return found
 
 
@@ -311,7 +312,7 @@ def draw_map(rng: np.random.Generator, path: Path) -> Path:
         values = np.zeros(brain.shape)
         values[tuple(places.T)] = (1 + spatial.KDTree(seeds).query(places)[1]) * rng.uniform(1, 6)
     elif design == 2:
-        values = float(rng.choice([1, 40, 100, 255])) * brain
+        values = np.float64(rng.choice([1, 40, 100, 255])) * brain.astype(np.float64)
     elif design == 3:
         noise = ndimage.gaussian_filter(rng.normal(0, 1, brain.shape), 5)
         values = rng.uniform(3, 60) * noise / noise.std() * brain
@@ -481,8 +482,8 @@ def draw_chart(rng: np.random.Generator, path: Path) -> Path:
     elif design == 3:
         draw.rectangle((40, 20, width - 20, height - 40), outline=ink, width=3)
         for _ in range(int(rng.integers(1, 5))):
-            y = height / 2 + np.cumsum(rng.normal(0, height / 40, 60))
-            points = [(40 + i * (width - 60) / 59, float(v)) for i, v in enumerate(y)]
+            curve = (height / 2 + np.cumsum(rng.normal(0, height / 40, 60))).tolist()
+            points = [(40 + i * (width - 60) / 59, value) for i, value in enumerate(curve)]
             draw.line(points, fill=int(rng.integers(60, 200)), width=3)
     else:
         for x in range(50, width - 60, 50):

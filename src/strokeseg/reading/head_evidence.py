@@ -196,7 +196,7 @@ def measure_features(tissue: EnclosedTissue, thresholds: TissueThresholds) -> ND
             _measure_asymmetry(rays, radius),
             np.count_nonzero(is_brain & ~inside) / area,
             np.count_nonzero(is_bone) / area,
-            np.count_nonzero(outside & ~is_brain) / max(1, np.count_nonzero(outside)),
+            np.count_nonzero(outside & ~is_brain) / max(1, int(np.count_nonzero(outside))),
             *_measure_bone_parts(is_bone, rays),
             thickness_spread / radius,
             _measure_ellipse_residual(distances) / radius,

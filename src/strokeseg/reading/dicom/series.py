@@ -179,9 +179,9 @@ def _check_lossy_compression(headers: list[SliceHeader]) -> list[Remark]:
     ratios = [ratio for header in headers if (ratio := read_lossy_ratio(header)) is not None]
     if not ratios or 0 < max(ratios) <= _MAX_LOSSY_RATIO:
         return []
-    ratio = f"{max(ratios):.0f}:1" if max(ratios) else "by an unknown ratio"
+    by = f"{max(ratios):.0f}:1" if max(ratios) else "by an unknown ratio"
     message = (
-        f"{len(ratios)} slices were compressed with loss, {ratio} (CT of the brain: at most {_MAX_LOSSY_RATIO:.0f}:1). "
+        f"{len(ratios)} slices were compressed with loss, {by} (CT of the brain: at most {_MAX_LOSSY_RATIO:.0f}:1). "
         "Small and faint hemorrhages may be lost; use the original series."
     )
     return [Remark(code="lossy-compression", severity="warning", message=message)]
