@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from strokeseg import evaluation
-from strokeseg.evaluation.image_files import PICTURE_ENDINGS
-from strokeseg.evaluation.pairs import Pair
 from strokeseg.reading import read_one
 from strokeseg.segmentation.models import Card
 from strokeseg.training.calibration import calibrate_network
-from strokeseg.training.sample import UNKNOWN, Sample
+from strokeseg.training.sample import Sample
 
 TEST_WINDOW = (40.0, 120.0)
 STACK_WINDOW = (40.0, 80.0)
@@ -42,8 +40,6 @@ def calibrate_shipped_network(name: str, root: Path, *, log: Callable[[str], Non
 def read_unseen_samples(root: Path) -> Iterator[Sample]:
     """Read the test patients that are present; none of their slices was trained on or used for a choice.
 
-    Of the stacks only some slices are outlined. The other slices are unknown and do not count for volumes.
-
     Parameters
     ----------
     root : Path
@@ -59,13 +55,3 @@ def read_unseen_samples(root: Path) -> Iterator[Sample]:
             truth, _ = pair.read_truth()
             hu = read_one(pair.image, window=TEST_WINDOW).hu[0]
             yield Sample("ctich_jpg", pair.name, f"ctich:{pair.patient}", hu, truth[0].astype(np.uint8))
-    for folder in sorted((root / "phe_sich_stacks").glob("*/images")):
-        masks = {path.stem: path for path in (folder.parent / "clots").iterdir()}
-        # As one stack: the lowest and the highest slice alone would be refused as not a head.
-        hu = read_one(folder, window=STACK_WINDOW).hu
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
-        for plane, path in zip(hu, paths, strict=True):
-            mask = np.full(plane.shape, UNKNOWN, np.uint8)
-            if path.stem in masks:
-                mask = Pair(path.stem, path, masks[path.stem], folder.parent.name).read_truth()[0][0].astype(np.uint8)
-            yield Sample("phe_sich_stacks", path.stem, f"phe:{folder.parent.name}", plane, mask)

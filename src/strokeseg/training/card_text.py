@@ -120,7 +120,7 @@ def _calibration_lines(calibration: Calibration | None) -> list[str]:
     return [
         *lines,
         "",
-        "The annotated slices of a patient are treated as a whole scan; docs/calibration.md explains what that means.",
+        "All annotated slices of a patient are treated as a scan; docs/calibration.md explains what that means.",
         "",
     ]
 
@@ -134,8 +134,9 @@ def _whole_scan_lines(card: Card) -> list[str]:
         "## Whole scans",
         "",
         f"Whole CT-ICH patients, {patients['with_blood']} with hemorrhage and {patients['without']} without, each "
-        "segmented by a network of the same recipe that never saw the patient, and judged by a second look and a "
-        "curve that were fitted to the other patients:",
+        "segmented by a network of the same recipe whose fine-tune never saw the patient, and judged by a second look "
+        "and a curve that were fitted to the other patients. The network of 0.1.0, from which all start, saw slices "
+        "with blood of most of the former, so sensitivity is optimistic:",
         "",
         "| operating point | lowest probability for the answer yes | sensitivity | specificity |",
         "|---|---|---|---|",

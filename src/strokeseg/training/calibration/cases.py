@@ -29,7 +29,7 @@ from strokeseg.training.sample import Sample
 
 Floats = NDArray[np.float64]
 
-SURE_AT, POSSIBLE_AT = 0.7, 0.1
+SURE_AT, POSSIBLE_AT = 0.7, 0.03
 """Probabilities from which a pixel is surely, or possibly, hemorrhage: the design of docs/calibration.md."""
 
 _PICTURE_SPAN_HU = 200.0

@@ -37,12 +37,13 @@ SLACK_ML = 1.0
 """The design of docs/calibration.md with the narrowest intervals at equal coverage."""
 FLOOR_ML = 0.05
 """Half of the volume below which a component is dropped, so below the volume of every lesion."""
+MAX_DEGRADED_PATIENTS = 16
 MIN_PATIENTS = 3
 """No confidence is fitted with fewer patients with blood, or fewer patients without."""
 
 UNCALIBRATED_LIMIT = "Its probabilities are not calibrated, and it gives no interval of the volume."
 CALIBRATED_LIMIT = (
-    "Its confidence and its volume interval come from few patients, and from annotated slices instead of whole scans."
+    "Its confidence and its volume interval come from few patients, of whom most of those with whole scans are of one hospital."
 )
 
 
@@ -116,7 +117,8 @@ def measure_factors(cases: Sequence[Case], clean: Sequence[CasePrediction], engi
     """Measure by which factor each degradation widens the quantile of the same patients' scores.
 
     If a degradation has two directions, a patient counts with the worse one. A patient whose lesion is missed after
-    the degradation counts with its whole volume as error.
+    the degradation counts with its whole volume as error. Of more than :data:`MAX_DEGRADED_PATIENTS` patients, as many
+    are degraded, evenly from all: whole scans have many slices.
 
     Parameters
     ----------
@@ -133,12 +135,15 @@ def measure_factors(cases: Sequence[Case], clean: Sequence[CasePrediction], engi
         Factor by remark code, at least 1.
     """
     before = {(row.source, row.patient): row for row in select_measurable(clean)}
+    chosen = [case for case in cases if (case.source, case.patient) in before]
+    if len(chosen) > MAX_DEGRADED_PATIENTS:
+        chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, MAX_DEGRADED_PATIENTS).astype(int)]
     measured = {}
     for code, degradations in degradation.DEGRADATIONS.items():
         worst: dict[tuple[str, str], float] = {}
-        for case in cases:
+        for case in chosen:
             key = (case.source, case.patient)
-            rows = [row for each in degradations if key in before and (row := predict_case(case, engine, each))]
+            rows = [row for each in degradations if (row := predict_case(case, engine, each))]
             if rows:
                 worst[key] = float(conformal_scores(rows).max())
         if worst:
