@@ -9,7 +9,7 @@ from strokeseg.errors import TrainError
 from strokeseg.segmentation import models
 from strokeseg.segmentation.lesion_features import FEATURES
 from strokeseg.training.calibration import whole_scans
-from strokeseg.training.calibration.whole_scans import WholeScan
+from strokeseg.training.calibration.fold_predictions import WholeScan
 
 SHIPPED = Path(__file__).parents[2] / "src/strokeseg/models"
 SLICES = FEATURES.index("slices")

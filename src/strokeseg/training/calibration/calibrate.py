@@ -9,7 +9,7 @@ from strokeseg import atomic_write, segmentation
 from strokeseg.segmentation import models
 from strokeseg.segmentation.engines.protocol import Engine
 from strokeseg.segmentation.models import Card
-from strokeseg.training.calibration import figures, fit, whole_scans
+from strokeseg.training.calibration import figures, fit, fold_predictions, whole_scans
 from strokeseg.training.calibration.cases import (
     Case,
     CasePrediction,
@@ -108,7 +108,7 @@ def draw_up_card(
     if not folds:
         return card
     log(f"{name}: segmenting whole scans with the networks of the folds")
-    return whole_scans.calibrate_whole_scans(card, whole_scans.collect_scans(card, folds, data_root, log))
+    return whole_scans.calibrate_whole_scans(card, fold_predictions.collect_scans(card, folds, data_root, log))
 
 
 def predict_samples(samples: Sequence[Sample], engine: Engine) -> tuple[list[CasePrediction], list[CasePrediction]]:

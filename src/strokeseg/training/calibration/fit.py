@@ -42,9 +42,7 @@ MIN_PATIENTS = 3
 """No confidence is fitted with fewer patients with blood, or fewer patients without."""
 
 UNCALIBRATED_LIMIT = "Its probabilities are not calibrated, and it gives no interval of the volume."
-CALIBRATED_LIMIT = (
-    "Its confidence and its volume interval come from few patients, of whom most of those with whole scans are of one hospital."
-)
+CALIBRATED_LIMIT = "Its confidence and its volume interval come from few patients, of whom most of those with whole scans are of one hospital."
 
 
 def conformal_scores(rows: Sequence[CasePrediction]) -> Floats:
