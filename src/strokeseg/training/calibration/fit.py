@@ -38,11 +38,15 @@ SLACK_ML = 1.0
 FLOOR_ML = 0.05
 """Half of the volume below which a component is dropped, so below the volume of every lesion."""
 MAX_DEGRADED_PATIENTS = 16
+"""Degrading is the slowest part of a calibration."""
 MIN_PATIENTS = 3
 """No confidence is fitted with fewer patients with blood, or fewer patients without."""
 
 UNCALIBRATED_LIMIT = "Its probabilities are not calibrated, and it gives no interval of the volume."
-CALIBRATED_LIMIT = "Its confidence and its volume interval come from few patients, of whom most of those with whole scans are of one hospital."
+CALIBRATED_LIMIT = (
+    "Its confidence and its volume interval come from few patients, of whom most of those with whole scans are of one "
+    "hospital."
+)
 
 
 def conformal_scores(rows: Sequence[CasePrediction]) -> Floats:
