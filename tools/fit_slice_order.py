@@ -31,7 +31,20 @@ def read_areas(folder: Path, patients: list[str]) -> Areas:
 
 
 def cut_parts(areas: NDArray[np.float64], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """Yield the whole stack, and random parts of it."""
+    """Cut a stack into random parts.
+
+    Parameters
+    ----------
+    areas : ndarray of float64, shape (slices, 4)
+        Areas of the slices.
+    rng : Generator
+        Draws the parts.
+
+    Yields
+    ------
+    ndarray of float64, shape (slices, 4)
+        The whole stack, then the parts.
+    """
     yield areas
     for _ in range(PARTS):
         count = int(rng.integers(max(5, len(areas) // 4), len(areas) + 1))
