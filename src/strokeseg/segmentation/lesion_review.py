@@ -16,7 +16,7 @@ _MIN_REASON = 0.4
 _MAX_REASONS = 3
 
 REASONS: dict[str, tuple[str, str]] = {
-    "log_volume": ("it is large", "it is small"),
+    "log_volume": ("it is larger than most false lesions", "it is as small as most false lesions"),
     "mean_probability": ("the network is sure of most of it", "the network is unsure of most of it"),
     "top_probability": ("the network is sure of its core", "the network is nowhere sure of it"),
     "slices": ("it continues on neighbouring slices", "no neighbouring slice continues it"),
