@@ -12,11 +12,11 @@ def calls(monkeypatch):
     """Replace the calibration, which needs data sets, by a stand-in that records its arguments."""
     calls = []
 
-    def calibrate_network(name, data_root, *, unseen=(), log=print):
+    def calibrate_network(name, data_root, *, unseen=(), folds=(), log=print):
         from strokeseg.segmentation import models
 
         log(f"{name}: a line on the progress")
-        calls.append((name, data_root, unseen))
+        calls.append((name, data_root, (*unseen, *folds)))
         return models.load_card(name)
 
     monkeypatch.setattr(calibration, "calibrate_network", calibrate_network)

@@ -166,9 +166,10 @@ def test_the_shared_cases_are_refused_or_read_as_pictures(name):
     "function", [add(100), add(40), add(-24), stretch(-40, 120), stretch(-20, 100), stretch(0, 80)]
 )
 def test_a_repaired_scale_gives_the_volume_of_the_true_one(half_scan, function):
-    """17.7 ml by the true values at full size, 19.1 ml at half size; 23.2, 5.9, 3.6 and 0 ml without a check."""
+    """Within a twelfth of the volume by the true values; without a check a third more, a third, or nothing."""
+    true_ml = strokeseg.segment(half_scan).findings.volume_ml
     volume_ml = strokeseg.segment(gate.check_scan(change(half_scan, function))).findings.volume_ml
-    assert volume_ml == pytest.approx(19.1, abs=1.5)
+    assert true_ml > 15 and volume_ml == pytest.approx(true_ml, rel=1 / 12)
 
 
 @pytest.mark.slow

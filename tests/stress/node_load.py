@@ -41,7 +41,7 @@ class CountingJobs(ImmediateJobs):
         super().__init__(folder)
         self.instance_counts = {}
 
-    def submit(self, key, name, files, *, model, urgent, formats):
+    def submit(self, key, name, files, *, model, urgent, formats, decision):
         study = self.keys.setdefault(key, f"study-{len(self.keys) + 1}")
         self.instance_counts[study] = len(files)
         return study

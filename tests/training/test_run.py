@@ -207,6 +207,7 @@ def test_a_teacher_is_no_part_of_its_student(trained, data_root):
 def test_a_run_without_progress_ends_early(trained, data_root, monkeypatch):
     runs, settings = trained
     same = {"dice": 0.5, "threshold": 0.5, "sources": {}, "recall": 0.5, "detection_auc": None, "quiet": None}
+    same |= dict.fromkeys(validation.PATIENT_SCORES)
     monkeypatch.setattr(validation, "score_held_out", lambda *_: same)
     loop.run(settings(more="patience = 2", samples=80), data_root, runs / "idle", progress=False)
     # The first validation sets the mark, two more do not better it: 3 times 2 steps of 4.

@@ -146,11 +146,11 @@ def test_who_trained_it_cannot_validate_here():
     card = models.load_card("default")
     unseen = next(patient for patient in card.training["validation_patients"] if patient.startswith("ctich"))
     elsewhere = sample("our_hospital", "our_hospital:7")
-    warm_start.start_from_model(DEFAULT, [sample("ctich_train", unseen), elsewhere], heads(1, 64))
+    warm_start.start_from_model(DEFAULT, [sample("ctich", unseen), elsewhere], heads(1, 64))
     with pytest.raises(
         TrainError, match="default may have been trained on ctich:053, a validation patient of this run"
     ):
-        warm_start.start_from_model(DEFAULT, [elsewhere, sample("ctich_train", "ctich:053")], heads(1, 64))
+        warm_start.start_from_model(DEFAULT, [elsewhere, sample("ctich", "ctich:053")], heads(1, 64))
 
 
 @pytest.mark.parametrize("training", [{}, {"sources": ["ours"]}])
@@ -158,7 +158,7 @@ def test_a_card_that_does_not_say_on_whom_it_was_trained_is_warned_of(training, 
     monkeypatch.setenv(models.FOLDER_VARIABLE, str(tmp_path))
     table = config.NetworkConfig(name="x", encoder="resnet18", size=64, start="model:mine")
     export_to(tmp_path, table, training=training)
-    warm_start.start_from_model(table, [sample("ctich_train", "ctich:053")], heads(1, 64))
+    warm_start.start_from_model(table, [sample("ctich", "ctich:053")], heads(1, 64))
     assert "does not name its training patients" in caplog.text
 
 

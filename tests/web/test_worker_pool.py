@@ -34,7 +34,7 @@ def scan(tmp_path, pool):
 
 def segment(pool, scan, out, **how):
     out.mkdir()
-    pool.run(worker.segment, scan, str(out), "fast", 1, **how)
+    pool.run(worker.segment, scan, str(out), "fast", 1, {}, **how)
     return sorted(path.name for path in out.iterdir())
 
 

@@ -373,11 +373,11 @@ def test_no_dicom_series_no_dicom_object(scan):
     assert "DICOM series" in caught.value.remedy
 
 
-def test_two_patients_in_one_series_are_refused(tmp_path):
+def test_two_studies_in_one_series_are_refused(tmp_path):
     slices = make_slices(SMALL)
-    slices[3].PatientID = "somebody else"
+    slices[3].StudyInstanceUID = "1.2.3.999"
     scan = read_one(head_series.write_series(tmp_path, slices))
-    with pytest.raises(UsageError, match="slices differ in PatientID"):
+    with pytest.raises(UsageError, match="slices differ in StudyInstanceUID"):
         dicom.check_formats(scan, ("capture",))
 
 

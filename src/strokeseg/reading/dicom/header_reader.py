@@ -69,7 +69,7 @@ def read_headers(file: InputFile, max_frames: int | None = None) -> list[SliceHe
             data = dcmread(stream, defer_size=_MAX_ELEMENT_BYTES, stop_before_pixels=True, force=not has_preamble)
             offset, length = _locate_pixel_data(stream)
         headers = _build_headers(file, data, offset, length, limits.MAX_FILES if max_frames is None else max_frames)
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # pydicom reads lazily: a damaged element may raise any error, at any access
         if not has_preamble:
