@@ -32,9 +32,9 @@ def scan(tmp_path, pool):
     return str(out)
 
 
-def segment(pool, scan, out, **how):
+def segment(pool, scan, out, model="fast", **how):
     out.mkdir()
-    pool.run(worker.segment, scan, str(out), "fast", 1, {}, **how)
+    pool.run(worker.segment, scan, str(out), model, 1, {}, **how)
     return sorted(path.name for path in out.iterdir())
 
 
@@ -59,6 +59,7 @@ def test_a_step_that_tells_its_progress_is_stopped_in_the_middle(tmp_path, pool,
             pool,
             scan,
             tmp_path / "out",
+            model="default",  # slower than the pool looks whether a step was cancelled
             progress=lambda done, total: reported.append(done),
             is_cancelled=lambda: bool(reported),
         )

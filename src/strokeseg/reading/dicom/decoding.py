@@ -52,9 +52,9 @@ def decode_hounsfield(frame: EncodedFrame, header: SliceHeader) -> NDArray[np.in
             else _decode_native(frame.data, header.pixel_format)
         )
         values = _interpret_bits(stored, header.pixel_format, intercept).reshape(header.shape)
-    except (StrokesegError, MemoryError):
+    except StrokesegError:
         raise
-    except Exception as error:  # the decoders may raise any error on damaged bytes
+    except Exception as error:  # the decoders may raise any error on damaged bytes, also of sizes beyond any memory
         raise make_damaged_error(header.name, error) from None
     return _apply_rescale(values, header.pixel_format, slope, intercept)
 

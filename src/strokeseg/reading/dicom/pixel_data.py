@@ -13,6 +13,7 @@ _MAX_FRAGMENTS = 250_000
 _ITEM_TAG, _SEQUENCE_END_TAG = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # A member of an archive up to this size is read whole, so that its checksum is verified.
 _MAX_WHOLE_BYTES = 64 * 2**20
+_PIECE_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,9 @@ class FrameReader:
 
 def _read_exactly(stream: BinaryIO, start: int, size: int) -> bytes:
     stream.seek(start)
-    data = stream.read(size)
+    # In pieces: reading at once takes the memory of a damaged size before the stream is found to be shorter.
+    pieces = iter(lambda: stream.read(min(_PIECE_BYTES, start + size - stream.tell())), b"")
+    data = b"".join(pieces)
     if len(data) != size:
         raise EOFError("the pixels break off")
     return data
