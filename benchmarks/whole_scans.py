@@ -14,12 +14,10 @@ from torch import Tensor, nn
 
 from benchmarks.page import render_template
 from strokeseg.evaluation.detection import roc_auc
-from strokeseg.segmentation.preprocess import resize
 from strokeseg.training import config, packed_run, split, validation, warm_start
 from strokeseg.training.augmentation import StoredSlice
-from strokeseg.training.slices import ValidationSlices
 from strokeseg.training.validation import SliceScores
-from strokeseg.training.weight_average import average_weights
+from strokeseg.training.weight_average import average_weights, score_slices
 
 MODEL = "model:single-slices"
 SOURCE = "ctich"
@@ -129,13 +127,7 @@ def score_network(
     name: str, network: nn.Module, held_out: list[StoredSlice], size: int, channels: int
 ) -> NetworkScores:
     """Score one network on the held-out slices."""
-    slices = ValidationSlices(held_out, size, channels)
-    by_slice: dict[int, SliceScores] = {}
-    with torch.inference_mode():
-        for index, sample in enumerate(held_out):
-            logits = network(slices[index]["image"][None])[0, 0]
-            probability = resize(torch.sigmoid(logits).numpy(), sample.mask.shape)
-            by_slice[index] = validation.score_slice(probability, sample.mask)
+    by_slice = score_slices(network, held_out, size, channels)
     scores = validation.score_held_out(held_out, by_slice)
     whole = [(sample.patient, by_slice[index]) for index, sample in enumerate(held_out) if sample.source == SOURCE]
     bleeding = {patient for patient, each in whole if has_blood(each)}

@@ -33,7 +33,7 @@ _DAC_OVERRIDE, _DAC_READ_SEARCH = 1 << 1, 1 << 2
 
 
 def _set_file_override(allowed):
-    """Let root pass over the permissions of files in this thread, or not (capabilities(7))."""
+    """Set whether root overrides file permissions in this thread (capabilities(7))."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, sets = _CapabilityHeader(_CAPABILITY_VERSION, 0), (_CapabilitySet * 2)()
     assert libc.capget(ctypes.byref(header), sets) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from stress import connections, memory, page, power_cut, stops, surroundings
 
-needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="needs strace (requirements/debian.txt)")
 
 
 @needs_strace
@@ -57,7 +57,10 @@ def test_the_memory_stays_bounded_whatever_is_sent_without_a_token():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not surroundings.can_unshare("--mount"), reason="no mount namespaces here")
+@pytest.mark.skipif(
+    not surroundings.can_unshare("--mount"),
+    reason="this system permits no mount namespace",
+)
 def test_a_full_disk_loses_nothing(tmp_path):
     row = surroundings.fill_disk(tmp_path)
     assert (row["before"], row["an_upload_meanwhile"], row["afterwards"], row["studies_whole"]) == (
@@ -74,7 +77,10 @@ def test_a_clock_that_is_set_back_stops_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not surroundings.can_unshare("--pid", "--fork", "--mount-proc"), reason="no namespaces here")
+@pytest.mark.skipif(
+    not surroundings.can_unshare("--pid", "--fork", "--mount-proc"),
+    reason="this system permits no process namespace",
+)
 def test_a_second_container_takes_nothing_from_the_first(tmp_path):
     row = surroundings.share_storage(tmp_path)
     assert set(row["studies"]) == {"done"} and row["upload_afterwards"] == 201

@@ -462,7 +462,7 @@ def _add_confidence(
 
 def _add_reviews(lesions: list[Lesion], reviewed: Sequence[ReviewedLesion]) -> list[Lesion]:
     """Add the second look to each lesion; both are in the order of size."""
-    if len(lesions) != len(reviewed):
+    if not reviewed:  # the model has no second look, or the scan has too few slices for it
         return lesions
     return [
         lesion.model_copy(

@@ -28,6 +28,11 @@ def test_the_figures_are_of_enough_inputs_of_many_kinds():
     assert {row.kind for row in FIGURES.non_heads if row.held_out} == set(non_heads.HELD_OUT)
 
 
+@pytest.mark.xfail(strict=True, reason="the aim stands: 10 of 312 other inputs are accepted (docs/gate.md)")
+def test_the_gate_accepts_one_in_a_hundred_others_at_most():
+    assert sum(row.accepted for row in FIGURES.non_heads) <= 0.01 * sum(row.inputs for row in FIGURES.non_heads)
+
+
 def test_the_gate_accepts_one_in_thirty_others_and_refuses_one_head_in_two_hundred_at_most():
     """The aim is one in a hundred others; 10 of 312 are accepted."""
     assert sum(row.accepted for row in FIGURES.non_heads) <= sum(row.inputs for row in FIGURES.non_heads) / 30

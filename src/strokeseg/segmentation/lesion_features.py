@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ class Candidate:
     number : int
         Its number in the labels.
     features : dict of str to float
-        Values of :data:`FEATURES`.
+        Values of the measured :data:`FEATURES`.
     """
 
     number: int
@@ -72,7 +73,12 @@ class Candidate:
 
 
 def measure_candidates(
-    labels: Labels, numbers: NDArray[np.intp], probability: NDArray[np.float16], scan: Scan, region: BrainRegion | None
+    labels: Labels,
+    numbers: NDArray[np.intp],
+    probability: NDArray[np.float16],
+    scan: Scan,
+    region: BrainRegion | None,
+    names: Collection[str] = FEATURES,
 ) -> list[Candidate]:
     """Measure the features of candidate lesions.
 
@@ -88,6 +94,8 @@ def measure_candidates(
         The scan, with a spacing, which may be nominal.
     region : BrainRegion or None
         Its brain; without one, a candidate counts as in the middle of everything.
+    names : collection of str, optional
+        Features to measure; all by default.
 
     Returns
     -------
@@ -95,18 +103,17 @@ def measure_candidates(
         In the order of ``numbers``.
     """
     boxes = components.find_bounding_boxes(labels)
-    twins = _TwinProbability(probability, scan)
+    twins, wanted = _TwinProbability(probability, scan), set(names)
     found = []
     for number in numbers:
         box = boxes[number - 1]
         assert box is not None
-        values = (
-            *_measure_inside(labels, number, box, probability, scan),
-            *_measure_surroundings(labels, number, box, scan),
-            *_measure_place(labels, number, box, region, twins, scan),
-        )
-        ordered = dict(zip((*_INSIDE, *_AROUND, *_PLACE), values, strict=True))
-        found.append(Candidate(int(number), {name: float(ordered[name]) for name in FEATURES}))
+        values = dict(zip(_INSIDE, _measure_inside(labels, number, box, probability, scan), strict=True))
+        if wanted.intersection(_AROUND):
+            values |= zip(_AROUND, _measure_surroundings(labels, number, box, scan), strict=True)
+        if wanted.intersection(_PLACE):
+            values |= zip(_PLACE, _measure_place(labels, number, box, region, twins, scan), strict=True)
+        found.append(Candidate(int(number), {name: float(values[name]) for name in FEATURES if name in wanted}))
     return found
 
 

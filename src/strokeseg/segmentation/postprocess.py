@@ -129,7 +129,10 @@ def extract_lesion_mask(
                 )
     reviewed = []
     if card.review is not None and len(raw) >= MIN_WHOLE_SLICES:
-        for candidate in measure_candidates(labels, np.flatnonzero(keep), probability, sized, region):
+        candidates = measure_candidates(
+            labels, np.flatnonzero(keep), probability, sized, region, card.review.features.keys()
+        )
+        for candidate in candidates:
             judged = review_lesion(candidate.features, card.review)
             if judged.probability < card.review.drop_below:
                 keep[candidate.number] = False

@@ -20,7 +20,6 @@ from strokeseg import atomic_write
 from strokeseg.errors import DiskFull, TrainError
 from strokeseg.segmentation.engines.cpu_features import detect_hardware
 from strokeseg.training import networks, packed_run, run_folder, split, teachers, warm_start
-from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.callbacks import Clock, ProgressBar, ValidationPreviews
 from strokeseg.training.config import Config, TrainConfig
 from strokeseg.training.module import SegmentationModule
@@ -67,7 +66,7 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
     lightning.seed_everything(config.train.seed, verbose=False)
     samples = split.load_split(config, root)
     training = teachers.outline_samples(samples.training, config, out.parent, samples.validation_patients)
-    record = _make_record(config, samples, training)
+    record = run_folder.make_record(config, samples, training)
     resume = resume and _has_run(out)
     if resume:
         _check_same_run(out, record)
@@ -95,22 +94,6 @@ def run(config: Config, root: Path, out: Path, *, resume: bool = False, progress
     if not (out / run_folder.BEST).is_file():
         raise TrainError(f"{out}: the training ended without a {run_folder.BEST}", "Start again with --fresh.")
     return out / run_folder.BEST
-
-
-def _make_record(config: Config, samples: split.Split, training: list[StoredSlice]) -> dict[str, Any]:
-    return {
-        "config": config.model_dump(mode="json"),
-        "slices": {
-            name: {
-                "train": sum(sample.source == name for sample in training),
-                "validation": sum(sample.source == name for sample in samples.held_out),
-            }
-            for name in config.data.sources
-        },
-        "validation_patients": sorted(samples.validation_patients),
-        "training_patients": sorted({sample.patient for sample in samples.training}),
-        "split": samples.record,
-    }
 
 
 def suggest_precision(settings: TrainConfig) -> str | None:

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from pydantic import ValidationError
 
 from strokeseg import atomic_write
 from strokeseg.errors import TrainError
+from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.config import Config
+from strokeseg.training.split import Split
 
 BEST, LAST, RECORD = "best.ckpt", "last.ckpt", "split.json"
 CHECKPOINT_INTERVAL_S = 300.0
@@ -41,6 +43,23 @@ def describe_machine() -> str:
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{model}, {os.cpu_count()} cores"
+
+
+def make_record(config: Config, samples: Split, training: Sequence[StoredSlice]) -> dict[str, Any]:
+    """Describe a run: its configuration, slices and patients. ``training`` are the slices that it is trained on."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "slices": {
+            name: {
+                "train": sum(sample.source == name for sample in training),
+                "validation": sum(sample.source == name for sample in samples.held_out),
+            }
+            for name in config.data.sources
+        },
+        "validation_patients": sorted(samples.validation_patients),
+        "training_patients": sorted({sample.patient for sample in samples.training}),
+        "split": samples.record,
+    }
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> None:

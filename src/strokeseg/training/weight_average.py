@@ -22,6 +22,7 @@ from strokeseg.training import networks, run_folder, split, validation, warm_sta
 from strokeseg.training.augmentation import StoredSlice
 from strokeseg.training.config import Config
 from strokeseg.training.slices import ValidationSlices
+from strokeseg.training.validation import SliceScores
 
 FIELD = "average"
 
@@ -62,17 +63,7 @@ def write_average(config: Config, root: Path, out: Path) -> Path:
     run_folder.write_record(
         out,
         {
-            "config": config.model_dump(mode="json"),
-            "slices": {
-                name: {
-                    "train": sum(sample.source == name for sample in samples.training),
-                    "validation": sum(sample.source == name for sample in samples.held_out),
-                }
-                for name in config.data.sources
-            },
-            "validation_patients": sorted(samples.validation_patients),
-            "training_patients": sorted({sample.patient for sample in samples.training}),
-            "split": samples.record,
+            **run_folder.make_record(config, samples, samples.training),
             "encoder_weights": f"mean of weights: {shares}",
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "torch": torch.__version__,
@@ -169,13 +160,18 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> None:
             norm.bias.data.copy_(bias)
 
 
-def _validate(network: nn.Module, held_out: list[StoredSlice], size: int) -> Mapping[str, float]:
-    slices, by_slice = ValidationSlices(held_out, size, 1), {}
+def score_slices(network: nn.Module, held_out: list[StoredSlice], size: int, channels: int) -> dict[int, SliceScores]:
+    """Score a network on each of the held-out slices, by their index."""
+    slices, by_slice = ValidationSlices(held_out, size, channels), {}
     with torch.inference_mode():
         for index, sample in enumerate(held_out):
             probability = torch.sigmoid(network(slices[index]["image"][None])[0, 0]).numpy()
             by_slice[index] = validation.score_slice(resize(probability, sample.mask.shape), sample.mask)
-    scores = validation.score_held_out(held_out, by_slice)
+    return by_slice
+
+
+def _validate(network: nn.Module, held_out: list[StoredSlice], size: int) -> Mapping[str, float]:
+    scores = validation.score_held_out(held_out, score_slices(network, held_out, size, channels=1))
     names = ("dice", "threshold", "recall", "detection_auc", "quiet", *validation.PATIENT_SCORES)
     return {
         **{name: scores[name] for name in names if scores[name] is not None},
